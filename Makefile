@@ -1,0 +1,72 @@
+# Needs make and Python 3.11 or newer, nothing else: everything is installed into $(VENV).
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+RUN := $(BIN)/python -m
+PYRIGHT := PATH="$(abspath $(BIN)):$$PATH" pyright
+UV := $(shell command -v uv 2>/dev/null)
+
+# Stamps: the environment exists; it can run the demo; it can run everything.
+MADE := $(VENV)/.made
+DEMO := $(VENV)/.demo
+DEV := $(VENV)/.dev
+
+ifdef UV
+create = $(UV) venv --quiet --seed --allow-existing --python "$(PYTHON)" $(VENV)
+install = $(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt
+else
+create = $(PYTHON) -m venv $(VENV) && $(RUN) pip install --quiet --upgrade "pip>=25.1"
+install = $(RUN) pip install --quiet --constraint constraints.txt
+endif
+
+.PHONY: help demo test lint types docs bench coverage clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: $(DEMO)  ## index a folder of Python files (ARGS="FOLDER --json FILE")
+	@$(BIN)/python examples/index_tree.py $(ARGS)
+
+test: lint types docs  ## check everything; ARGS go to pytest
+	$(RUN) pytest $(ARGS)
+
+lint: $(DEV)  ## style, spelling, import floors
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/lint-imports --no-logo
+
+types: $(DEV)  ## mypy and pyright, and that every public name has a type
+	$(RUN) mypy
+	$(PYRIGHT)
+	$(PYRIGHT) --verifytypes actorq --ignoreexternal
+
+docs: $(DEV)  ## build the documentation into docs/_build/html
+	$(RUN) sphinx -W --keep-going --quiet docs docs/_build/html
+
+bench: $(DEMO)  ## measure the local system
+	$(BIN)/python benchmarks/local.py $(ARGS)
+
+coverage: $(DEV)  ## which branches the tests miss
+	$(RUN) coverage run -m pytest $(ARGS)
+	$(RUN) coverage report
+
+clean:  ## remove everything that was made here, the environment too
+	rm -rf $(VENV) build dist docs/_build .coverage .hypothesis .*_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(MADE):
+	@$(PYTHON) -c 'import sys; sys.exit("actorq needs Python 3.11 or newer: make PYTHON=..." if sys.version_info < (3, 11) else 0)'
+	$(create)
+	@touch $@
+
+$(DEMO): $(MADE) pyproject.toml constraints.txt
+	$(install) --editable '.[process]' --group demo
+	@touch $@
+
+$(DEV): $(MADE) pyproject.toml constraints.txt
+	$(install) --editable '.[all]' --group dev
+	@touch $(DEMO) $@

@@ -1,0 +1,103 @@
+"""What a running task can ask about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+from actorq.model.results import Progress
+
+_NOT_IN_A_TASK = "actorq.current() is for code that runs in a task; no task is running here"
+
+
+class Current:
+    """The running task; get it with `actorq.current`.
+
+    Attributes:
+        id: The task's id.
+        name: The task's name.
+        attempt: Which run of the function this is, from 1.
+        deadline: When this attempt is stopped, in `trio.current_time` of this process, or None.
+            In a process of its own: seconds from the start of the attempt.
+        meta: What the submitter gave as ``meta``.
+    """
+
+    __slots__ = ("_cancelled", "_report", "_resources", "attempt", "deadline", "id", "meta", "name")
+
+    def __init__(
+        self,
+        id: str,
+        name: str,
+        attempt: int,
+        deadline: float | None,
+        meta: Mapping[str, Any],
+        resources: Any = None,
+        report: Callable[[Progress], None] | None = None,
+    ) -> None:
+        """Without ``report`` it is that of a process."""
+        self.id = id
+        self.name = name
+        self.attempt = attempt
+        self.deadline = deadline
+        self.meta = meta
+        self._resources = resources
+        self._report = report
+        self._cancelled = False
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether this attempt should end: cancelled, out of time, or shutting down.
+
+        A coroutine is told by `trio.Cancelled` and need not ask; a thread must look at this now and
+        then, or it is abandoned when its grace is over.
+        """
+        return self._cancelled
+
+    def cancel(self) -> None:
+        """Set the flag; called by the executor, from any thread."""
+        self._cancelled = True
+
+    @property
+    def resources(self) -> Any:
+        """What the ``lifespan`` of the system or worker yielded; None without one.
+
+        Raises:
+            RuntimeError: In a process of its own, which has no lifespan.
+        """
+        if self._report is None:
+            raise RuntimeError(
+                f"task {self.name} runs in a process of its own, where there are no resources: "
+                "open what it needs inside it, or run it in a thread"
+            )
+        return self._resources
+
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Say how far the task is; a plain call, from the loop or the task's thread.
+
+        Only the newest report counts. Never waits; cheap enough for every step of a loop.
+
+        Raises:
+            RuntimeError: In a process of its own, which has no way back but its result.
+        """
+        if self._report is None:
+            raise RuntimeError(
+                f"task {self.name} runs in a process of its own, which cannot report progress: "
+                "split the work into more tasks, or run it in a thread"
+            )
+        self._report(Progress(done, total, message))
+
+
+running: ContextVar[Current] = ContextVar("actorq.current")
+
+
+def current() -> Current:
+    """Return the task that is running here: in its coroutine, its thread or its process.
+
+    Raises:
+        RuntimeError: No task is running here.
+    """
+    try:
+        return running.get()
+    except LookupError:
+        raise RuntimeError(_NOT_IN_A_TASK) from None

@@ -1,0 +1,81 @@
+"""From an exception to what is kept of it, and to what it means for the retry policy."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+
+from actorq.errors import GiveUp, RemoteError, RetryLater, qualified_name
+from actorq.model.options import Retry
+
+_TEXT_MAX = 32_768
+_CHILDREN_MAX = 50
+_DEPTH_MAX = 5
+
+
+def describe(error: BaseException, depth: int = 0) -> RemoteError:
+    """Return what is known of an exception; never raises, and bounds what it returns.
+
+    Groups keep up to 50 members on each of 5 levels; longer texts are cut in the middle.
+    """
+    children: tuple[RemoteError, ...] = ()
+    if isinstance(error, BaseExceptionGroup) and depth < _DEPTH_MAX:
+        children = tuple(describe(e, depth + 1) for e in error.exceptions[:_CHILDREN_MAX])
+    return RemoteError(
+        type=qualified_name(type(error)),
+        message=_cut(_message(error)),
+        traceback=_cut(_traceback(error)) if depth == 0 else "",
+        notes=tuple(_cut(str(note)) for note in _notes(error)),
+        mro=tuple(qualified_name(cls) for cls in type(error).__mro__[:-1]),
+        children=children,
+    )
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as broken:
+        return f"<its __str__ raised {type(broken).__name__}>"
+
+
+def _notes(error: BaseException) -> list[object]:
+    notes = getattr(error, "__notes__", None)
+    return list(notes) if isinstance(notes, list | tuple) else []
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception as broken:
+        return f"<its traceback could not be formatted: {type(broken).__name__}>"
+
+
+def _cut(text: str) -> str:
+    if len(text) <= _TEXT_MAX:
+        return text
+    half = _TEXT_MAX // 2
+    return f"{text[:half]}\n[... {len(text) - 2 * half} characters ...]\n{text[-half:]}"
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield the exception, or the members of a group, of their groups, and so on."""
+    if isinstance(error, BaseExceptionGroup):
+        for member in error.exceptions:
+            yield from leaves(member)
+    else:
+        yield error
+
+
+def retryable(error: RemoteError, retry: Retry) -> bool:
+    """Say whether the policy covers the error: one member in ``on``, and none in ``never``."""
+    if retry.attempts <= 1 or error.matches(GiveUp):
+        return False
+    return error.matches(*retry.on_names) and not (
+        retry.never and error.matches(*retry.never_names)
+    )
+
+
+def wants_later(error: BaseException) -> float | None:
+    """Return the delay of a `RetryLater`, if the exception is one or a group of only those."""
+    asked = [leaf.delay if isinstance(leaf, RetryLater) else None for leaf in leaves(error)]
+    return None if None in asked else max(filter(None.__ne__, asked), default=0.0)

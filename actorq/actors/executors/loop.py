@@ -1,0 +1,62 @@
+"""Runs ``async def`` tasks in trio's loop, each attempt in a context of its own."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from contextlib import aclosing
+from contextvars import Context
+from typing import Any, cast
+
+
+class Killed(Exception):  # noqa: N818 - says what happened, and is never raised to users
+    """The coroutine swallowed its cancellation for too long and was thrown away."""
+
+
+@types.coroutine
+def drive(
+    coroutine: Coroutine[Any, Any, Any],
+    context: Context,
+    suspended: Callable[[], None],
+    condemned: Callable[[], bool],
+) -> Generator[Any, Any, Any]:
+    """Await a coroutine with every step of it in ``context``; call ``suspended`` at its first wait.
+
+    A slot runs many attempts one after the other; without this, one task's context variables would
+    be seen by the next. And whoever drives a coroutine can stop driving it: when ``condemned`` says
+    so it is closed where it stands.
+
+    Raises:
+        Killed: It was closed.
+    """
+    run = context.run
+    try:
+        trap = run(coroutine.send, None)
+    except StopIteration as stop:
+        return stop.value
+    suspended()
+    while True:
+        try:
+            sent = yield trap
+        except BaseException as error:  # thrown in by trio, to be seen by the task and nobody else
+            step, argument = coroutine.throw, error
+        else:
+            step, argument = cast(Any, coroutine.send), sent
+        if condemned():
+            # Its trap has returned, so trio is not waiting for anything on its behalf.
+            try:
+                run(coroutine.close)
+            except BaseException:  # whatever it says now, it is never resumed again
+                pass
+            raise Killed
+        try:
+            trap = run(step, argument)
+        except StopIteration as stop:
+            return stop.value
+
+
+async def exhaust(items: AsyncIterator[Any]) -> None:
+    """Run an async generator to its end; nobody asked for its items."""
+    async with aclosing(cast(Any, items)):
+        async for _ in items:
+            pass

@@ -1,0 +1,240 @@
+"""The queue actor: a thin shell that carries mail to the machine and out what it decides.
+
+A turn is: drain the mail, step the machine, one commit of all writes, and only then everything
+that rests on them. A crash before the commit loses nothing, since nothing was answered and the
+peers send again; a crash after it loses no more than answers, which are given again when asked.
+After any failure the machine is ahead of the store and is thrown away: the supervisor starts a new
+incarnation, which loads, and every peer gets a new connection.
+
+On a store that never suspends, whoever posts runs the turn in its own call, so that a submit is
+granted, and a result delivered, without a pass of the scheduler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import trio
+
+from actorq.contracts.clock import Clock
+from actorq.contracts.store import Store
+from actorq.errors import StoreUnavailable
+from actorq.machines.effects import Effect, Found, Lookup, Search, Searched, Send, Tell
+from actorq.machines.queue import Limits, QueueMachine, Tick
+from actorq.model.ids import PARTITION
+from actorq.model.records import Ownership, Write
+from actorq.runtime.exchange import Exchange
+from actorq.runtime.mailbox import Mailbox
+
+MAIL_MAX = 1_024
+"""Messages taken into one turn, and so into one commit."""
+
+OWNERSHIP_TTL = 10.0
+"""Seconds; nobody competes for a store in memory."""
+
+PURGE_EVERY = 60.0
+"""Seconds between two looks for results whose time is over; a look-up never shows those."""
+
+_RELEASE_MAX = 5.0
+
+_LOAD_CHUNK = 500
+_TICK = Tick()
+
+
+class QueueActor:
+    """One incarnation of the owner of a partition; `run` it under a supervisor."""
+
+    def __init__(
+        self,
+        nonce: str,
+        *,
+        store: Store,
+        exchange: Exchange,
+        clock: Clock,
+        limits: Limits,
+        max_results: int,
+        tell: Callable[..., None],
+        machine: Callable[[Limits], QueueMachine] = QueueMachine,
+    ) -> None:
+        self._nonce = nonce
+        self._store = store
+        self._exchange = exchange
+        self._clock = clock
+        self._max_results = max_results
+        self._tell = tell
+        self._machine = machine(limits)
+        self._mail: Mailbox[tuple[int, Any]] = Mailbox()
+        self._ownership: Ownership | None = None
+        self._in_turn = False
+        self._failure: BaseException | None = None
+        self._alarm: float | None = None
+        self._purge_at: float | None = None
+        self._last_expiry = 0.0
+
+    @property
+    def machine(self) -> QueueMachine:
+        """The machine, for those who check its tables."""
+        return self._machine
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Own the partition until cancelled.
+
+        Raises:
+            StoreUnavailable: Another owner is alive.
+            BaseException: Whatever broke the turn.
+        """
+        self._ownership = ownership = await self._store.acquire(
+            PARTITION, self._nonce, OWNERSHIP_TTL
+        )
+        if ownership is None:
+            raise StoreUnavailable("another process owns this store")
+        try:
+            await self._load(ownership)
+            self._exchange.open(self._post)
+            task_status.started()
+            while True:
+                await self._mail.wait(self._seconds_to_wait())
+                if self._failure is not None:
+                    raise self._failure
+                self._in_turn = True
+                await self._turn()
+                self._in_turn = False
+        finally:
+            self._in_turn = True  # no turn from now on
+            self._exchange.close()
+            with trio.move_on_after(_RELEASE_MAX, shield=True):
+                await self._store.release(ownership)
+
+    async def _load(self, ownership: Ownership) -> None:
+        ids = [head.id async for head in self._store.load(ownership)]
+        ids.sort()  # the order in which they came
+        for start in range(0, len(ids), _LOAD_CHUNK):
+            chunk = ids[start : start + _LOAD_CHUNK]
+            for record in await self._store.fetch(PARTITION, chunk):
+                if record is not None:
+                    self._machine.load(record)
+
+    def _seconds_to_wait(self) -> float | None:
+        self._alarm = self._next_alarm()
+        return None if self._alarm is None else max(0.0, self._alarm - self._clock.now())
+
+    def _next_alarm(self) -> float | None:
+        deadline, purge = self._machine.next_deadline(), self._purge_at
+        if deadline is None or (purge is not None and purge < deadline):
+            return purge
+        return deadline
+
+    # --- mail ------------------------------------------------------------------------------------
+
+    # A KeyboardInterrupt in the middle of a turn would break it; protected, it is raised after it.
+    @trio.lowlevel.enable_ki_protection
+    def _post(self, connection: int, messages: tuple[Any, ...]) -> None:
+        for message in messages:
+            self._mail.post((connection, message))
+        if not self._store.immediate:
+            self._mail.wake()
+        elif not self._in_turn:
+            self._turn_now()
+
+    def _turn_now(self) -> None:
+        """Run a turn to its end in the poster's call."""
+        self._in_turn = True
+        turn = self._turn()
+        try:
+            turn.send(None)
+        except StopIteration:
+            self._in_turn = False
+            alarm = self._next_alarm()
+            if alarm is not None and (self._alarm is None or alarm < self._alarm):
+                self._mail.wake()  # its own task sleeps too long
+        except BaseException as error:
+            self._crash(error)
+        else:
+            turn.close()
+            self._crash(RuntimeError(f"{self._store!r} says it is immediate, but it suspends"))
+
+    def _crash(self, error: BaseException) -> None:
+        """End this incarnation: mail is dropped and every connection over, before anyone resumes."""
+        self._failure = error
+        self._exchange.close()
+        self._mail.wake()
+
+    # --- the turn --------------------------------------------------------------------------------
+
+    async def _turn(self) -> None:
+        machine = self._machine
+        while True:
+            now = self._clock.now()
+            effects: list[Effect] = []
+            for connection, message in self._mail.take(MAIL_MAX):
+                effects += machine.step(connection, message, now)
+            deadline = machine.next_deadline()
+            # Mail first: what has arrived in time counts, even if nobody looked until now.
+            if deadline is not None and deadline <= now:
+                effects += machine.step(0, _TICK, now)
+            while effects:
+                effects = await self._carry_out(effects, now)
+            if self._purge_at is not None and self._purge_at <= now:
+                await self._purge(now)
+            if not len(self._mail):
+                return
+
+    async def _carry_out(self, effects: list[Effect], now: float) -> list[Effect]:
+        """Commit every write, then do all the rest in order; return what comes of the answers."""
+        writes: dict[str, Write] = {}
+        for effect in effects:
+            if type(effect) is Write:
+                earlier = writes.get(effect.id)
+                writes[effect.id] = effect if earlier is None else effect.over(earlier)
+        if writes:
+            await self._commit(writes, now)
+        machine, deliver = self._machine, self._exchange.deliver
+        more: list[Effect] = []
+        for effect in effects:
+            kind = type(effect)
+            if kind is Send:
+                deliver(effect.to, effect.message)
+            elif kind is Lookup:
+                found = await self._store.fetch(PARTITION, effect.ids)
+                records = {record.head.id: record for record in found if record is not None}
+                more += machine.step(effect.to, Found(effect.message, records), now)
+            elif kind is Search:
+                page = await self._store.find(
+                    PARTITION, effect.filter, effect.cursor, effect.limit
+                )
+                answer = Searched(
+                    effect.message, page.records, page.next, page.scanned, effect.total
+                )
+                more += machine.step(effect.to, answer, now)
+            elif kind is Tell:
+                self._tell(effect.kind, **effect.details)
+        return more
+
+    async def _commit(self, writes: dict[str, Write], now: float) -> None:
+        ownership = self._ownership
+        assert ownership is not None  # turns begin after `acquire`
+        expiries = [
+            write.head.keep_until
+            for write in writes.values()
+            if write.head is not None and write.head.keep_until is not None
+        ]
+        if self._store.immediate:
+            await self._store.commit(ownership, tuple(writes.values()))
+        else:
+            # Cancelled in the middle, its outcome would be unknown to whoever looks next.
+            with trio.CancelScope(shield=True):
+                await self._store.commit(ownership, tuple(writes.values()))
+        if expiries:
+            self._last_expiry = max(self._last_expiry, *expiries)
+            if self._purge_at is None:
+                self._purge_at = min(expiries)
+            await self._purge(now)
+
+    async def _purge(self, now: float) -> None:
+        """Have the store forget results beyond their time or number."""
+        assert self._ownership is not None
+        await self._store.purge(self._ownership, now, self._max_results)
+        if self._purge_at is not None and self._purge_at <= now:
+            more = self._last_expiry > now
+            self._purge_at = min(now + PURGE_EVERY, self._last_expiry) if more else None

@@ -1,0 +1,130 @@
+"""The slots of a worker: who is free, who runs what, and how an attempt is told to stop."""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf
+
+import trio
+from trio.lowlevel import Abort, RaiseCancelT
+
+from actorq.actors.executors.current import Current
+from actorq.model.messages import FinishCause, Grant
+from actorq.model.records import Pool
+
+
+class Slot:
+    """One attempt at a time.
+
+    The scope is kept from attempt to attempt, as entering one costs 4 us; it gets a deadline only
+    for an attempt that has one, and is replaced once it was cancelled.
+    """
+
+    def __init__(self, grace: float) -> None:
+        self.scope = trio.CancelScope()
+        self.task: trio.lowlevel.Task | None = None
+        """Its coroutine, while it is parked."""
+        self.grant: Grant | None = None
+        self.current: Current | None = None
+        """What the attempt knows about itself, once it has begun."""
+        self.started_at: float | None = None
+        self.stop: FinishCause | None = None
+        """Why the attempt was told to stop."""
+        self.limit: FinishCause = "timeout"
+        """What the scope's deadline means."""
+        self.grace = grace
+        self.patience = inf
+        """Until when the attempt may still end by itself after it was told to stop."""
+        self.left: trio.Event | None = None
+        """Set when the thread that the attempt left behind ends."""
+        self.revoked = False
+        """Whether the owner has given the task to somebody else and wants to hear no more of it."""
+
+    def clear(self) -> None:
+        """Forget the attempt that was here."""
+        self.grant = self.current = self.started_at = self.stop = self.left = None
+        self.revoked = False
+        self.patience = inf
+
+    def interrupt(self, cause: FinishCause, grace: float, reason: str) -> None:
+        """Tell the running attempt to stop within ``grace`` seconds."""
+        self.stop = self.stop or cause
+        self.grace = grace
+        self.patience = min(self.patience, trio.current_time() + grace)
+        if self.current is not None:
+            self.current.cancel()
+        self.scope.cancel(reason)
+
+    def condemned(self) -> bool:
+        """Whether a coroutine that is still running should be thrown away.
+
+        One that has a nursery open cannot be: its children would be left without a parent.
+        """
+        if self.stop is None and not self.scope.cancel_called:
+            return False
+        if self.patience == inf:  # its own deadline stopped it
+            self.patience = trio.current_time() + self.grace
+        return (
+            trio.current_time() >= self.patience
+            and not trio.lowlevel.current_task().child_nurseries
+        )
+
+
+class SlotPool:
+    """All slots of one kind, and the grants that wait for one of them to come round."""
+
+    def __init__(self, name: Pool, size: int) -> None:
+        self.name: Pool = name
+        self.size = size
+        self.free = size
+        self.received = 0
+        self.hungry = False
+        """Whether a slot that has just finished will take the next grant itself."""
+        self._backlog: deque[Grant] = deque()
+        self._parked: list[Slot] = []
+
+    @property
+    def credit(self) -> int:
+        """Grants received on this connection, plus slots free now."""
+        return self.received + self.free
+
+    def reconnect(self) -> None:
+        """Forget what was granted on the old connection and has not started: it is granted anew."""
+        self.free += len(self._backlog)
+        self._backlog.clear()
+        self.received = 0
+
+    def put(self, grant: Grant) -> None:
+        """Give a grant to a free slot."""
+        self.received += 1
+        self.free -= 1
+        if self._parked and not self.hungry:
+            slot = self._parked.pop()
+            slot.grant = grant  # its own from now on, though it has not come round yet
+            assert slot.task is not None  # it is parked
+            trio.lowlevel.reschedule(slot.task)
+        else:
+            self.hungry = False
+            self._backlog.append(grant)
+
+    def take_back(self, id: str, fence: int) -> Grant | None:
+        """Return a grant that no slot has taken yet, for it to be cancelled."""
+        for grant in self._backlog:
+            if grant.head.id == id and grant.head.fence == fence:
+                self._backlog.remove(grant)
+                return grant
+        return None
+
+    async def fill(self, slot: Slot) -> None:
+        """Wait until the slot has a grant. Not a checkpoint if there is one."""
+        if self._backlog:
+            slot.grant = self._backlog.popleft()
+            return
+        slot.task = trio.lowlevel.current_task()
+        self._parked.append(slot)
+
+        def abort(_: RaiseCancelT) -> Abort:
+            self._parked.remove(slot)
+            return Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)

@@ -1,0 +1,352 @@
+"""The worker actor: runs what it is granted in its slots, and says how each attempt ended.
+
+A slot is a long-lived coroutine that takes one granted task after the other (twice as fast as a
+nursery task each). Free slots are the worker's credit: a slot is free when its coroutine waits for
+work, so an abandoned thread keeps its slot until it ends.
+
+A `Finish` is kept until the owner has answered it, and sent again on a new connection, because the
+owner may crash between receiving it and writing it down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextvars import copy_context
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from actorq.actors.executors.current import Current, running
+from actorq.actors.executors.failures import describe, retryable, wants_later
+from actorq.actors.executors.loop import Killed, drive, exhaust
+from actorq.actors.executors.process import ChildFailed, ChildLost, open_processes, run_in_process
+from actorq.actors.executors.thread import Abandoned, ProgressFromThread, run_in_thread
+from actorq.actors.slots import Slot, SlotPool
+from actorq.contracts.clock import Clock
+from actorq.contracts.link import Peer, Port
+from actorq.errors import RemoteError, TaskTimeout, qualified_name
+from actorq.model import messages as m
+from actorq.model.events import EventKind
+from actorq.model.records import Head, Output
+from actorq.model.results import Progress
+from actorq.model.status import FailureKind
+from actorq.tasks import EncodedCall, StreamTask
+
+if TYPE_CHECKING:
+    from trio_parallel import WorkerContext
+
+BURST = 32
+"""Attempts that a slot runs without waiting before it lets the rest of the program run."""
+
+_THREAD_SHARE = 0.9
+"""Part of a cancel's grace after which a thread is abandoned: the worker can still say so."""
+
+Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
+Tell = Callable[..., None]
+
+
+class WorkerActor:
+    """Implements `actorq.contracts.link.Peer`; `run` it under a supervisor."""
+
+    def __init__(
+        self,
+        node: str,
+        incarnation: int,
+        *,
+        concurrency: int,
+        processes: int,
+        grace: float,
+        lifespan: Lifespan | None,
+        clock: Clock,
+        tell: Tell,
+    ) -> None:
+        self.name = f"{node}.{incarnation}"
+        self._node = node
+        self._grace = grace
+        self._lifespan = lifespan
+        self._clock = clock
+        self._tell = tell
+        self._port: Port | None = None
+        self._resources: Any = None
+        self._processes: WorkerContext | None = None
+        self._pools = {
+            "main": SlotPool("main", concurrency),
+            "process": SlotPool("process", processes),
+        }
+        self._slots: list[Slot] = []
+        self._unanswered: dict[tuple[str, int], m.Finish] = {}
+        self._context = copy_context()
+
+    async def run(
+        self,
+        attach: Callable[[Peer], None],
+        detach: Callable[[Peer], None],
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Work until cancelled. ``attach`` connects it to the owner, ``detach`` takes it away.
+
+        Cancelling it cancels every running attempt; the owner counts them as lost deliveries.
+        """
+        async with AsyncExitStack() as stack:
+            if self._lifespan is not None:
+                self._resources = await stack.enter_async_context(self._lifespan())
+            if self._pools["process"].size:
+                self._processes = await stack.enter_async_context(open_processes())
+            async with trio.open_nursery() as nursery:
+                for pool in self._pools.values():
+                    for _ in range(pool.size):
+                        slot = Slot(self._grace)
+                        self._slots.append(slot)
+                        nursery.start_soon(self._work, pool, slot, name=f"actorq {pool.name} slot")
+                attach(self)
+                try:
+                    task_status.started()
+                    await trio.sleep_forever()
+                finally:
+                    detach(self)
+
+    # --- the connection --------------------------------------------------------------------------
+
+    def connected(self, port: Port) -> None:
+        """Say hello, what runs here and what was not answered; only then offer free slots."""
+        self._port = port
+        for pool in self._pools.values():
+            pool.reconnect()
+        held = [(s.grant.head.id, s.grant.head.fence) for s in self._slots if s.grant is not None]
+        port.send(
+            m.WorkerHello(
+                self.name,
+                self._node,
+                (*held, *self._unanswered),
+                {pool.name: pool.size for pool in self._pools.values()},
+            ),
+            *self._unanswered.values(),
+            *(m.Ready(pool.name, pool.credit) for pool in self._pools.values()),
+        )
+
+    def disconnected(self, error: BaseException | None) -> None:
+        """Go on with what runs; its `Finish` waits for the next connection."""
+        self._port = None
+
+    def received(self, message: Any) -> None:
+        """Take a grant, an interrupt or an answer."""
+        if type(message) is m.Grant:
+            self._pools[message.head.pool].put(message)
+        elif type(message) is m.Finished:
+            self._unanswered.pop((message.id, message.fence), None)
+        elif type(message) is m.Interrupt:
+            self._interrupt(message)
+        elif type(message) is m.Welcome:
+            for id, fence in message.revoked:
+                self._unanswered.pop((id, fence), None)
+                slot = self._running(id, fence)
+                if slot is not None:
+                    slot.revoked = True
+                    slot.interrupt("cancelled", self._grace, "the task was given to somebody else")
+
+    def _interrupt(self, interrupt: m.Interrupt) -> None:
+        slot = self._running(interrupt.id, interrupt.fence)
+        if slot is not None:
+            why = interrupt.cancel.reason or f"cancelled by {interrupt.cancel.by}"
+            slot.interrupt("cancelled", interrupt.grace, why)
+            return
+        for pool in self._pools.values():
+            grant = pool.take_back(interrupt.id, interrupt.fence)
+            if grant is not None:
+                pool.free += 1
+                finish = m.Finish(grant.head.id, grant.head.fence, "cancelled", Output(), None)
+                self._unanswered[finish.id, finish.fence] = finish
+                self._send(finish, m.Ready(pool.name, pool.credit))
+
+    def _running(self, id: str, fence: int) -> Slot | None:
+        for slot in self._slots:
+            grant = slot.grant
+            if grant is not None and grant.head.id == id and grant.head.fence == fence:
+                return slot
+        return None
+
+    # --- the slots -------------------------------------------------------------------------------
+
+    async def _work(self, pool: SlotPool, slot: Slot) -> None:
+        burst = 0
+        while True:
+            slot.scope = trio.CancelScope()
+            with slot.scope:
+                while not slot.scope.cancel_called:
+                    if slot.grant is None:
+                        burst = 0
+                        await pool.fill(slot)
+                        continue  # its scope may have been cancelled on the way
+                    try:
+                        finish = await self._attempt(slot, slot.grant)
+                    except Abandoned as abandoned:
+                        slot.left = abandoned.ended
+                        break
+                    except Killed:
+                        self._tell_of(EventKind.TASK_KILLED, slot.grant)
+                        break
+                    self._report(pool, slot, finish)
+                    burst += 1
+                    if burst == BURST:
+                        burst = 0
+                        await trio.lowlevel.cancel_shielded_checkpoint()
+            if slot.grant is not None and (slot.current is not None or slot.stop is not None):
+                await self._report_stopped(pool, slot, slot.grant)
+
+    def _report(self, pool: SlotPool, slot: Slot, finish: m.Finish) -> None:
+        """Say how the attempt ended, and that the slot is free; the next grant may come at once."""
+        revoked = slot.revoked
+        slot.clear()
+        pool.free += 1
+        pool.hungry = True
+        ready = m.Ready(pool.name, pool.credit)
+        if revoked:
+            self._send(ready)
+        else:
+            self._unanswered[finish.id, finish.fence] = finish
+            self._send(finish, ready)
+        pool.hungry = False
+
+    async def _report_stopped(self, pool: SlotPool, slot: Slot, grant: m.Grant) -> None:
+        """Say that the attempt was stopped, by an interrupt or by its deadline."""
+        finish = self._stopped(slot, grant)
+        left = slot.left
+        if left is not None:
+            self._tell_of(EventKind.THREAD_ABANDONED, grant)
+            if not slot.revoked:
+                self._unanswered[finish.id, finish.fence] = finish
+                self._send(finish)
+            slot.revoked = True  # all that is left to say is that the slot is free
+            await left.wait()
+        self._report(pool, slot, finish)
+
+    def _stopped(self, slot: Slot, grant: m.Grant) -> m.Finish:
+        head, cause = grant.head, slot.stop or slot.limit
+        if cause == "cancelled":
+            return m.Finish(head.id, head.fence, cause, Output(), slot.started_at)
+        if cause == "deadline":
+            said = f"its deadline of {head.options.deadline:g} s passed during attempt "
+        else:
+            said = f"it ran longer than its timeout of {head.options.timeout:g} s in attempt "
+        error = RemoteError(
+            type=qualified_name(TaskTimeout),
+            message=f"{said}{head.attempts + 1}",
+            mro=tuple(qualified_name(cls) for cls in TaskTimeout.__mro__[:-1]),
+        )
+        output = Output(error=error, kind=FailureKind.TIMEOUT)
+        again = cause == "timeout" and retryable(error, head.options.retry)
+        return m.Finish(head.id, head.fence, cause, output, slot.started_at, again)
+
+    async def _attempt(self, slot: Slot, grant: m.Grant) -> m.Finish:
+        """Run the task once and say how it ended.
+
+        Raises:
+            trio.Cancelled: It was stopped.
+            Abandoned: So was its thread, which has not ended.
+            Killed: So was its coroutine, which did not care.
+            KeyboardInterrupt: It was interrupted from the terminal.
+        """
+        head = grant.head
+        seconds = self._limit(slot, grant)
+        slot.started_at = self._clock.now()
+        try:
+            value = await self._run(slot, grant, seconds)
+        except (trio.Cancelled, Abandoned, Killed, KeyboardInterrupt, GeneratorExit):
+            raise
+        except ChildLost:
+            return m.Finish(head.id, head.fence, "lost", Output(), slot.started_at)
+        except ChildFailed as failed:
+            return self._failed(slot, head, failed.error, failed.later)
+        except BaseExceptionGroup as group:
+            # What a nursery of the task raises can mix errors with the Cancelled that we caused.
+            if group.subgroup(KeyboardInterrupt) is not None:
+                raise
+            errors = group.split(trio.Cancelled)[1]
+            if errors is None:
+                raise
+            return self._failed(slot, head, describe(errors), wants_later(errors), errors)
+        except BaseException as error:  # even SystemExit: a task does not end the program
+            return self._failed(slot, head, describe(error), wants_later(error), error)
+        finally:
+            if seconds < inf:
+                slot.scope.deadline = inf
+        return m.Finish(head.id, head.fence, "ok", Output(value), slot.started_at)
+
+    def _limit(self, slot: Slot, grant: m.Grant) -> float:
+        """Set the scope's deadline to the earlier of timeout and deadline; return the seconds."""
+        timeout, remaining = grant.head.options.timeout, grant.remaining
+        seconds = inf if timeout is None else timeout
+        slot.limit = "timeout"
+        if remaining is not None and remaining <= seconds:
+            seconds, slot.limit = remaining, "deadline"
+        if seconds < inf:
+            slot.scope.deadline = trio.current_time() + seconds
+        return seconds
+
+    async def _run(self, slot: Slot, grant: m.Grant, seconds: float) -> Any:
+        head, call = grant.head, grant.body
+        task = call.task
+        in_loop = task.run_in == "loop"
+
+        def report(progress: Progress) -> None:
+            self._send(m.Report(head.id, head.fence, progress))
+
+        slot.current = current = Current(
+            head.id,
+            head.name,
+            head.attempts + 1,
+            slot.scope.deadline if seconds < inf else None,
+            head.options.meta,
+            self._resources,
+            report if in_loop else ProgressFromThread(report),
+        )
+        if in_loop:
+            context = self._context.copy()
+            context.run(running.set, current)
+            coroutine = context.run(task.function, *call.args, **call.kwargs)
+            if isinstance(task, StreamTask):
+                coroutine = exhaust(coroutine)
+            return await drive(coroutine, context, lambda: self._started(slot), slot.condemned)
+        self._started(slot)
+        if isinstance(call, EncodedCall):
+            assert self._processes is not None  # a worker without the pool has no such slots
+            return await run_in_process(self._processes, task, call.call, current, seconds)
+        token = running.set(current)
+        try:
+            return await run_in_thread(
+                task.function, call.args, call.kwargs, current, lambda: slot.grace * _THREAD_SHARE
+            )
+        finally:
+            running.reset(token)
+
+    def _failed(
+        self,
+        slot: Slot,
+        head: Head,
+        error: RemoteError,
+        later: float | None,
+        exception: BaseException | None = None,
+    ) -> m.Finish:
+        output = Output(error=error, kind=FailureKind.ERROR)
+        if later is not None:
+            return m.Finish(
+                head.id, head.fence, "later", output, slot.started_at, delay=later
+            )
+        again = retryable(error, head.options.retry)
+        return m.Finish(
+            head.id, head.fence, "failed", output, slot.started_at, again, exception=exception
+        )
+
+    def _started(self, slot: Slot) -> None:
+        grant, at = slot.grant, slot.started_at
+        if grant is not None and at is not None:
+            self._send(m.Started(grant.head.id, grant.head.fence, at))
+
+    def _send(self, *messages: Any) -> None:
+        if self._port is not None:
+            self._port.send(*messages)
+
+    def _tell_of(self, kind: EventKind, grant: m.Grant, **details: Any) -> None:
+        self._tell(kind, id=grant.head.id, name=grant.head.name, **details)

@@ -1,0 +1,148 @@
+"""Many results, one after the other: `as_completed`, `map` and `map_results`."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+import trio
+
+from actorq.client.handle import TaskHandle
+from actorq.model.results import TaskResult
+from actorq.runtime.future import Future
+from actorq.tasks import Task
+
+if TYPE_CHECKING:
+    from actorq.client.client import Client
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class _Ready(Generic[R]):
+    """Handles in the order in which their tasks end."""
+
+    def __init__(self) -> None:
+        self._ended: deque[TaskHandle[R]] = deque()
+        self._more: Future[None] = Future()
+
+    def add(self, handle: TaskHandle[R]) -> None:
+        def ended() -> None:
+            self._ended.append(handle)
+            self._more.set(None)
+
+        handle.watch().call_when_done(self, ended)
+
+    def forget(self, handle: TaskHandle[R]) -> None:
+        handle.watch().forget(self)
+
+    async def next(self) -> TaskHandle[R]:
+        while not self._ended:
+            self._more = Future()
+            await self._more.wait()
+        return self._ended.popleft()
+
+
+class Completed(Generic[R]):
+    """The iterator of `Client.as_completed`."""
+
+    def __init__(self, handles: list[TaskHandle[R]]) -> None:
+        self._ready: _Ready[R] = _Ready()
+        self._left = len(handles)
+        for handle in handles:
+            self._ready.add(handle)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> TaskResult[R]:
+        if not self._left:
+            raise StopAsyncIteration
+        handle = await self._ready.next()
+        self._left -= 1
+        return await handle.wait()
+
+
+class _Window(Generic[T, R]):
+    """A block that owns the tasks of a bounded piece of the items."""
+
+    def __init__(
+        self, client: Client, task: Task[..., R], items: Iterable[T], limit: int, ordered: bool
+    ) -> None:
+        self._client = client
+        self._task = task
+        self._items: Iterator[T] = iter(items)
+        self._limit = limit
+        self._ordered = ordered
+        self._scope: str | None = None
+        self._line: deque[TaskHandle[R]] = deque()
+        self._ready: _Ready[R] = _Ready()
+        self._open = 0
+        self._drained = False
+
+    async def __aenter__(self) -> Self:
+        if self._scope is not None:
+            raise RuntimeError("a map is for one use; call map() again")
+        self._scope = self._client.new_scope()
+        await trio.lowlevel.checkpoint()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._drained = True
+        if self._scope is not None and self._open:
+            await self._client.end_scope(self._scope)
+        await trio.lowlevel.checkpoint_if_cancelled()
+
+    def __aiter__(self) -> Self:
+        if self._scope is None:
+            raise RuntimeError("enter it first: 'async with system.map(...) as values'")
+        return self
+
+    async def _next(self) -> TaskHandle[R]:
+        """Keep the window full; return the next handle whose task has ended."""
+        await self._fill()
+        if not self._open:
+            raise StopAsyncIteration
+        handle = self._line[0] if self._ordered else await self._ready.next()
+        await handle.wait()
+        if self._ordered:
+            self._line.popleft()
+        self._open -= 1
+        return handle
+
+    async def _fill(self) -> None:
+        assert self._scope is not None  # __aiter__ has seen to it
+        while not self._drained and self._open < self._limit:
+            # One message for all that there is room for, in chunks that fit the owner's bounds.
+            room = min(self._limit - self._open, self._client.chunk)
+            chunk = [self._task.message(item) for item in islice(self._items, room)]
+            if not chunk:
+                self._drained = True
+                return
+            handles = await self._client.submit_scoped(chunk, self._scope)
+            self._open += len(handles)
+            if self._ordered:
+                self._line.extend(handles)
+            else:
+                for handle in handles:
+                    self._ready.add(handle)
+
+
+class Mapped(_Window[T, R]):
+    """The block of `Client.map`: an async iterator of values."""
+
+    async def __anext__(self) -> R:
+        return await (await self._next()).value()
+
+
+class Outcomes(_Window[T, R]):
+    """The block of `Client.map_results`: an async iterator of results."""
+
+    async def __anext__(self) -> TaskResult[R]:
+        result: TaskResult[Any] = await (await self._next()).wait()
+        return result

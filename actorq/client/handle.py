@@ -1,0 +1,124 @@
+"""The submitter's grip on one task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from actorq.client.session import Ending
+from actorq.model.results import Progress, TaskResult, task_result
+from actorq.model.status import TaskStatus
+from actorq.runtime.future import Future
+
+if TYPE_CHECKING:
+    from actorq.client.client import Client
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+class TaskHandle(Generic[R_co]):
+    """A typed grip on one task; cheap to keep, and to throw away: the task goes on without it.
+
+    It keeps how the task ended, once it has seen that, whatever becomes of the stored result.
+
+    Attributes:
+        id: The task's id.
+        name: Its name.
+        existing: Whether the task had been accepted before, by an earlier submit of its message.
+    """
+
+    __slots__ = ("__weakref__", "_client", "_ending", "_watched", "existing", "id", "name")
+
+    def __init__(
+        self,
+        client: Client,
+        id: str,
+        name: str,
+        ending: Future[Ending],
+        *,
+        existing: bool = False,
+        watched: bool = True,
+    ) -> None:
+        self._client = client
+        self._ending = ending
+        self._watched = watched
+        self.id = id
+        self.name = name
+        self.existing = existing
+
+    async def wait(self) -> TaskResult[R_co]:
+        """Wait until the task has ended, however it ends; a failed task is a result too.
+
+        Cancelling it does not touch the task.
+
+        Raises:
+            TaskNotFound: The id is unknown or its result has expired.
+            ActorDied: The system has failed or is closed.
+        """
+        ending = await self._wait()
+        return task_result(ending.head, ending.output, ending.cause)
+
+    async def value(self) -> R_co:
+        """Wait until the task has ended and return its value.
+
+        Cancelling it does not touch the task.
+
+        Raises:
+            TaskError: The subclass that says how it ended without a value.
+            TaskNotFound: The id is unknown or its result has expired.
+            ActorDied: The system has failed or is closed.
+        """
+        ending = await self._wait()
+        if ending.head.status is TaskStatus.SUCCESS and ending.output is not None:
+            return cast(R_co, ending.output.value)
+        result: TaskResult[R_co] = task_result(ending.head, ending.output, ending.cause)
+        return result.unwrap()
+
+    async def _wait(self) -> Ending:
+        self.watch()
+        return await self._ending.wait()
+
+    def watch(self) -> Future[Ending]:
+        """Return the future of the task's end, and see to it that it is set one day."""
+        if not self._watched:
+            self._watched = True
+            if not self._ending.done:
+                self._client.session.watch((self.id,))
+        return self._ending
+
+    def failure(self) -> Exception | None:
+        """Return what `value` would raise if the task has failed; None if it has not, or yet."""
+        if not self._ending.done:
+            return None
+        try:
+            ending = self._ending.peek()
+            if ending.head.status is TaskStatus.FAILURE:
+                task_result(ending.head, ending.output, ending.cause).unwrap()
+        except Exception as error:
+            return error
+        return None
+
+    async def status(self) -> TaskStatus:
+        """Ask for the task's status.
+
+        Raises:
+            TaskNotFound: The id is unknown or its result has expired.
+        """
+        return (await self._client.result(self.id)).status
+
+    async def progress(self) -> Progress | None:
+        """Ask for the newest progress that the running task has reported, if any.
+
+        Raises:
+            TaskNotFound: The id is unknown or its result has expired.
+        """
+        return (await self._client.snapshot(self.id)).progress
+
+    async def cancel(
+        self, reason: str | None = None, *, grace: float | None = None
+    ) -> TaskResult[R_co]:
+        """Cancel the task and return its terminal result; see `Client.cancel`."""
+        result: TaskResult[Any] = await self._client.cancel(self.id, reason, grace=grace)
+        return result
+
+    def __repr__(self) -> str:
+        return f"<TaskHandle {self.name} {self.id}>"

@@ -1,0 +1,109 @@
+"""A block that owns tasks, as a trio nursery owns coroutines."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+import trio
+
+from actorq.client.handle import TaskHandle
+from actorq.runtime.future import Future
+from actorq.tasks import Task, TaskMessage
+
+if TYPE_CHECKING:
+    from actorq.client.client import Client
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class TaskNursery:
+    """What `Client.open_nursery` yields: submits tasks that belong to the block.
+
+    Attributes:
+        cancel_scope: Cancel it to cancel the block and all of its tasks.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self.cancel_scope = trio.CancelScope()
+        self._client = client
+        self._scope = client.new_scope()
+        self._open: dict[str, TaskHandle[Any]] = {}
+        self._errors: list[Exception] = []
+        self._change: Future[None] = Future()
+        self._closed = False
+
+    @overload
+    async def submit(self, task: TaskMessage[R], /) -> TaskHandle[R]: ...
+    @overload
+    async def submit(
+        self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> TaskHandle[R]: ...
+    @overload
+    async def submit(
+        self, task: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> TaskHandle[R]: ...
+    @overload
+    async def submit(
+        self, task: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> TaskHandle[R]: ...
+    @overload
+    async def submit(self, task: str, /, *args: Any, **kwargs: Any) -> TaskHandle[Any]: ...
+
+    async def submit(self, task: Any, /, *args: Any, **kwargs: Any) -> TaskHandle[Any]:
+        """Submit a task that belongs to this block; see `Client.submit`.
+
+        Raises:
+            RuntimeError: The block is not open.
+        """
+        if self._closed:
+            raise RuntimeError("this task nursery is not open")
+        message = self._client.message(task, args, kwargs)
+        handle: TaskHandle[Any]
+        (handle,) = await self._client.submit_scoped([message], self._scope)
+        if not handle.existing:
+            self._open[handle.id] = handle
+            handle.watch().call_when_done(self, lambda: self._ended(handle))
+        return handle
+
+    def _ended(self, handle: TaskHandle[Any]) -> None:
+        del self._open[handle.id]
+        error = handle.failure()
+        if error is not None:
+            self._errors.append(error)
+            self.cancel_scope.cancel(f"task {handle.name} ({handle.id}) failed")
+        self._change.set(None)
+
+    async def wait(self) -> None:
+        """Wait until every task of the block has ended."""
+        while self._open:
+            self._change = Future()
+            await self._change.wait()
+
+    async def close(self) -> list[Exception]:
+        """Take no more tasks, cancel those that are left, and return the failures."""
+        self._closed = True
+        if self._open:
+            await self._client.end_scope(self._scope)
+        return self._errors
+
+
+@asynccontextmanager
+async def open_task_nursery(client: Client) -> AsyncIterator[TaskNursery]:
+    """See `Client.open_nursery`."""
+    nursery = TaskNursery(client)
+    errors: list[BaseException] = []
+    try:
+        with nursery.cancel_scope:
+            yield nursery
+            await nursery.wait()
+    except BaseException as error:  # it is raised again, below
+        errors.append(error)
+    errors += await nursery.close()
+    if len(errors) == 1 and isinstance(errors[0], trio.Cancelled):
+        raise errors[0]
+    if errors:
+        raise BaseExceptionGroup("exceptions from a task nursery", errors)
+    await trio.lowlevel.checkpoint_if_cancelled()

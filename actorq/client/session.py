@@ -1,0 +1,147 @@
+"""A client's side of its connection: what it asked, what it waits for, and how both survive a cut.
+
+Everything a client has asked stays here until it is answered. On a new connection it says hello and
+asks again, which is safe because every request is bound to ids. Callers only ever wait for a
+`Future`; they do not see connections.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from actorq.contracts.link import Port
+from actorq.errors import ActorDied, TaskNotFound
+from actorq.model import messages as m
+from actorq.model.records import Head, Output
+from actorq.runtime.future import Future
+
+WATCH_MAX = 1_000
+"""Ids in one `Watch`."""
+
+
+class Ending:
+    """How a task ended, as the owner told it."""
+
+    __slots__ = ("cause", "head", "output")
+
+    def __init__(self, head: Head, output: Output | None, cause: BaseException | None) -> None:
+        self.head = head
+        self.output = output
+        self.cause = cause
+
+
+class Session:
+    """Implements `actorq.contracts.link.Peer` for a client."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._port: Port | None = None
+        self._error: BaseException | None = None
+        self._requests = 0
+        self._unanswered: dict[int, tuple[m.Request, Future[Any]]] = {}
+        # Weak, so that a task whose handle nobody keeps costs the client nothing.
+        self._endings: WeakValueDictionary[str, Future[Ending]] = WeakValueDictionary()
+
+    def number(self) -> int:
+        """Return the number of the next request."""
+        self._requests += 1
+        return self._requests
+
+    def ask(self, request: m.Request) -> Future[Any]:
+        """Send a request; the future is set to its answer, or fails with its refusal."""
+        future: Future[Any] = Future()
+        if self._error is not None:
+            future.fail(_again(self._error))
+            return future
+        self._unanswered[request.request] = (request, future)
+        if self._port is not None:
+            self._port.send(request)
+        return future
+
+    def withdraw(self, submit: m.Submit, grace: float) -> None:
+        """Stop waiting for the answer to a `Submit`, and have its tasks cancelled."""
+        self._unanswered.pop(submit.request, None)
+        if self._port is not None:
+            ids = tuple(task.id for task in submit.tasks)
+            self._port.send(m.Withdraw(submit.request, ids, grace))
+
+    def forget(self, request: m.Request) -> None:
+        """Stop waiting for the answer to a request that changes nothing."""
+        self._unanswered.pop(request.request, None)
+
+    def ending(self, id: str) -> Future[Ending]:
+        """Return the future that is set when the task ends, if the owner is watching it for us."""
+        future = self._endings.get(id)
+        if future is None:
+            future = self._endings[id] = Future()
+            if self._error is not None:
+                future.fail(_again(self._error))
+        return future
+
+    def tables(self) -> dict[str, int]:
+        """Return the size of every table."""
+        pending = sum(not future.done for future in self._endings.values())
+        return {"unanswered": len(self._unanswered), "awaited": pending}
+
+    # --- the connection --------------------------------------------------------------------------
+
+    def connected(self, port: Port) -> None:
+        """Say hello and ask again for all that was not answered, and for every awaited end."""
+        self._port = port
+        port.send(m.ClientHello(self.name))
+        for request, _ in list(self._unanswered.values()):
+            if isinstance(request, m.Submit):
+                request = msgspec.structs.replace(request, resent=True)
+            port.send(request)
+        ids = [id for id, future in self._endings.items() if not future.done]
+        for start in range(0, len(ids), WATCH_MAX):
+            self.watch(tuple(ids[start : start + WATCH_MAX]))
+
+    def watch(self, ids: tuple[str, ...]) -> None:
+        """Have the owner tell us how these tasks end; those it does not know fail at once."""
+        answer = self.ask(m.Watch(self.number(), ids))
+
+        def mark_unknown() -> None:
+            try:
+                unknown = answer.peek()
+            except Exception:  # the session is over, which their futures have been told
+                return
+            for id in unknown:
+                if id in self._endings:
+                    self._endings[id].fail(TaskNotFound(id))
+
+        answer.call_when_done(self, mark_unknown)
+
+    def disconnected(self, error: BaseException | None) -> None:
+        """Keep everything for the next connection; without one, everybody who waits is told."""
+        self._port = None
+        if error is None:
+            return
+        self._error = error
+        waiting = [future for _, future in self._unanswered.values()]
+        self._unanswered.clear()
+        for future in [*waiting, *self._endings.values()]:
+            if not future.done:
+                future.fail(_again(error))
+
+    def received(self, message: Any) -> None:
+        """Take an answer or the end of a task."""
+        if type(message) is m.Outcome:
+            ending = self._endings.get(message.head.id)
+            if ending is not None:
+                ending.set(Ending(message.head, message.output, message.cause))
+        elif type(message) is m.Reply:
+            asked = self._unanswered.pop(message.request, None)
+            if asked is not None:
+                if message.error is None:
+                    asked[1].set(message.value)
+                else:
+                    asked[1].fail(message.error)
+
+
+def _again(error: BaseException) -> BaseException:
+    """Return a fresh copy for one waiter: a traceback belongs to one raise."""
+    return ActorDied(str(error)) if isinstance(error, ActorDied) else error

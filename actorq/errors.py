@@ -1,0 +1,222 @@
+"""Every exception that actorq raises, in one tree.
+
+::
+
+    ActorqError
+    ├── TaskError               a task did not end with a value
+    │   ├── TaskFailed          its function raised; ``error`` says what
+    │   ├── TaskTimeout         ran past ``timeout`` or lived past ``deadline`` (also a TimeoutError)
+    │   ├── TaskCancelled       somebody cancelled it; ``by`` and ``reason`` say who and why
+    │   ├── TaskExpired         was not started in time
+    │   └── WorkerLost          its worker died under it too often
+    ├── TaskNotFound            no such id: never accepted, expired or discarded
+    ├── SubmitError             a task was not accepted
+    │   ├── UnknownTask         nobody in this system knows that name
+    │   ├── InvalidArguments    they do not fit the function's signature
+    │   ├── EncodeError         an argument or a value cannot travel to where it is needed
+    │   ├── PayloadTooLarge     an argument list is over ``max_message``
+    │   ├── QueueFull           ``when_full="raise"`` and the queue is at ``max_pending``
+    │   └── DuplicateTask       two functions under one name
+    ├── ActorError              an actor cannot do what it was asked for
+    │   ├── ActorDied           it is gone, or its system is closed
+    │   └── RestartIntensityExceeded   a supervisor gave up
+    └── StoreError              the store cannot do what it was asked for
+        ├── StoreUnavailable    not now; the same call may be tried again
+        └── Fenced              another owner has taken the partition
+
+Two more are raised *by* tasks, to steer their retries: `RetryLater` and `GiveUp`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+
+@attrs.frozen
+class RemoteError:
+    """What is known of an exception wherever it was raised: text, never the object.
+
+    Attributes:
+        type: Qualified name of the exception's class, ``module.qualname``.
+        message: ``str(exception)``, or a substitute if that raises.
+        traceback: The formatted traceback, cut in the middle if very long.
+        notes: The exception's ``__notes__``.
+        mro: Qualified names of the class and its bases, most derived first.
+        children: The members, if it was an exception group.
+    """
+
+    type: str
+    message: str
+    traceback: str = attrs.field(default="", repr=False)
+    notes: tuple[str, ...] = ()
+    mro: tuple[str, ...] = attrs.field(default=(), repr=False)
+    children: tuple[RemoteError, ...] = ()
+
+    def matches(self, *exceptions: type[BaseException] | str) -> bool:
+        """Say whether it, or a member of the group that it was, is one of ``exceptions``.
+
+        Classes are compared by qualified name, as the original may come from another process.
+        """
+        names = {name if isinstance(name, str) else qualified_name(name) for name in exceptions}
+        return not names.isdisjoint(self.mro) or any(
+            child.matches(*exceptions) for child in self.children
+        )
+
+
+def qualified_name(cls: type) -> str:
+    """Return the name under which an exception class is compared: ``module.qualname``."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+class ActorqError(Exception):
+    """The root of everything that actorq raises on its own account."""
+
+
+class TaskError(ActorqError):
+    """A task ended without a value.
+
+    Attributes:
+        id: The task's id.
+        name: The task's name.
+        error: What is known of the cause, if the cause is an error.
+    """
+
+    def __init__(
+        self, message: str, *, id: str = "", name: str = "", error: RemoteError | None = None
+    ) -> None:
+        super().__init__(message)
+        self.id = id
+        self.name = name
+        self.error = error
+
+    def matches(self, *exceptions: type[BaseException] | str) -> bool:
+        """Say whether the task's function raised one of ``exceptions``; see `RemoteError`."""
+        return self.error is not None and self.error.matches(*exceptions)
+
+
+class TaskFailed(TaskError):
+    """The task's function raised.
+
+    In one process ``__cause__`` is the original exception; everywhere ``error`` describes it.
+    """
+
+
+class TaskTimeout(TaskError, TimeoutError):
+    """The last attempt ran past ``timeout``, or the task lived past ``deadline``."""
+
+
+class TaskExpired(TaskError):
+    """The task had not started when its ``expires`` was over."""
+
+
+class WorkerLost(TaskError):
+    """The worker died under the task ``max_deliveries`` times, or once if ``at_most_once``."""
+
+
+class TaskCancelled(TaskError):
+    """The task was cancelled.
+
+    Attributes:
+        by: Who asked: ``user``, ``scope`` (the block that owned it ended) or ``shutdown``.
+        reason: What they said, if anything.
+    """
+
+    def __init__(
+        self, message: str, *, id: str = "", name: str = "", by: str, reason: str | None = None
+    ) -> None:
+        super().__init__(message, id=id, name=name)
+        self.by = by
+        self.reason = reason
+
+
+class TaskNotFound(ActorqError):
+    """There is no task with that id: it was never accepted, has expired or was discarded."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(
+            f"no task {id!r}: it was never accepted here, or its result has expired "
+            "(result_ttl, max_results) or was discarded"
+        )
+        self.id = id
+
+
+class SubmitError(ActorqError):
+    """A task was not accepted.
+
+    Attributes:
+        accepted: Handles of the tasks that `submit_many` had got accepted before the error.
+    """
+
+    accepted: Sequence[object] = ()
+
+
+class UnknownTask(SubmitError):
+    """Nobody in this closed system knows that name."""
+
+
+class InvalidArguments(SubmitError, TypeError):
+    """The arguments do not fit the task's signature."""
+
+
+class EncodeError(SubmitError):
+    """A value cannot travel to where it is needed."""
+
+
+class PayloadTooLarge(SubmitError):
+    """The encoded arguments are over ``max_message``."""
+
+
+class QueueFull(SubmitError):
+    """The queue holds ``max_pending`` tasks, and ``when_full`` is ``"raise"``."""
+
+
+class DuplicateTask(SubmitError):
+    """Two different functions were given to one system under one name."""
+
+
+class ActorError(ActorqError):
+    """An actor cannot do what it was asked for."""
+
+
+class ActorDied(ActorError):
+    """The actor is gone and will not come back: it spent its restarts, or its system is closed."""
+
+
+class RestartIntensityExceeded(ActorError):
+    """A child crashed more often than its supervisor allows.
+
+    Attributes:
+        failures: The crashes that spent the budget, oldest first.
+    """
+
+    def __init__(self, message: str, failures: Sequence[BaseException]) -> None:
+        super().__init__(message)
+        self.failures = tuple(failures)
+
+
+class StoreError(ActorqError):
+    """The store cannot do what it was asked for."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot do it now, or its answer was lost; the same call may be tried again."""
+
+
+class Fenced(StoreError):
+    """Another owner has taken the partition; whoever sees this must stop writing."""
+
+
+class RetryLater(Exception):  # noqa: N818 - an instruction to the queue, not an error
+    """Raise it in a task to run it again after ``delay`` seconds, without spending an attempt."""
+
+    def __init__(self, delay: float) -> None:
+        if isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay < 1e10:
+            raise ValueError(f"RetryLater: delay must be seconds, 0 or more, not {delay!r}")
+        super().__init__(delay)
+        self.delay = float(delay)
+
+
+class GiveUp(Exception):  # noqa: N818 - an instruction to the queue, not an error
+    """Raise it in a task to fail at once, whatever its retry policy says."""

@@ -1,0 +1,121 @@
+"""Questions about tasks, and verbs on many of them at once.
+
+Live tasks are in the ledger, ended ones only in the store: whatever the ledger does not know is
+looked up there (`Lookup`, `Search`) and the question goes on with the answer. In between a task may
+have come to life or ended, so an answer is always checked against the ledger first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from actorq.errors import TaskNotFound
+from actorq.machines.effects import Found, Outbox, Searched
+from actorq.machines.ledger import Ledger, add_watch
+from actorq.model import messages as m
+from actorq.model.records import Cancel, Record, replace
+from actorq.model.status import TaskStatus
+
+BULK_CHUNK = 1_000
+"""How many tasks a bulk verb looks at for each commit."""
+
+_REVIVABLE = frozenset({TaskStatus.FAILURE, TaskStatus.CANCELLED})
+
+
+class Desk:
+    """Answers `Inspect`, `Watch`, `Find` and `Bulk`."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        out: Outbox,
+        cancel: Callable[[str, Cancel, float], None],
+        revive: Callable[[Record], None],
+    ) -> None:
+        self._ledger = ledger
+        self._out = out
+        self._cancel = cancel
+        self._revive = revive
+
+    def inspect(self, origin: int, inspect: m.Inspect) -> None:
+        live = self._ledger.live.get(inspect.id)
+        if live is None:
+            self._out.lookup(origin, inspect, inspect.id)
+            return
+        head, run = live.head, live.run
+        if run is not None and run.started is not None:
+            head = replace(head, started_at=run.started, attempts=head.attempts + 1)
+        self._out.reply(origin, inspect, m.Snapshot(head, None, run and run.progress))
+
+    def watch(self, origin: int, watch: m.Watch) -> None:
+        unknown = self._watch_live(origin, watch)
+        if unknown:
+            self._out.lookup(origin, watch, *unknown)
+        else:
+            self._out.reply(origin, watch, ())
+
+    def _watch_live(self, origin: int, watch: m.Watch) -> list[str]:
+        unknown = []
+        for id in watch.ids:
+            if (live := self._ledger.live.get(id)) is not None:
+                add_watch(live, origin)
+            else:
+                unknown.append(id)
+        return unknown
+
+    def found(self, origin: int, message: Any, records: dict[str, Record]) -> None:
+        """Answer a question with what the store has of the tasks that were not live."""
+        match message:
+            case m.Watch():
+                unknown = self._watch_live(origin, message)
+                for id in unknown:
+                    if id in records:
+                        self._out.send(origin, m.Outcome(records[id].head, records[id].output))
+                missing = tuple(id for id in unknown if id not in records)
+                self._out.reply(origin, message, missing)
+            case m.Inspect() if message.id in self._ledger.live:
+                self.inspect(origin, message)
+            case m.Inspect() | m.CancelTask() if message.id in records:
+                record = records[message.id]
+                self._out.reply(origin, message, m.Snapshot(record.head, record.output, None))
+            case m.Inspect() | m.CancelTask():
+                self._out.reply(origin, message, error=TaskNotFound(message.id))
+
+    def find(self, origin: int, find: m.Find) -> None:
+        self._out.search(origin, find, find.filter, find.cursor, find.limit)
+
+    def bulk(self, origin: int, bulk: m.Bulk) -> None:
+        self._out.search(origin, bulk, bulk.filter, None, BULK_CHUNK)
+
+    def searched(self, origin: int, searched: Searched) -> None:
+        """Answer `Find`, or act on one chunk of a `Bulk` and go on with the next."""
+        message = searched.message
+        if isinstance(message, m.Find):
+            self._out.reply(origin, message, searched)
+            return
+        total = searched.total + sum(self._act(message, record) for record in searched.records)
+        if searched.next is None:
+            self._out.reply(origin, message, total)
+        else:
+            self._out.search(
+                origin, message, message.filter, searched.next, BULK_CHUNK, total
+            )
+
+    def _act(self, bulk: m.Bulk, record: Record) -> bool:
+        id, status = record.head.id, record.head.status
+        live = self._ledger.live.get(id)
+        match bulk.verb:
+            case "cancel":
+                fits = live is not None and bulk.filter.matches(live.head)
+                if fits and not bulk.dry_run:
+                    self._cancel(id, bulk.cancel or Cancel("user"), bulk.grace)
+            case "retry":
+                fits = live is None and status in _REVIVABLE
+                if fits and not bulk.dry_run:
+                    self._revive(record)
+            case "discard":
+                fits = live is None and status.terminal
+                if fits and not bulk.dry_run:
+                    self._ledger.discard(id)
+        return fits

@@ -1,0 +1,100 @@
+"""What a step of the queue's machine wants done, besides `Write`s; carried out in order.
+
+All of these leave only after the writes of their step are committed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from actorq.model.events import EventKind
+from actorq.model.filters import Filter
+from actorq.model.messages import Reply, Request
+from actorq.model.records import Record, Write
+
+
+class Send(Struct, frozen=True, gc=False):
+    """Deliver ``message`` to the peer on this connection, if it is still there."""
+
+    to: int
+    message: Any
+
+
+class Lookup(Struct, frozen=True, gc=False):
+    """Fetch these records and step with `Found`: the machine knows only live tasks."""
+
+    to: int
+    message: Any
+    ids: tuple[str, ...]
+
+
+class Found(Struct, frozen=True, gc=False):
+    """The answer to a `Lookup`: what the store has under each id that it has."""
+
+    message: Any
+    records: dict[str, Record]
+
+
+class Search(Struct, frozen=True, gc=False):
+    """Let the store look for records and step with `Searched`."""
+
+    to: int
+    message: Any
+    filter: Filter
+    cursor: str | None
+    limit: int
+    total: int = 0
+
+
+class Searched(Struct, frozen=True, gc=False):
+    """The answer to a `Search`; ``total`` is what it carried."""
+
+    message: Any
+    records: list[Record]
+    next: str | None
+    scanned: int
+    total: int
+
+
+class Tell(Struct, frozen=True, gc=False):
+    """Report an event to the instruments."""
+
+    kind: EventKind
+    details: dict[str, Any]
+
+
+Effect = Write | Send | Lookup | Search | Tell
+
+
+class Outbox:
+    """Gathers the effects of one step, in order."""
+
+    def __init__(self) -> None:
+        self._effects: list[Effect] = []
+
+    def send(self, to: int, message: Any) -> None:
+        self._effects.append(Send(to, message))
+
+    def reply(
+        self, to: int, request: Request, value: Any = None, *, error: Exception | None = None
+    ) -> None:
+        self._effects.append(Send(to, Reply(request.request, value, error)))
+
+    def lookup(self, to: int, message: Any, *ids: str) -> None:
+        self._effects.append(Lookup(to, message, ids))
+
+    def search(
+        self, to: int, message: Any, filter: Filter, cursor: str | None, limit: int, total: int = 0
+    ) -> None:
+        self._effects.append(Search(to, message, filter, cursor, limit, total))
+
+    def tell(self, kind: EventKind, **details: Any) -> None:
+        self._effects.append(Tell(kind, details))
+
+    def take(self) -> list[Effect]:
+        """Return and forget what was gathered."""
+        effects = self._effects
+        self._effects = []
+        return effects

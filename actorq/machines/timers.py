@@ -1,0 +1,61 @@
+"""One alarm per key, the earliest first.
+
+Decides nothing; it only remembers. An alarm that is moved or cleared leaves a dead entry in the
+heap; dead entries never outnumber the live ones by more than a constant, so tasks that end long
+before their deadline do not pile up.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+
+_SLACK = 64
+
+
+class Timers:
+    """A set of (key, time), with the earliest time at hand."""
+
+    __slots__ = ("_heap", "_when")
+
+    def __init__(self) -> None:
+        self._when: dict[str, float] = {}
+        self._heap: list[tuple[float, str]] = []
+
+    def __len__(self) -> int:
+        return len(self._when)
+
+    def set(self, key: str, when: float) -> None:
+        """Set the alarm of ``key`` to ``when``, in place of any that it has."""
+        if self._when.get(key) != when:
+            self._when[key] = when
+            heappush(self._heap, (when, key))
+            self._compact()
+
+    def clear(self, key: str) -> None:
+        """Forget the alarm of ``key``, if it has one."""
+        if self._when.pop(key, None) is not None:
+            self._compact()
+
+    def next(self) -> float | None:
+        """Return the earliest time, or None."""
+        heap, when = self._heap, self._when
+        while heap:
+            at, key = heap[0]
+            if when.get(key) == at:
+                return at
+            heappop(heap)
+        return None
+
+    def due(self, now: float) -> list[str]:
+        """Remove and return the keys whose time is ``now`` or earlier, earliest first."""
+        keys: list[str] = []
+        while (at := self.next()) is not None and at <= now:
+            key = heappop(self._heap)[1]
+            del self._when[key]
+            keys.append(key)
+        return keys
+
+    def _compact(self) -> None:
+        if len(self._heap) > 2 * len(self._when) + _SLACK:
+            self._heap = [(at, key) for key, at in self._when.items()]
+            heapify(self._heap)

@@ -1,0 +1,38 @@
+"""What the system tells its operator: facts that no caller is waiting for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+import attrs
+
+
+class EventKind(StrEnum):
+    """Every kind of event, with what its ``details`` hold."""
+
+    STALE_RESULT = "stale_result"
+    """A late finisher was refused: id, fence, cause."""
+    CANCEL_UNCONFIRMED = "cancel_unconfirmed"
+    """A cancelled task did not end within its grace: id, name, worker."""
+    THREAD_ABANDONED = "thread_abandoned"
+    """A thread did not look at ``current().cancelled`` within its grace: id, name."""
+    TASK_KILLED = "task_killed"
+    """A coroutine swallowed its cancellation beyond its grace and was thrown away: id, name."""
+    UNKILLABLE = "unkillable"
+    """A task ignores its cancellation, cannot be killed and holds its slot: id, name, stack."""
+    DELIVERY_LOST = "delivery_lost"
+    """A worker died under a task: id, name, deaths."""
+    ACTOR_RESTARTED = "actor_restarted"
+    """A supervised actor crashed and starts again: actor, incarnation, error."""
+    ACTOR_DIED = "actor_died"
+    """A supervised actor spent its restarts: actor, error."""
+
+
+@attrs.frozen
+class Event:
+    """One fact."""
+
+    kind: EventKind
+    details: Mapping[str, Any]

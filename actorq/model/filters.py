@@ -1,0 +1,143 @@
+"""Which tasks a verb is about: the keywords of `find`, `retry`, `discard` and `cancel_many`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime
+from typing import Any, Protocol, TypedDict
+
+from msgspec import Struct
+
+from actorq.model.options import name
+from actorq.model.records import Head
+from actorq.model.status import TaskStatus
+
+PAGE_MAX = 1_000
+
+
+class FilterDict(TypedDict, total=False):
+    """The keywords that say which tasks a verb is about; a task must fit all that are given.
+
+    Attributes:
+        status: A `TaskStatus` or its word, or several in a list.
+        task: A task or its name, or several in a list.
+        queue: A queue's name.
+        ids: Task ids.
+        before: Only tasks submitted before this aware datetime.
+        after: Only tasks submitted after it.
+    """
+
+    status: str | Collection[str]
+    task: Named | Collection[Named]
+    queue: str
+    ids: Iterable[str]
+    before: datetime
+    after: datetime
+
+
+class HasName(Protocol):
+    """A task, or anything else with a task's name."""
+
+    name: str
+
+
+Named = str | HasName
+
+
+class Filter(Struct, frozen=True):
+    """A conjunction: a task matches if it fits every field that is given.
+
+    ``before`` and ``after`` bound the time of submission, in seconds since the epoch.
+    """
+
+    statuses: frozenset[TaskStatus] | None = None
+    names: frozenset[str] | None = None
+    queue: str | None = None
+    ids: tuple[str, ...] | None = None
+    before: float | None = None
+    after: float | None = None
+
+    def matches(self, head: Head) -> bool:
+        """Say whether a task's head fits."""
+        return (
+            (self.statuses is None or head.status in self.statuses)
+            and (self.names is None or head.name in self.names)
+            and (self.queue is None or head.options.queue == self.queue)
+            and (self.ids is None or head.id in self.ids)
+            and (self.before is None or head.submitted_at < self.before)
+            and (self.after is None or head.submitted_at > self.after)
+        )
+
+    @property
+    def everything(self) -> bool:
+        """Whether nothing was given."""
+        return self == _EVERYTHING
+
+
+_EVERYTHING = Filter()
+
+
+def build_filter(
+    *,
+    status: object = None,
+    task: object = None,
+    queue: str | None = None,
+    ids: Iterable[str] | None = None,
+    before: datetime | None = None,
+    after: datetime | None = None,
+) -> Filter:
+    """Check the keywords of a verb and turn them into a filter.
+
+    The keywords are those of `FilterDict`; None is as good as not given.
+
+    Raises:
+        TypeError: A keyword of the wrong type; the message names it.
+        ValueError: An unknown status, a naive datetime; the message names it.
+    """
+    return Filter(
+        statuses=None if status is None else frozenset(map(_status, _several(status))),
+        names=None if task is None else frozenset(map(_task_name, _several(task))),
+        queue=None if queue is None else name("filter 'queue'", queue),
+        ids=None if ids is None else _ids(ids),
+        before=_moment("before", before),
+        after=_moment("after", after),
+    )
+
+
+def _several(value: object) -> Iterable[Any]:
+    return value if isinstance(value, list | tuple | set | frozenset) else (value,)
+
+
+def _status(value: object) -> TaskStatus:
+    try:
+        return TaskStatus(value)  # type: ignore[arg-type]  # anything else raises, as it should
+    except ValueError:
+        words = ", ".join(repr(str(s)) for s in TaskStatus)
+        raise ValueError(f"filter 'status' must be one of {words}, not {value!r}") from None
+
+
+def _task_name(value: object) -> str:
+    given = value if isinstance(value, str) else getattr(value, "name", None)
+    if not isinstance(given, str):
+        raise TypeError(f"filter 'task' must be a task or its name, not {value!r}")
+    return given
+
+
+def _ids(value: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise TypeError(f"filter 'ids' must be several ids; write [{value!r}] for one")
+    ids = tuple(value)
+    for item in ids:
+        if not isinstance(item, str):
+            raise TypeError(f"filter 'ids' must hold task ids, not {item!r}")
+    return ids
+
+
+def _moment(which: str, value: datetime | None) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, datetime):
+        raise TypeError(f"filter {which!r} must be an aware datetime, not {value!r}")
+    if value.utcoffset() is None:
+        raise ValueError(f"filter {which!r} must be an aware datetime: {value!r} has no time zone")
+    return value.timestamp()

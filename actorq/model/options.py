@@ -1,0 +1,339 @@
+"""What a submission may ask for: `TaskOptions`, and its `Retry` policy.
+
+Everything is checked when it is written down, so that a wrong option is an error at the line that
+has it and not in a worker later.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Literal, Self, TypedDict
+
+import attrs
+
+from actorq.errors import qualified_name
+from actorq.model.status import TaskPriority
+
+PriorityLike = TaskPriority | Literal["low", "normal", "high", "critical"]
+WhenFull = Literal["wait", "raise"]
+RunIn = Literal["loop", "thread", "process"]
+
+_NAME_MAX = 200
+
+
+def number(
+    what: str, value: object, *, least: float = 0.0, most: float = 1e10, above: bool = False
+) -> float:
+    """Return ``value`` as a float in ``least``..``most``, or raise naming ``what``.
+
+    Raises:
+        TypeError: It is not a number (a bool is not one either).
+        ValueError: It is out of range or NaN; with ``above``, ``least`` itself is out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{what} must be a number, not {value!r}")
+    if not (least < value if above else least <= value) or not value <= most:
+        bound = f"more than {least:g}" if above else f"at least {least:g}"
+        raise ValueError(f"{what} must be {bound} and at most {most:g}, not {value!r}")
+    return float(value)
+
+
+def whole(what: str, value: object, *, least: int = 1, most: int = 1_000_000_000) -> int:
+    """Return ``value`` as an int in ``least``..``most``, or raise naming ``what``."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{what} must be a whole number, not {value!r}")
+    if not least <= value <= most:
+        raise ValueError(f"{what} must be {least} to {most}, not {value}")
+    return value
+
+
+def name(what: str, value: object) -> str:
+    """Return ``value`` if it can be an indexed name: 1 to 200 characters, UTF-8, no NUL."""
+    if not isinstance(value, str):
+        raise TypeError(f"{what} must be a string, not {value!r}")
+    if not 0 < len(value) <= _NAME_MAX or "\0" in value:
+        raise ValueError(f"{what} must be 1 to {_NAME_MAX} characters without NUL, not {value!r}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} must be valid UTF-8, not {value!r}") from None
+    return value
+
+
+def flag(what: str, value: object) -> bool:
+    """Return ``value`` if it is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{what} must be True or False, not {value!r}")
+    return value
+
+
+ExceptionLike = type[BaseException] | str
+
+
+def _exceptions(value: object) -> tuple[ExceptionLike, ...]:
+    if isinstance(value, str | type):
+        value = (value,)
+    if not isinstance(value, tuple | list):
+        raise TypeError(f"must be exception classes or their qualified names, not {value!r}")
+    for item in value:
+        if not isinstance(item, str) and not (
+            isinstance(item, type) and issubclass(item, BaseException)
+        ):
+            raise TypeError(f"must be exception classes or their qualified names, not {item!r}")
+    return tuple(value)
+
+
+def _exceptions_field(what: str) -> Callable[[object], tuple[ExceptionLike, ...]]:
+    def convert(value: object) -> tuple[ExceptionLike, ...]:
+        try:
+            return _exceptions(value)
+        except TypeError as error:
+            raise TypeError(f"Retry: {what} {error}") from None
+
+    return convert
+
+
+@attrs.frozen
+class Retry:
+    """When and how soon a task runs again after it raised or timed out.
+
+    The wait before attempt ``n + 1`` is ``delay * factor ** (n - 1)`` seconds, at most
+    ``max_delay``, then moved by up to ± ``jitter`` of itself. Meanwhile the task holds no slot.
+
+    Attributes:
+        attempts: Runs in all, the first one included; 1 means no retry.
+        delay: Seconds before the second attempt.
+        factor: What each further wait is multiplied by; 1 keeps it constant.
+        max_delay: The cap on one wait, in seconds, before jitter.
+        jitter: The share of a wait that is random, 0 to 1.
+        on: Exception classes (or qualified names) that are retried, subclasses and the members of
+            exception groups included. A timeout counts as `actorq.TaskTimeout`.
+        never: Those that are not, whatever ``on`` says: one such member of a group is enough.
+    """
+
+    attempts: int = attrs.field(default=1, converter=lambda v: whole("Retry: attempts", v))
+    delay: float = attrs.field(default=1.0, converter=lambda v: number("Retry: delay", v))
+    factor: float = attrs.field(
+        default=2.0, converter=lambda v: number("Retry: factor", v, least=1.0, most=1000.0)
+    )
+    max_delay: float = attrs.field(default=300.0, converter=lambda v: number("Retry: max_delay", v))
+    jitter: float = attrs.field(
+        default=0.1, converter=lambda v: number("Retry: jitter", v, most=1.0)
+    )
+    on: tuple[ExceptionLike, ...] = attrs.field(
+        default=(Exception,), converter=_exceptions_field("on")
+    )
+    never: tuple[ExceptionLike, ...] = attrs.field(
+        default=(), converter=_exceptions_field("never")
+    )
+
+    @property
+    def on_names(self) -> frozenset[str]:
+        """``on`` as qualified names, which is how it is matched and how it travels."""
+        return _names(self.on)
+
+    @property
+    def never_names(self) -> frozenset[str]:
+        """``never`` as qualified names."""
+        return _names(self.never)
+
+
+def _names(exceptions: tuple[ExceptionLike, ...]) -> frozenset[str]:
+    return frozenset(e if isinstance(e, str) else qualified_name(e) for e in exceptions)
+
+
+class OptionsDict(TypedDict, total=False):
+    """The keywords of ``options()``, `actorq.task` and `TaskOptions`."""
+
+    queue: str
+    priority: PriorityLike
+    timeout: float | None
+    deadline: float | None
+    delay: float | None
+    at: datetime | None
+    expires: float | None
+    retry: Retry
+    at_most_once: bool
+    max_deliveries: int
+    when_full: WhenFull
+    result_ttl: float | None
+    meta: Mapping[str, Any]
+
+
+def _priority(value: object) -> TaskPriority:
+    if isinstance(value, TaskPriority):
+        return value
+    if not isinstance(value, str):
+        raise TypeError(
+            f"option 'priority' must be a TaskPriority or one of its words, not {value!r}"
+        )
+    try:
+        return TaskPriority[value.upper()] if value == value.lower() else _unknown_priority(value)
+    except KeyError:
+        return _unknown_priority(value)
+
+
+def _unknown_priority(value: str) -> TaskPriority:
+    words = ", ".join(repr(p.name.lower()) for p in TaskPriority)
+    raise ValueError(f"option 'priority' must be one of {words}, not {value!r}")
+
+
+def _at(value: object) -> datetime | None:
+    if value is None:
+        return None
+    if not isinstance(value, datetime):
+        raise TypeError(f"option 'at' must be an aware datetime, not {value!r}")
+    if value.utcoffset() is None:
+        raise ValueError(
+            f"option 'at' must be an aware datetime: {value!r} has no time zone; "
+            "write datetime(..., tzinfo=timezone.utc) or .astimezone()"
+        )
+    return value
+
+
+def _retry(value: object) -> Retry:
+    if not isinstance(value, Retry):
+        raise TypeError(f"option 'retry' must be an actorq.Retry, not {value!r}")
+    return value
+
+
+def _when_full(value: object) -> WhenFull:
+    if value == "wait":
+        return "wait"
+    if value == "raise":
+        return "raise"
+    raise ValueError(f"option 'when_full' must be 'wait' or 'raise', not {value!r}")
+
+
+def _meta(value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise TypeError(f"option 'meta' must be a mapping with string keys, not {value!r}")
+    return dict(value)
+
+
+def _seconds(option: str, *, above: bool = False) -> Callable[[object], float | None]:
+    def convert(value: object) -> float | None:
+        return None if value is None else number(f"option {option!r}", value, above=above)
+
+    return convert
+
+
+_NO_RETRY = Retry()
+_NO_META: Mapping[str, Any] = {}
+
+
+@attrs.frozen(init=False, repr=False)
+class TaskOptions:
+    """Options of a submission, checked; it remembers which of them were given.
+
+    Given options win in the order call, preset, decorator, default:
+    ``fetch.options(TaskOptions.reliable(), timeout=9)`` overrides the decorator's options by the
+    preset's, and those by ``timeout=9``.
+
+    Attributes:
+        queue: The named queue; 1 to 200 characters.
+        priority: See `TaskPriority`.
+        timeout: Seconds per attempt, or None.
+        deadline: Seconds for the task's whole life from submission, retries included, or None.
+        delay: Seconds before it is due. Not together with ``at``.
+        at: The aware datetime at which it is due.
+        expires: Seconds after it is due within which its first attempt must start, or None.
+        retry: See `Retry`.
+        at_most_once: Never deliver it twice: a lost worker is the failure `WorkerLost`.
+        max_deliveries: How many workers may die under it before it fails as `WorkerLost`.
+        when_full: ``"wait"`` until the queue has room, or ``"raise"`` `QueueFull`.
+        result_ttl: Seconds for which its outcome can be looked up by id; None is the system's.
+        meta: Anything with string keys that should travel with it.
+
+    Raises:
+        TypeError: An unknown option, or one of the wrong type; the message names it.
+        ValueError: An option out of range; the message names it.
+    """
+
+    queue: str = "default"
+    priority: TaskPriority = TaskPriority.NORMAL
+    timeout: float | None = None
+    deadline: float | None = None
+    delay: float | None = None
+    at: datetime | None = None
+    expires: float | None = None
+    retry: Retry = _NO_RETRY
+    at_most_once: bool = False
+    max_deliveries: int = 3
+    when_full: WhenFull = "wait"
+    result_ttl: float | None = None
+    meta: Mapping[str, Any] = attrs.field(default=_NO_META, hash=False)
+    given: frozenset[str] = attrs.field(default=frozenset(), eq=False)
+
+    def __init__(self, **options: Any) -> None:
+        unknown = options.keys() - _CHECKS.keys()
+        if unknown:
+            known = ", ".join(_CHECKS)
+            raise TypeError(f"unknown option {min(unknown)!r}; the options are {known}")
+        if options.get("delay") is not None and options.get("at") is not None:
+            raise ValueError("options 'delay' and 'at' exclude each other: give one of them")
+        values = {option: _CHECKS[option](value) for option, value in options.items()}
+        self.__attrs_init__(**values, given=frozenset(values))  # type: ignore[attr-defined]
+
+    def merge(self, other: TaskOptions) -> TaskOptions:
+        """Return these options overridden by those that were given in ``other``."""
+        if not other.given:
+            return self
+        if not self.given:
+            return other
+        changes = {option: getattr(other, option) for option in other.given}
+        # A later `delay` replaces an earlier `at` and the other way round.
+        if "delay" in changes and "at" not in changes:
+            changes["at"] = None
+        elif "at" in changes and "delay" not in changes:
+            changes["delay"] = None
+        merged = object.__new__(type(self))
+        values = {field: getattr(self, field) for field in _CHECKS} | changes
+        merged.__attrs_init__(**values, given=self.given | other.given)  # type: ignore[attr-defined]
+        return merged
+
+    @classmethod
+    def high_priority(cls) -> Self:
+        """Run it soon, once, and not for long: high priority, one attempt, 60 s."""
+        return cls(priority="high", retry=Retry(attempts=1), timeout=60)
+
+    @classmethod
+    def reliable(cls) -> Self:
+        """Try hard: 5 attempts from 2 s apart, 10 minutes each."""
+        return cls(retry=Retry(attempts=5, delay=2.0), timeout=600)
+
+    @classmethod
+    def quick(cls) -> Self:
+        """Do it now or not at all: one attempt of 30 s."""
+        return cls(retry=Retry(attempts=1), timeout=30)
+
+    def __repr__(self) -> str:
+        given = (f"{option}={getattr(self, option)!r}" for option in _CHECKS if option in self.given)
+        return f"TaskOptions({', '.join(given)})"
+
+
+_CHECKS: dict[str, Callable[[object], Any]] = {
+    "queue": lambda value: name("option 'queue'", value),
+    "priority": _priority,
+    "timeout": _seconds("timeout", above=True),
+    "deadline": _seconds("deadline", above=True),
+    "delay": _seconds("delay"),
+    "at": _at,
+    "expires": _seconds("expires", above=True),
+    "retry": _retry,
+    "at_most_once": lambda value: flag("option 'at_most_once'", value),
+    "max_deliveries": lambda value: whole("option 'max_deliveries'", value),
+    "when_full": _when_full,
+    "result_ttl": _seconds("result_ttl"),
+    "meta": _meta,
+}
+
+NO_OPTIONS = TaskOptions()
+"""Nothing given: every default."""
+
+
+def is_finite(value: float) -> bool:
+    """Say whether a time is a real one, and not the ``inf`` that stands for never."""
+    return value < math.inf

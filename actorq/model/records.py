@@ -1,0 +1,116 @@
+"""What a store keeps of a task, and who may write it.
+
+A record is a *head* (who the task is and how far it got), a *body* (its call: opaque, written once)
+and an *output* (how it ended). Heads are immutable, so that the queue's machine and the memory
+store share them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from actorq.errors import RemoteError
+from actorq.model.options import TaskOptions
+from actorq.model.status import FailureKind, TaskStatus
+
+Pool = Literal["main", "process"]
+"""Which of a worker's two pools of slots a task needs."""
+
+# Structs with gc=False are not tracked by the cycle collector, which halves the cost of holding a
+# million of them; they are safe here because a record never holds what could hold the record.
+
+
+class Cancel(Struct, frozen=True, gc=False):
+    """A recorded wish that a task be cancelled: who (``user``, ``scope``, ``shutdown``) and why."""
+
+    by: str
+    reason: str | None = None
+
+
+class Head(Struct, frozen=True, gc=False):
+    """One state of one task. Times are seconds since the epoch on the owner's clock.
+
+    Attributes:
+        since: Start of this run: the submission, or the `retry` verb that started it again.
+        rank: The order in which ready tasks are granted, lowest first; kept for the whole run.
+        due: When it may start next.
+        fence: How many grants it had; only the newest may say anything about it.
+        attempts: How many times its function was started in this run.
+        deaths: How many workers died under it in this run.
+        worker: The ``node.incarnation`` that has or had it last.
+        keep_until: When a terminal task's record may be forgotten.
+    """
+
+    id: str
+    name: str
+    options: TaskOptions
+    pool: Pool
+    scope: str | None
+    submitted_at: float
+    since: float
+    rank: float
+    due: float
+    status: TaskStatus
+    fence: int = 0
+    attempts: int = 0
+    deaths: int = 0
+    worker: str | None = None
+    started_at: float | None = None
+    completed_at: float | None = None
+    keep_until: float | None = None
+    cancel: Cancel | None = None
+
+
+class Output(Struct, frozen=True, gc=False):
+    """How a task ended: a value, or an error and its kind."""
+
+    value: Any = None
+    error: RemoteError | None = None
+    kind: FailureKind | None = None
+
+
+class Record(Struct, gc=False):
+    """A task as a store gives it back."""
+
+    head: Head
+    body: Any = None
+    output: Output | None = None
+
+
+class Write(Struct, frozen=True, gc=False):
+    """One record's change inside a commit. UNSET keeps what is there; ``head=None`` deletes all."""
+
+    id: str
+    head: Head | None
+    body: Any = UNSET
+    output: Output | None | UnsetType = UNSET
+
+    def over(self, earlier: Write) -> Write:
+        """Return this write as it must be when it stands for ``earlier`` too."""
+        if self.head is None or (self.body is not UNSET and self.output is not UNSET):
+            return self
+        return Write(
+            self.id,
+            self.head,
+            earlier.body if self.body is UNSET else self.body,
+            earlier.output if self.output is UNSET else self.output,
+        )
+
+
+class Ownership(Struct, frozen=True):
+    """The right to write one partition. Both numbers are compared by every commit.
+
+    The nonce is there because a store that fails over can hand out the same epoch twice.
+    """
+
+    partition: str
+    epoch: int
+    nonce: str
+
+
+def replace(head: Head, **changes: Any) -> Head:
+    """Return ``head`` with ``changes``."""
+    return msgspec.structs.replace(head, **changes)

@@ -1,0 +1,203 @@
+"""What people see of a task: its result, its progress, pages and counts of many."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar, cast
+
+import attrs
+
+from actorq.errors import (
+    RemoteError,
+    TaskCancelled,
+    TaskError,
+    TaskExpired,
+    TaskFailed,
+    TaskTimeout,
+    WorkerLost,
+)
+from actorq.model.records import Head, Output
+from actorq.model.status import FailureKind, TaskStatus
+
+R = TypeVar("R")
+
+_NO_OUTPUT = Output()
+
+_ERRORS: dict[FailureKind | None, type[TaskError]] = {
+    FailureKind.TIMEOUT: TaskTimeout,
+    FailureKind.EXPIRED: TaskExpired,
+    FailureKind.LOST: WorkerLost,
+}
+
+
+@attrs.frozen
+class Progress:
+    """How far a running task says it is; the units are the task's own."""
+
+    done: float
+    total: float | None = None
+    message: str | None = None
+
+
+@attrs.frozen
+class TaskResult(Generic[R]):
+    """A snapshot of a task; final once ``status.terminal``.
+
+    Attributes:
+        value: What the function returned, if ``status`` is ``success``.
+        error: What went wrong, if ``status`` is ``failure``.
+        attempts: How many times the function was started.
+        worker: The worker that has or had it last, ``node.incarnation``.
+        submitted_at: When the owner accepted it (UTC, like the next two).
+        started_at: When its last attempt started, or None.
+        completed_at: When it became terminal, or None.
+        reason: Why it waits, was cancelled (and by whom) or is dead, in words.
+    """
+
+    id: str
+    name: str
+    queue: str
+    status: TaskStatus
+    value: R | None
+    error: RemoteError | None
+    attempts: int
+    worker: str | None
+    submitted_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    meta: Mapping[str, Any]
+    reason: str | None
+    _head: Head = attrs.field(repr=False, eq=False)
+    _kind: FailureKind | None = attrs.field(repr=False, eq=False, default=None)
+    _cause: BaseException | None = attrs.field(repr=False, eq=False, default=None)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the task succeeded."""
+        return self.status is TaskStatus.SUCCESS
+
+    def unwrap(self) -> R:
+        """Return the value of a task that succeeded.
+
+        Raises:
+            TaskError: The subclass that says how it ended otherwise.
+            ValueError: It has not ended yet.
+        """
+        if self.status is TaskStatus.SUCCESS:
+            return cast(R, self.value)
+        if not self.status.terminal:
+            raise ValueError(f"task {self.name} ({self.id}) is {self.status}, so it has no value")
+        raise self._exception() from self._cause
+
+    def _exception(self) -> TaskError:
+        label = f"task {self.name} ({self.id})"
+        if self.status is TaskStatus.CANCELLED:
+            cancel = self._head.cancel
+            by, why = (cancel.by, cancel.reason) if cancel else ("user", None)
+            said = f"{label} was cancelled by {by}" + (f": {why}" if why else "")
+            return TaskCancelled(said, id=self.id, name=self.name, by=by, reason=why)
+        error = self.error
+        said = f"{label} failed: {error.type}: {error.message}" if error else f"{label} failed"
+        kind = _ERRORS.get(self._kind)
+        if kind is None:
+            return TaskFailed(said, id=self.id, name=self.name, error=error)
+        return kind(
+            f"{label}: {error.message if error else kind.__name__}",
+            id=self.id,
+            name=self.name,
+            error=error,
+        )
+
+
+def task_result(
+    head: Head, output: Output | None, cause: BaseException | None = None
+) -> TaskResult[Any]:
+    """Build the result that people see from what the queue knows."""
+    output = output or _NO_OUTPUT
+    return TaskResult(
+        id=head.id,
+        name=head.name,
+        queue=head.options.queue,
+        status=head.status,
+        value=output.value,
+        error=output.error,
+        attempts=head.attempts,
+        worker=head.worker,
+        submitted_at=_utc(head.submitted_at),
+        started_at=None if head.started_at is None else _utc(head.started_at),
+        completed_at=None if head.completed_at is None else _utc(head.completed_at),
+        meta=head.options.meta,
+        reason=_reason(head, output),
+        head=head,
+        kind=output.kind,
+        cause=cause,
+    )
+
+
+def _utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _reason(head: Head, output: Output) -> str | None:
+    match head.status:
+        case TaskStatus.SCHEDULED:
+            return f"due at {_utc(head.due).isoformat()}" + (
+                f", after attempt {head.attempts}" if head.attempts else ""
+            )
+        case TaskStatus.PENDING:
+            return "waits for a free slot"
+        case TaskStatus.CANCELLED if head.cancel is not None:
+            why = f": {head.cancel.reason}" if head.cancel.reason else ""
+            return f"cancelled by {head.cancel.by}{why}"
+        case TaskStatus.FAILURE if output.error is not None:
+            return output.error.message
+    return None
+
+
+@attrs.frozen
+class Page:
+    """One page of `Client.find`: newest submissions first.
+
+    Attributes:
+        tasks: What matched.
+        next: Pass it as ``cursor=`` for the page after, or None if there is none.
+        scanned: How many records were looked at to fill the page.
+    """
+
+    tasks: list[TaskResult[Any]]
+    next: str | None
+    scanned: int
+
+
+@attrs.frozen
+class QueueStats:
+    """How many of one queue's tasks are where."""
+
+    scheduled: int = 0
+    pending: int = 0
+    running: int = 0
+    parked: int = 0
+    """Submissions that wait for room."""
+
+
+@attrs.frozen
+class PoolStats:
+    """How many slots a kind of work has over all workers, and how many of them are free."""
+
+    slots: int = 0
+    free: int = 0
+
+
+@attrs.frozen
+class Stats:
+    """A snapshot of the owner: live tasks by queue, slots by pool, outcomes since it opened."""
+
+    queues: Mapping[str, QueueStats]
+    pools: Mapping[str, PoolStats]
+    workers: int
+    success: int
+    failure: int
+    cancelled: int
+    retries: int
+    lost: int

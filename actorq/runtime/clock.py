@@ -1,0 +1,38 @@
+"""The owner's clock: wall time at opening, moved by trio's clock from then on.
+
+So due times and retention run in virtual time under a `trio.testing.MockClock`, and are not
+disturbed by small corrections of the system's clock. When the two are more than a second apart
+(somebody set the clock, or the machine was suspended), it is anchored again.
+"""
+
+from __future__ import annotations
+
+import time
+
+import trio
+from trio.lowlevel import current_clock
+
+_DRIFT_MAX = 1.0
+
+
+class AnchoredClock:
+    """Implements `actorq.contracts.clock.Clock`; open it inside a trio run."""
+
+    def __init__(self) -> None:
+        # trio's own clock class is private; any other clock is virtual, and has no drift.
+        self._real = type(current_clock()).__name__ == "SystemClock"
+        self._offset = time.time() - trio.current_time()
+        self._last = 0.0
+
+    def now(self) -> float:
+        """Return seconds since the epoch; never less than the time before."""
+        now = trio.current_time() + self._offset
+        if self._real:
+            wall = time.time()
+            if not -_DRIFT_MAX <= wall - now <= _DRIFT_MAX:
+                self._offset += wall - now
+                now = wall
+        # A clock that was set back stands still until it is reached: stamps may not go backwards.
+        if now > self._last:
+            self._last = now
+        return self._last

@@ -1,0 +1,104 @@
+"""A value to come, with any number of waiters and callbacks.
+
+Cheaper than a `trio.Event` and a variable: one waiter costs no set, none costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import trio
+from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule
+
+T = TypeVar("T")
+
+_PENDING: Any = object()
+
+
+class Future(Generic[T]):
+    """Set once, to a value or an error; waiting for it is woken, never polled."""
+
+    __slots__ = ("__weakref__", "_callbacks", "_error", "_value", "_waiters")
+
+    def __init__(self) -> None:
+        self._value: T = _PENDING
+        self._error: BaseException | None = None
+        self._waiters: Task | dict[Task, None] | None = None
+        self._callbacks: dict[object, Callable[[], None]] | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether it is set."""
+        return self._value is not _PENDING or self._error is not None
+
+    def set(self, value: T) -> None:
+        """Set the value; ignored if it is set already."""
+        if not self.done:
+            self._value = value
+            self._wake()
+
+    def fail(self, error: BaseException) -> None:
+        """Set the error that `wait` and `peek` raise; ignored if it is set already."""
+        if not self.done:
+            self._error = error
+            self._wake()
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, None
+        if waiters is not None:
+            if isinstance(waiters, dict):
+                for task in waiters:
+                    reschedule(task)
+            else:
+                reschedule(waiters)
+        callbacks, self._callbacks = self._callbacks, None
+        if callbacks is not None:
+            for call in callbacks.values():
+                call()
+
+    def peek(self) -> T:
+        """Return the value, or raise the error, of a future that is done."""
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    def call_when_done(self, key: object, call: Callable[[], None]) -> None:
+        """Call ``call`` once it is set, or now; `forget` takes it back."""
+        if self.done:
+            call()
+        else:
+            if self._callbacks is None:
+                self._callbacks = {}
+            self._callbacks[key] = call
+
+    def forget(self, key: object) -> None:
+        """Take back the callback with that key, if it is still waiting."""
+        if self._callbacks is not None:
+            self._callbacks.pop(key, None)
+
+    async def wait(self) -> T:
+        """Wait until it is set; return the value or raise the error. Always a checkpoint.
+
+        Cancelling it leaves the future as it is.
+        """
+        if self.done:
+            await trio.lowlevel.checkpoint()
+        else:
+            task = current_task()
+            if self._waiters is None:
+                self._waiters = task
+            elif isinstance(self._waiters, dict):
+                self._waiters[task] = None
+            else:
+                self._waiters = {self._waiters: None, task: None}
+
+            def abort(_: RaiseCancelT) -> Abort:
+                if isinstance(self._waiters, dict):
+                    del self._waiters[task]
+                else:
+                    self._waiters = None
+                return Abort.SUCCEEDED
+
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        return self.peek()

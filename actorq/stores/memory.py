@@ -1,0 +1,180 @@
+"""The store that lasts as long as its process: dictionaries.
+
+It survives a crash of the queue actor, not of the process. Nothing in it ever suspends.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Sequence
+from heapq import heappop, heappush
+
+from msgspec import UNSET, Struct
+
+from actorq.errors import Fenced
+from actorq.model.filters import Filter
+from actorq.model.records import Head, Ownership, Record, Write
+
+
+class FoundRecords(Struct, frozen=True):
+    """One page of `MemoryStore.find`."""
+
+    records: list[Record]
+    next: str | None
+    scanned: int
+
+
+class _Partition:
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.nonce = ""
+        self.records: dict[str, Record] = {}
+        self.ended: dict[str, None] = {}
+        """Ids of terminal records, least recently used first."""
+        self.expiries: list[tuple[float, str]] = []
+        self._order: list[str] | None = None
+
+    def in_order(self) -> list[str]:
+        """Return every id in order; kept between the pages of one search."""
+        if self._order is None:
+            self._order = sorted(self.records)  # ids are time-ordered, so this is nearly sorted
+        return self._order
+
+    def changed(self) -> None:
+        """Note that the set of ids has changed."""
+        self._order = None
+
+    def forget(self, id: str) -> None:
+        """Drop a record, if it is there."""
+        if self.records.pop(id, None) is not None:
+            self.ended.pop(id, None)
+            self.changed()
+
+
+class MemoryStore:
+    """Implements `actorq.contracts.store.Store`.
+
+    There can be one process only, and in it a supervisor sees to it that the former owner is gone;
+    so `acquire` always succeeds at once and fences the former one.
+    """
+
+    immediate = True
+
+    def __init__(self) -> None:
+        self._partitions: dict[str, _Partition] = {}
+
+    async def acquire(self, partition: str, nonce: str, ttl: float) -> Ownership | None:
+        """Take the partition over; see `Store`."""
+        kept = self._partitions.setdefault(partition, _Partition())
+        kept.epoch += 1
+        kept.nonce = nonce
+        return Ownership(partition, kept.epoch, nonce)
+
+    async def load(self, ownership: Ownership) -> AsyncIterator[Head]:
+        """Yield the head of every live record; see `Store`."""
+        kept = self._owned(ownership)
+        for id, record in list(kept.records.items()):
+            if id not in kept.ended:
+                yield record.head
+
+    async def commit(self, ownership: Ownership, writes: Sequence[Write]) -> None:
+        """Apply all writes; see `Store`."""
+        kept = self._owned(ownership)
+        records = kept.records
+        for write in writes:
+            id, head = write.id, write.head
+            if head is None:
+                kept.forget(id)
+                continue
+            record = records.get(id)
+            if record is None:
+                record = records[id] = Record(head)
+                kept.changed()
+            else:
+                record.head = head
+            if write.body is not UNSET:
+                record.body = write.body
+            if write.output is not UNSET:
+                record.output = write.output
+            if head.keep_until is not None:
+                kept.ended[id] = None
+                heappush(kept.expiries, (head.keep_until, id))
+            elif id in kept.ended:
+                del kept.ended[id]
+
+    async def fetch(self, partition: str, ids: Sequence[str]) -> list[Record | None]:
+        """Return the record of each id; see `Store`."""
+        kept = self._partitions.get(partition)
+        if kept is None:
+            return [None] * len(ids)
+        found: list[Record | None] = []
+        for id in ids:
+            record = kept.records.get(id)
+            if record is not None:
+                if id in kept.ended:
+                    del kept.ended[id]
+                    kept.ended[id] = None  # now the most recently used
+                record = Record(record.head, record.body, record.output)
+            found.append(record)
+        return found
+
+    async def find(
+        self, partition: str, filter: Filter, cursor: str | None, limit: int
+    ) -> FoundRecords:
+        """Return one page of matching records; see `Store`."""
+        kept = self._partitions.get(partition) or _Partition()
+        ids = kept.in_order() if filter.ids is None else sorted(set(filter.ids))
+        page: list[Record] = []
+        scanned = 0
+        for at in range((len(ids) if cursor is None else bisect_left(ids, cursor)) - 1, -1, -1):
+            record = kept.records.get(ids[at])
+            scanned += 1
+            if record is not None and filter.matches(record.head):
+                if len(page) == limit:
+                    return FoundRecords(page, page[-1].head.id, scanned)
+                page.append(Record(record.head, record.body, record.output))
+        return FoundRecords(page, None, scanned)
+
+    async def purge(self, ownership: Ownership, before: float, keep: int) -> int:
+        """Forget expired and surplus results; see `Store`."""
+        kept = self._owned(ownership)
+        forgotten = 0
+        expiries = kept.expiries
+        while expiries and expiries[0][0] <= before:
+            when, id = heappop(expiries)
+            record = kept.records.get(id)
+            # A retried or discarded task leaves its old entry behind.
+            if record is not None and record.head.keep_until == when:
+                kept.forget(id)
+                forgotten += 1
+        while len(kept.ended) > keep:
+            kept.forget(next(iter(kept.ended)))
+            forgotten += 1
+        if len(expiries) > 2 * len(kept.ended) + 64:
+            kept.expiries = sorted(
+                (r.head.keep_until, id)
+                for id in kept.ended
+                if (r := kept.records[id]).head.keep_until is not None
+            )
+        return forgotten
+
+    async def release(self, ownership: Ownership) -> None:
+        """Give the ownership up; see `Store`."""
+        kept = self._partitions.get(ownership.partition)
+        if kept is not None and (kept.epoch, kept.nonce) == (ownership.epoch, ownership.nonce):
+            kept.nonce = ""
+
+    def tables(self) -> dict[str, int]:
+        """Return how many records, and how many of ended tasks, are kept."""
+        return {
+            "records": sum(len(kept.records) for kept in self._partitions.values()),
+            "ended": sum(len(kept.ended) for kept in self._partitions.values()),
+        }
+
+    def _owned(self, ownership: Ownership) -> _Partition:
+        kept = self._partitions.get(ownership.partition)
+        if kept is None or (kept.epoch, kept.nonce) != (ownership.epoch, ownership.nonce):
+            raise Fenced(
+                f"partition {ownership.partition!r}: epoch {ownership.epoch} is no longer its owner"
+            )
+        return kept

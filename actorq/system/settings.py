@@ -1,0 +1,60 @@
+"""The bounds of a system, checked when it opens. 0 is a value."""
+
+from __future__ import annotations
+
+import os
+from typing import Self
+
+import attrs
+
+from actorq.model.options import number, whole
+
+
+@attrs.frozen
+class Settings:
+    """See `actorq.open_system` for what each means."""
+
+    concurrency: int
+    processes: int
+    max_pending: int
+    max_results: int
+    result_ttl: float
+    max_message: int
+    drain: float
+    grace: float
+
+    @classmethod
+    def checked(
+        cls,
+        *,
+        concurrency: int,
+        processes: int | None,
+        max_pending: int,
+        max_results: int,
+        result_ttl: float,
+        max_message: int,
+        drain: float,
+        grace: float,
+    ) -> Self:
+        """Return the settings.
+
+        Raises:
+            TypeError: One is of the wrong type; the message names it.
+            ValueError: One is out of range; the message names it.
+        """
+        return cls(
+            concurrency=whole("concurrency", concurrency, least=0, most=100_000),
+            processes=_processes(processes, concurrency),
+            max_pending=whole("max_pending", max_pending),
+            max_results=whole("max_results", max_results, least=0),
+            result_ttl=number("result_ttl", result_ttl),
+            max_message=whole("max_message", max_message, least=1_024),
+            drain=number("drain", drain),
+            grace=number("grace", grace),
+        )
+
+
+def _processes(processes: int | None, concurrency: int) -> int:
+    if processes is None:
+        return (os.cpu_count() or 1) if concurrency else 0
+    return whole("processes", processes, least=0, most=1_000)

@@ -1,0 +1,220 @@
+"""The composition root: one process with a queue actor, a worker, and a client in hand."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from secrets import token_hex
+from types import ModuleType
+from typing import Any
+
+import trio
+
+from actorq.actors.queue import QueueActor
+from actorq.actors.worker import WorkerActor
+from actorq.client.client import CHUNK, Client
+from actorq.client.session import Session
+from actorq.contracts.instrument import Instrument
+from actorq.contracts.store import Store
+from actorq.errors import ActorDied, RestartIntensityExceeded
+from actorq.machines.queue import Gone, Limits
+from actorq.model import messages as m
+from actorq.model.events import Event, EventKind
+from actorq.runtime.clock import AnchoredClock
+from actorq.runtime.exchange import Exchange
+from actorq.runtime.supervisor import ChildSpec, Start, Supervisor
+from actorq.system.backends import open_store
+from actorq.system.settings import Settings
+from actorq.tasks import Registry, Task
+from actorq.telemetry.logging import LogInstrument
+
+_CLOSE_SLACK = 5.0
+"""Seconds that closing waits for tasks beyond their grace, before it goes on without them."""
+
+
+class System(Client):
+    """A client of the queue and worker that run in this process; see `open_system`."""
+
+    def __init__(self, house: _House, session: Session, registry: Registry) -> None:
+        settings = house.settings
+        super().__init__(
+            session,
+            registry,
+            grace=settings.grace,
+            max_message=settings.max_message,
+            chunk=min(CHUNK, settings.max_pending),
+        )
+        self._house = house
+
+    def tables(self) -> dict[str, int]:
+        """Return the size of every internal table; all are 0 when no task is live."""
+        queue = self._house.queue
+        return self.session.tables() | (queue.machine.tables() if queue else {})
+
+
+class _House:
+    """What `open_system` puts together."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None,
+        instruments: Iterable[Instrument],
+    ) -> None:
+        self.settings = settings
+        self.exchange = Exchange(ended=lambda number: Gone())
+        self.queue: QueueActor | None = None
+        self._store = store
+        self._lifespan = lifespan
+        self._instruments = tuple(instruments)
+        self._clock = AnchoredClock()
+        self._node = token_hex(4)
+
+    def children(self) -> list[ChildSpec]:
+        specs = [ChildSpec("queue actor", self._make_queue)]
+        if self.settings.concurrency or self.settings.processes:
+            specs.append(ChildSpec("worker actor", self._make_worker))
+        return specs
+
+    def _make_queue(self, incarnation: int) -> Start:
+        settings = self.settings
+        self.queue = QueueActor(
+            token_hex(8),
+            store=self._store,
+            exchange=self.exchange,
+            clock=self._clock,
+            limits=Limits(settings.max_pending, settings.result_ttl),
+            max_results=settings.max_results,
+            tell=self.tell,
+        )
+        return self.queue.run
+
+    def _make_worker(self, incarnation: int) -> Start:
+        settings = self.settings
+        worker = WorkerActor(
+            self._node,
+            incarnation,
+            concurrency=settings.concurrency,
+            processes=settings.processes,
+            grace=settings.grace,
+            lifespan=self._lifespan,
+            clock=self._clock,
+            tell=self.tell,
+        )
+        return lambda task_status: worker.run(
+            self.exchange.attach, self.exchange.detach, task_status=task_status
+        )
+
+    def tell(self, kind: EventKind, **details: Any) -> None:
+        event = Event(kind, details)
+        for instrument in self._instruments:
+            try:
+                instrument.event(event)
+            except Exception:  # noqa: S110, PERF203 - a listener's trouble is not the system's
+                pass
+
+
+@asynccontextmanager
+async def open_system(
+    store: str | Store = "memory://",
+    *,
+    tasks: Iterable[Task[..., Any] | ModuleType] = (),
+    concurrency: int = 100,
+    processes: int | None = None,
+    lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
+    max_pending: int = 100_000,
+    max_results: int = 10_000,
+    result_ttl: float = 3_600.0,
+    max_message: int = 4 * 1024 * 1024,
+    drain: float = 10.0,
+    grace: float = 10.0,
+    instruments: Iterable[Instrument] | None = None,
+) -> AsyncIterator[System]:
+    """Open a queue and a worker in this process, and yield the client of them.
+
+    Leaving the block takes no new work and starts none; running tasks get ``drain`` seconds (none
+    if the block is left by an error or a cancellation), and are then cancelled, like all that had
+    not started. When it returns, every task has ended, every waiter has been answered, and no
+    coroutine or process is left; threads that did not stop when asked may be.
+
+    Args:
+        store: Where tasks are kept: ``"memory://"``, or a `Store`.
+        tasks: Tasks, and modules with tasks, that may be submitted by name.
+        concurrency: Slots for coroutines and threads; 0 hosts none.
+        processes: Slots for tasks with ``run_in="process"``; by default one per CPU.
+        lifespan: Makes an async context manager that is entered before the first task and left
+            after the last; what it yields is ``current().resources``.
+        max_pending: Bound of each queue on tasks that wait.
+        max_results: Bound on ended tasks that can be looked up by id; least recently used go first.
+        result_ttl: Seconds for which they can be.
+        max_message: Bound on the encoded arguments of a task in a process, in bytes.
+        drain: Seconds that running tasks have to end when the block is left.
+        grace: Seconds that a cancelled task has to end before it is recorded as cancelled anyway.
+        instruments: Who is told of events; by default the logger ``actorq``.
+
+    Raises:
+        TypeError: An argument of the wrong type; the message names it.
+        ValueError: One out of range; the message names it.
+        DuplicateTask: Two functions under one name in ``tasks``.
+        RestartIntensityExceeded: The queue or the worker crashed again and again; the block was
+            cancelled, and everybody who waited got `ActorDied`.
+    """
+    settings = Settings.checked(
+        concurrency=concurrency,
+        processes=processes,
+        max_pending=max_pending,
+        max_results=max_results,
+        result_ttl=result_ttl,
+        max_message=max_message,
+        drain=drain,
+        grace=grace,
+    )
+    registry = Registry(tasks)
+    house = _House(
+        settings,
+        open_store(store) if isinstance(store, str) else store,
+        lifespan,
+        [LogInstrument()] if instruments is None else instruments,
+    )
+    session = Session(token_hex(8))
+    system = System(house, session, registry)
+    supervisor = Supervisor(house.children(), tell=house.tell)
+    failures: list[BaseException] = []
+
+    async def supervise(task_status: trio.TaskStatus[None]) -> None:
+        # Shielded: when the block is cancelled, its tasks are ended first, and in order.
+        with trio.CancelScope(shield=True) as house_scope:
+            scopes.append(house_scope)
+            try:
+                await supervisor.run(task_status)
+            except RestartIntensityExceeded as error:
+                failures.append(error)
+                house.exchange.close(ActorDied(f"the system has failed: {error}"))
+                nursery.cancel_scope.cancel("the system has failed")
+
+    scopes: list[trio.CancelScope] = []
+    body: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        await nursery.start(supervise)
+        house.exchange.attach(session)
+        try:
+            yield system
+        except BaseException as error:  # raised again below, when all is closed
+            body = error
+        await _close(system, session, settings, drain=body is None)
+        house.exchange.close(ActorDied("the system is closed"))
+        scopes[0].cancel("the system is closed")
+    if failures:
+        raise failures[0]
+    if body is not None:
+        raise body
+
+
+async def _close(system: Client, session: Session, settings: Settings, *, drain: bool) -> None:
+    """End every task: let what runs end by itself for a while, then cancel what is left."""
+    if drain and settings.drain:
+        with trio.move_on_after(settings.drain):
+            await session.ask(m.Close(session.number(), False, 0.0)).wait()
+    with trio.move_on_after(settings.grace + _CLOSE_SLACK, shield=True):
+        await session.ask(m.Close(session.number(), True, settings.grace)).wait()

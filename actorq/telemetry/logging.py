@@ -1,0 +1,26 @@
+"""Events as log records of the logger ``actorq``; quiet while nothing goes wrong."""
+
+from __future__ import annotations
+
+import logging
+
+from actorq.model.events import Event, EventKind
+
+_LEVELS = {
+    EventKind.ACTOR_DIED: logging.ERROR,
+    EventKind.ACTOR_RESTARTED: logging.ERROR,
+    EventKind.UNKILLABLE: logging.ERROR,
+}
+
+
+class LogInstrument:
+    """Implements `actorq.contracts.instrument.Instrument`; configures no logging by itself."""
+
+    def __init__(self, logger: logging.Logger | None = None) -> None:
+        self._logger = logger or logging.getLogger("actorq")
+
+    def event(self, event: Event) -> None:
+        """Log the event: crashes of actors as errors, all else as warnings."""
+        details = " ".join(f"{key}={value!r}" for key, value in event.details.items())
+        level = _LEVELS.get(event.kind, logging.WARNING)
+        self._logger.log(level, "%s %s", event.kind.value, details, extra={"actorq": event})

@@ -1,0 +1,21 @@
+"""How Sphinx builds these pages: Markdown by MyST, the reference from docstrings."""
+
+from importlib.metadata import version as version_of
+
+project = "actorq"
+author = "The actorq authors"
+copyright = f"2026, {author}"
+release = version = version_of("actorq")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+exclude_patterns = ["_build"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+napoleon_numpy_docstring = False
+
+html_theme = "furo"
+html_title = f"actorq {version}"
