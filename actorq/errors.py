@@ -208,7 +208,7 @@ class Fenced(StoreError):
     """Another owner has taken the partition; whoever sees this must stop writing."""
 
 
-class RetryLater(Exception):  # noqa: N818 - an instruction to the queue, not an error
+class RetryLater(Exception):
     """Raise it in a task to run it again after ``delay`` seconds, without spending an attempt."""
 
     def __init__(self, delay: float) -> None:
@@ -218,5 +218,5 @@ class RetryLater(Exception):  # noqa: N818 - an instruction to the queue, not an
         self.delay = float(delay)
 
 
-class GiveUp(Exception):  # noqa: N818 - an instruction to the queue, not an error
+class GiveUp(Exception):
     """Raise it in a task to fail at once, whatever its retry policy says."""

@@ -18,7 +18,8 @@ from msgspec import Struct
 
 from actorq.errors import DuplicateTask, InvalidArguments, UnknownTask
 from actorq.model.ids import IdSource
-from actorq.model.options import NO_OPTIONS, OptionsDict, RunIn, TaskOptions, name as check_name
+from actorq.model.options import NO_OPTIONS, OptionsDict, RunIn, TaskOptions
+from actorq.model.options import name as check_name
 from actorq.model.records import Pool
 
 P = ParamSpec("P")

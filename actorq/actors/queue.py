@@ -36,10 +36,11 @@ OWNERSHIP_TTL = 10.0
 PURGE_EVERY = 60.0
 """Seconds between two looks for results whose time is over; a look-up never shows those."""
 
+_PURGE_SHARE = 64
 _RELEASE_MAX = 5.0
 
 _LOAD_CHUNK = 500
-_TICK = Tick()
+_TICK = (Tick(),)
 
 
 class QueueActor:
@@ -64,13 +65,15 @@ class QueueActor:
         self._max_results = max_results
         self._tell = tell
         self._machine = machine(limits)
-        self._mail: Mailbox[tuple[int, Any]] = Mailbox()
+        self._mail: Mailbox[tuple[int, tuple[Any, ...]]] = Mailbox()
         self._ownership: Ownership | None = None
         self._in_turn = False
         self._failure: BaseException | None = None
         self._alarm: float | None = None
         self._purge_at: float | None = None
         self._last_expiry = 0.0
+        self._kept = max_results + 1  # unknown until the first purge
+        self._now = 0.0
 
     @property
     def machine(self) -> QueueMachine:
@@ -130,8 +133,7 @@ class QueueActor:
     # A KeyboardInterrupt in the middle of a turn would break it; protected, it is raised after it.
     @trio.lowlevel.enable_ki_protection
     def _post(self, connection: int, messages: tuple[Any, ...]) -> None:
-        for message in messages:
-            self._mail.post((connection, message))
+        self._mail.post((connection, messages))
         if not self._store.immediate:
             self._mail.wake()
         elif not self._in_turn:
@@ -163,78 +165,86 @@ class QueueActor:
     # --- the turn --------------------------------------------------------------------------------
 
     async def _turn(self) -> None:
-        machine = self._machine
+        """Take all mail that there is, and what comes of it."""
+        machine, mail = self._machine, self._mail
         while True:
-            now = self._clock.now()
+            self._now = now = self._clock.now()
             effects: list[Effect] = []
-            for connection, message in self._mail.take(MAIL_MAX):
-                effects += machine.step(connection, message, now)
+            for connection, messages in mail.take(MAIL_MAX):
+                effects += machine.step(connection, messages, now)
             deadline = machine.next_deadline()
             # Mail first: what has arrived in time counts, even if nobody looked until now.
             if deadline is not None and deadline <= now:
                 effects += machine.step(0, _TICK, now)
             while effects:
-                effects = await self._carry_out(effects, now)
+                effects = await self._carry_out(effects)
             if self._purge_at is not None and self._purge_at <= now:
-                await self._purge(now)
-            if not len(self._mail):
+                await self._purge()
+            if not mail:
                 return
 
-    async def _carry_out(self, effects: list[Effect], now: float) -> list[Effect]:
+    async def _carry_out(self, effects: list[Effect]) -> list[Effect]:
         """Commit every write, then do all the rest in order; return what comes of the answers."""
+        # Each record once, its last state: or doing it twice would differ from doing it once.
         writes: dict[str, Write] = {}
         for effect in effects:
             if type(effect) is Write:
-                earlier = writes.get(effect.id)
-                writes[effect.id] = effect if earlier is None else effect.over(earlier)
+                id = effect.id
+                writes[id] = effect.over(writes[id]) if id in writes else effect
         if writes:
-            await self._commit(writes, now)
-        machine, deliver = self._machine, self._exchange.deliver
+            assert self._ownership is not None  # turns begin after `acquire`
+            if self._store.immediate:
+                await self._store.commit(self._ownership, list(writes.values()))
+            else:
+                # Cancelled in the middle, its outcome would be unknown to whoever looks next.
+                with trio.CancelScope(shield=True):
+                    await self._store.commit(self._ownership, list(writes.values()))
+        connected = self._exchange.connected
         more: list[Effect] = []
         for effect in effects:
             kind = type(effect)
             if kind is Send:
-                deliver(effect.to, effect.message)
-            elif kind is Lookup:
-                found = await self._store.fetch(PARTITION, effect.ids)
-                records = {record.head.id: record for record in found if record is not None}
-                more += machine.step(effect.to, Found(effect.message, records), now)
-            elif kind is Search:
-                page = await self._store.find(
-                    PARTITION, effect.filter, effect.cursor, effect.limit
-                )
-                answer = Searched(
-                    effect.message, page.records, page.next, page.scanned, effect.total
-                )
-                more += machine.step(effect.to, answer, now)
-            elif kind is Tell:
-                self._tell(effect.kind, **effect.details)
+                peer = connected.get(effect.to)
+                if peer is not None:
+                    peer.received(effect.message)
+            elif kind is Write:
+                if effect.head is not None and effect.head.keep_until is not None:
+                    self._count_result(effect.head.keep_until)
+            else:
+                more += await self._look_up(effect)
+        if self._kept > self._max_results:
+            await self._purge()
         return more
 
-    async def _commit(self, writes: dict[str, Write], now: float) -> None:
-        ownership = self._ownership
-        assert ownership is not None  # turns begin after `acquire`
-        expiries = [
-            write.head.keep_until
-            for write in writes.values()
-            if write.head is not None and write.head.keep_until is not None
-        ]
-        if self._store.immediate:
-            await self._store.commit(ownership, tuple(writes.values()))
-        else:
-            # Cancelled in the middle, its outcome would be unknown to whoever looks next.
-            with trio.CancelScope(shield=True):
-                await self._store.commit(ownership, tuple(writes.values()))
-        if expiries:
-            self._last_expiry = max(self._last_expiry, *expiries)
-            if self._purge_at is None:
-                self._purge_at = min(expiries)
-            await self._purge(now)
+    async def _look_up(self, effect: Effect) -> list[Effect]:
+        """Ask the store for what the machine does not know; return what comes of the answer."""
+        machine, store = self._machine, self._store
+        if isinstance(effect, Lookup):
+            found = await store.fetch(PARTITION, effect.ids)
+            records = {record.head.id: record for record in found if record is not None}
+            return machine.step(effect.to, (Found(effect.message, records),), self._now)
+        if isinstance(effect, Search):
+            page = await store.find(PARTITION, effect.filter, effect.cursor, effect.limit)
+            answer = Searched(effect.message, page.records, page.next, page.scanned, effect.total)
+            return machine.step(effect.to, (answer,), self._now)
+        assert isinstance(effect, Tell)
+        self._tell(effect.kind, **effect.details)
+        return []
 
-    async def _purge(self, now: float) -> None:
+    def _count_result(self, keep_until: float) -> None:
+        self._kept += 1
+        if keep_until > self._last_expiry:
+            self._last_expiry = keep_until
+        if self._purge_at is None or keep_until < self._purge_at:
+            self._purge_at = keep_until
+
+    async def _purge(self) -> None:
         """Have the store forget results beyond their time or number."""
         assert self._ownership is not None
-        await self._store.purge(self._ownership, now, self._max_results)
-        if self._purge_at is not None and self._purge_at <= now:
-            more = self._last_expiry > now
-            self._purge_at = min(now + PURGE_EVERY, self._last_expiry) if more else None
+        most = self._max_results
+        # A little below the bound, so that not every single result at it costs a purge.
+        keep = most - most // _PURGE_SHARE if self._kept > most else most
+        self._kept = await self._store.purge(self._ownership, self._now, keep)
+        if self._purge_at is not None and self._purge_at <= self._now:
+            more = self._last_expiry > self._now
+            self._purge_at = min(self._now + PURGE_EVERY, self._last_expiry) if more else None

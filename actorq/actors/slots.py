@@ -32,6 +32,8 @@ class Slot:
         """Why the attempt was told to stop."""
         self.limit: FinishCause = "timeout"
         """What the scope's deadline means."""
+        self.spent = False
+        """Whether the scope was cancelled and must be replaced. (Asking it costs 1 us.)"""
         self.grace = grace
         self.patience = inf
         """Until when the attempt may still end by itself after it was told to stop."""
@@ -49,10 +51,13 @@ class Slot:
     def interrupt(self, cause: FinishCause, grace: float, reason: str) -> None:
         """Tell the running attempt to stop within ``grace`` seconds."""
         self.stop = self.stop or cause
+        self.spent = False
+        """Whether the scope was cancelled and must be replaced. (Asking it costs 1 us.)"""
         self.grace = grace
         self.patience = min(self.patience, trio.current_time() + grace)
         if self.current is not None:
             self.current.cancel()
+        self.spent = True
         self.scope.cancel(reason)
 
     def condemned(self) -> bool:

@@ -22,7 +22,7 @@ from actorq.actors.executors.current import Current, running
 from actorq.actors.executors.failures import describe, retryable, wants_later
 from actorq.actors.executors.loop import Killed, drive, exhaust
 from actorq.actors.executors.process import ChildFailed, ChildLost, open_processes, run_in_process
-from actorq.actors.executors.thread import Abandoned, ProgressFromThread, run_in_thread
+from actorq.actors.executors.thread import Abandoned, run_in_thread
 from actorq.actors.slots import Slot, SlotPool
 from actorq.contracts.clock import Clock
 from actorq.contracts.link import Peer, Port
@@ -32,7 +32,7 @@ from actorq.model.events import EventKind
 from actorq.model.records import Head, Output
 from actorq.model.results import Progress
 from actorq.model.status import FailureKind
-from actorq.tasks import EncodedCall, StreamTask
+from actorq.tasks import EncodedCall, StreamTask, TaskMessage
 
 if TYPE_CHECKING:
     from trio_parallel import WorkerContext
@@ -173,12 +173,13 @@ class WorkerActor:
         burst = 0
         while True:
             slot.scope = trio.CancelScope()
+            slot.spent = False
             with slot.scope:
-                while not slot.scope.cancel_called:
+                while not slot.spent:
                     if slot.grant is None:
                         burst = 0
                         await pool.fill(slot)
-                        continue  # its scope may have been cancelled on the way
+                        continue  # it may have been interrupted on the way
                     try:
                         finish = await self._attempt(slot, slot.grant)
                     except Abandoned as abandoned:
@@ -201,12 +202,13 @@ class WorkerActor:
         slot.clear()
         pool.free += 1
         pool.hungry = True
-        ready = m.Ready(pool.name, pool.credit)
+        ready = m.Ready(pool.name, pool.received + pool.free)
         if revoked:
             self._send(ready)
         else:
             self._unanswered[finish.id, finish.fence] = finish
-            self._send(finish, ready)
+            if self._port is not None:
+                self._port.send(finish, ready)
         pool.hungry = False
 
     async def _report_stopped(self, pool: SlotPool, slot: Slot, grant: m.Grant) -> None:
@@ -248,11 +250,41 @@ class WorkerActor:
             Killed: So was its coroutine, which did not care.
             KeyboardInterrupt: It was interrupted from the terminal.
         """
-        head = grant.head
+        head, call = grant.head, grant.body
         seconds = self._limit(slot, grant)
         slot.started_at = self._clock.now()
+        task, attempt = call.task, head.attempts + 1
+
+        def report(progress: Progress) -> None:
+            self._send(m.Report(head.id, head.fence, progress))
+
+        slot.current = current = Current(
+            head.id,
+            head.name,
+            attempt,
+            None if seconds == inf else slot.scope.deadline,
+            head.options.meta,
+            self._resources,
+            report,
+        )
         try:
-            value = await self._run(slot, grant, seconds)
+            if task.run_in == "loop":
+                context = self._context.copy()
+                run = context.run
+                run(running.set, current)
+                coroutine = run(task.function, *call.args, **call.kwargs)
+                if isinstance(task, StreamTask):
+                    coroutine = exhaust(coroutine)
+                try:
+                    trap = run(coroutine.send, None)
+                except StopIteration as stop:  # it never had to wait
+                    value = stop.value
+                else:
+                    self._started(slot)
+                    value = await drive(coroutine, context, trap, slot)
+            else:
+                self._started(slot)
+                value = await self._run_aside(slot, call, current, seconds)
         except (trio.Cancelled, Abandoned, Killed, KeyboardInterrupt, GeneratorExit):
             raise
         except ChildLost:
@@ -272,11 +304,14 @@ class WorkerActor:
         finally:
             if seconds < inf:
                 slot.scope.deadline = inf
+                slot.spent = slot.scope.cancel_called
         return m.Finish(head.id, head.fence, "ok", Output(value), slot.started_at)
 
     def _limit(self, slot: Slot, grant: m.Grant) -> float:
         """Set the scope's deadline to the earlier of timeout and deadline; return the seconds."""
         timeout, remaining = grant.head.options.timeout, grant.remaining
+        if timeout is None and remaining is None:
+            return inf
         seconds = inf if timeout is None else timeout
         slot.limit = "timeout"
         if remaining is not None and remaining <= seconds:
@@ -285,38 +320,21 @@ class WorkerActor:
             slot.scope.deadline = trio.current_time() + seconds
         return seconds
 
-    async def _run(self, slot: Slot, grant: m.Grant, seconds: float) -> Any:
-        head, call = grant.head, grant.body
-        task = call.task
-        in_loop = task.run_in == "loop"
-
-        def report(progress: Progress) -> None:
-            self._send(m.Report(head.id, head.fence, progress))
-
-        slot.current = current = Current(
-            head.id,
-            head.name,
-            head.attempts + 1,
-            slot.scope.deadline if seconds < inf else None,
-            head.options.meta,
-            self._resources,
-            report if in_loop else ProgressFromThread(report),
-        )
-        if in_loop:
-            context = self._context.copy()
-            context.run(running.set, current)
-            coroutine = context.run(task.function, *call.args, **call.kwargs)
-            if isinstance(task, StreamTask):
-                coroutine = exhaust(coroutine)
-            return await drive(coroutine, context, lambda: self._started(slot), slot.condemned)
-        self._started(slot)
+    async def _run_aside(
+        self, slot: Slot, call: TaskMessage[Any] | EncodedCall, current: Current, seconds: float
+    ) -> Any:
+        """Run a plain function in a thread or a process."""
         if isinstance(call, EncodedCall):
             assert self._processes is not None  # a worker without the pool has no such slots
-            return await run_in_process(self._processes, task, call.call, current, seconds)
-        token = running.set(current)
+            return await run_in_process(self._processes, call.task, call.call, current, seconds)
+        token = running.set(current)  # the thread gets a copy of this context
         try:
             return await run_in_thread(
-                task.function, call.args, call.kwargs, current, lambda: slot.grace * _THREAD_SHARE
+                call.task.function,
+                call.args,
+                call.kwargs,
+                current,
+                lambda: slot.grace * _THREAD_SHARE,
             )
         finally:
             running.reset(token)
@@ -331,9 +349,7 @@ class WorkerActor:
     ) -> m.Finish:
         output = Output(error=error, kind=FailureKind.ERROR)
         if later is not None:
-            return m.Finish(
-                head.id, head.fence, "later", output, slot.started_at, delay=later
-            )
+            return m.Finish(head.id, head.fence, "later", output, slot.started_at, delay=later)
         again = retryable(error, head.options.retry)
         return m.Finish(
             head.id, head.fence, "failed", output, slot.started_at, again, exception=exception

@@ -91,7 +91,10 @@ class _Window(Generic[T, R]):
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
     ) -> None:
         self._drained = True
         if self._scope is not None and self._open:

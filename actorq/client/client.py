@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from itertools import islice
 from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
@@ -83,7 +83,7 @@ class Client:
             SubmitError: It was not accepted; the subclass says why.
             ActorDied: The system has failed or is closed.
         """
-        return await self._submit_one(self.message(task, args, kwargs), None)
+        return await self._submit_one(self.message(task, args, kwargs))
 
     async def submit_many(self, messages: Iterable[TaskMessage[R]]) -> list[TaskHandle[R]]:
         """Hand many tasks over and return their handles, in order.
@@ -100,7 +100,7 @@ class Client:
         source = iter(messages)
         try:
             while chunk := list(islice(source, self.chunk)):
-                handles += await self._submit(chunk, None)
+                handles += await self._submit_chunk(chunk, None)
         except SubmitError as error:
             error.accepted = handles
             raise
@@ -127,41 +127,44 @@ class Client:
             body = EncodedCall(task, call)
         return m.Submission(message.id, task.name, task.pool, task.settings, scope, body)
 
-    async def _submit_one(self, message: TaskMessage[Any], scope: str | None) -> TaskHandle[Any]:
-        return (await self._submit((message,), scope))[0]
+    async def _submit_one(self, message: TaskMessage[Any]) -> TaskHandle[Any]:
+        submission = self._submission(message, None)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        ending = self.session.ending(message.id)
+        existing = await self._accepted((submission,), message.sent)
+        message.sent = True
+        return TaskHandle(self, message.id, message.task.name, ending, existing=bool(existing))
 
-    async def _submit(
+    async def _submit_chunk(
         self, messages: Sequence[TaskMessage[Any]], scope: str | None
     ) -> list[TaskHandle[Any]]:
-        """Have these accepted in one step; not a checkpoint before it has an effect, but after."""
         submissions = tuple([self._submission(message, scope) for message in messages])
         await trio.lowlevel.checkpoint_if_cancelled()
-        session = self.session
-        endings = [session.ending(message.id) for message in messages]
-        resent = any([message.sent for message in messages])
-        request = m.Submit(session.number(), submissions, resent)
+        endings = [self.session.ending(message.id) for message in messages]
+        existing = await self._accepted(submissions, any([message.sent for message in messages]))
         for message in messages:
             message.sent = True
+        return [
+            TaskHandle(self, sent.id, sent.task.name, ending, existing=sent.id in existing)
+            for sent, ending in zip(messages, endings, strict=True)
+        ]
+
+    async def _accepted(self, tasks: tuple[m.Submission, ...], resent: bool) -> Collection[str]:
+        """Have these accepted in one step; return the ids of those that had been before.
+
+        Not cancelled once they are: then it returns, after a checkpoint like any other verb.
+        """
+        session = self.session
+        request = m.Submit(session.number(), tasks, resent)
         answer = session.ask(request)
         if answer.done:
             await trio.lowlevel.cancel_shielded_checkpoint()
-            existing = answer.peek()
-        else:
-            try:
-                existing = await answer.wait()
-            except trio.Cancelled:
-                session.withdraw(request, self._grace)
-                raise
-        return [
-            TaskHandle(
-                self,
-                message.id,
-                message.task.name,
-                ending,
-                existing=existing is not None and message.id in existing,
-            )
-            for message, ending in zip(messages, endings, strict=True)
-        ]
+            return answer.peek() or ()
+        try:
+            return await answer.wait() or ()
+        except trio.Cancelled:
+            session.withdraw(request, self._grace)
+            raise
 
     @overload
     async def call(self, task: TaskMessage[R], /) -> R: ...
@@ -192,7 +195,7 @@ class Client:
             TaskError: It ended without a value; the subclass says how.
             ActorDied: The system has failed or is closed.
         """
-        handle = await self._submit_one(self.message(task, args, kwargs), None)
+        handle = await self._submit_one(self.message(task, args, kwargs))
         try:
             return await handle.value()
         except trio.Cancelled:
@@ -289,7 +292,7 @@ class Client:
         self, messages: Sequence[TaskMessage[R]], scope: str
     ) -> list[TaskHandle[R]]:
         """Submit at most one chunk of tasks that end with ``scope``."""
-        return await self._submit(messages, scope)
+        return await self._submit_chunk(messages, scope)
 
     async def end_scope(self, scope: str) -> None:
         """Cancel what is left of a scope and wait for that, shielded but not for ever."""
@@ -450,5 +453,3 @@ def _task_id(id: object) -> str:
     if not isinstance(id, str):
         raise TypeError(f"id must be a task's id, a string, not {id!r}")
     return id
-
-

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from actorq.client.session import Ending
 from actorq.model.results import Progress, TaskResult, task_result
-from actorq.model.status import TaskStatus
+from actorq.model.status import FAILURE, SUCCESS, TaskStatus
 from actorq.runtime.future import Future
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class TaskHandle(Generic[R_co]):
             ActorDied: The system has failed or is closed.
         """
         ending = await self._wait()
-        if ending.head.status is TaskStatus.SUCCESS and ending.output is not None:
+        if ending.head.status is SUCCESS and ending.output is not None:
             return cast(R_co, ending.output.value)
         result: TaskResult[R_co] = task_result(ending.head, ending.output, ending.cause)
         return result.unwrap()
@@ -91,7 +91,7 @@ class TaskHandle(Generic[R_co]):
             return None
         try:
             ending = self._ending.peek()
-            if ending.head.status is TaskStatus.FAILURE:
+            if ending.head.status is FAILURE:
                 task_result(ending.head, ending.output, ending.cause).unwrap()
         except Exception as error:
             return error

@@ -44,7 +44,7 @@ def _travels(value: object) -> bool:
 
 def decode_call(call: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Unpickle what `encode_call` made."""
-    args, kwargs = pickle.loads(call)  # noqa: S301 - from our own parent
+    args, kwargs = pickle.loads(call)
     return args, kwargs
 
 
@@ -67,7 +67,7 @@ def decode_value(name: str, value: bytes) -> Any:
         EncodeError: It cannot be built on this side.
     """
     try:
-        return pickle.loads(value)  # noqa: S301 - from our own child
+        return pickle.loads(value)
     except Exception as error:
         raise EncodeError(
             f"the value of task {name} has left its process and cannot be rebuilt: {error}"

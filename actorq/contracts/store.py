@@ -60,14 +60,12 @@ class Store(Protocol):
     async def fetch(self, partition: str, ids: Sequence[str]) -> list[Record | None]:
         """Return the record of each id, live or ended, or None; ended ones count as used now."""
 
-    async def find(
-        self, partition: str, filter: Filter, cursor: str | None, limit: int
-    ) -> Found:
+    async def find(self, partition: str, filter: Filter, cursor: str | None, limit: int) -> Found:
         """Return at most ``limit`` matching records with ids below ``cursor``, newest ids first."""
 
     async def purge(self, ownership: Ownership, before: float, keep: int) -> int:
         """Forget ended records whose ``keep_until`` is ``before`` or earlier, and then the least
-        recently used ones until ``keep`` are left; return how many were forgotten.
+        recently used ones until ``keep`` are left; return how many are left.
         """
 
     async def release(self, ownership: Ownership) -> None:

@@ -11,16 +11,16 @@ from collections.abc import Callable
 from typing import Any
 
 from actorq.errors import TaskNotFound
-from actorq.machines.effects import Found, Outbox, Searched
+from actorq.machines.effects import Outbox, Searched
 from actorq.machines.ledger import Ledger, add_watch
 from actorq.model import messages as m
 from actorq.model.records import Cancel, Record, replace
-from actorq.model.status import TaskStatus
+from actorq.model.status import CANCELLED, FAILURE
 
 BULK_CHUNK = 1_000
 """How many tasks a bulk verb looks at for each commit."""
 
-_REVIVABLE = frozenset({TaskStatus.FAILURE, TaskStatus.CANCELLED})
+_REVIVABLE = frozenset({FAILURE, CANCELLED})
 
 
 class Desk:
@@ -98,9 +98,7 @@ class Desk:
         if searched.next is None:
             self._out.reply(origin, message, total)
         else:
-            self._out.search(
-                origin, message, message.filter, searched.next, BULK_CHUNK, total
-            )
+            self._out.search(origin, message, message.filter, searched.next, BULK_CHUNK, total)
 
     def _act(self, bulk: m.Bulk, record: Record) -> bool:
         id, status = record.head.id, record.head.status

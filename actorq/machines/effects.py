@@ -68,33 +68,29 @@ class Tell(Struct, frozen=True, gc=False):
 Effect = Write | Send | Lookup | Search | Tell
 
 
-class Outbox:
+class Outbox(list[Effect]):
     """Gathers the effects of one step, in order."""
 
-    def __init__(self) -> None:
-        self._effects: list[Effect] = []
-
     def send(self, to: int, message: Any) -> None:
-        self._effects.append(Send(to, message))
+        """Add a `Send`."""
+        self.append(Send(to, message))
 
     def reply(
         self, to: int, request: Request, value: Any = None, *, error: Exception | None = None
     ) -> None:
-        self._effects.append(Send(to, Reply(request.request, value, error)))
+        """Add the answer to a request."""
+        self.append(Send(to, Reply(request.request, value, error)))
 
     def lookup(self, to: int, message: Any, *ids: str) -> None:
-        self._effects.append(Lookup(to, message, ids))
+        """Add a `Lookup`."""
+        self.append(Lookup(to, message, ids))
 
     def search(
         self, to: int, message: Any, filter: Filter, cursor: str | None, limit: int, total: int = 0
     ) -> None:
-        self._effects.append(Search(to, message, filter, cursor, limit, total))
+        """Add a `Search`."""
+        self.append(Search(to, message, filter, cursor, limit, total))
 
     def tell(self, kind: EventKind, **details: Any) -> None:
-        self._effects.append(Tell(kind, details))
-
-    def take(self) -> list[Effect]:
-        """Return and forget what was gathered."""
-        effects = self._effects
-        self._effects = []
-        return effects
+        """Add a `Tell`."""
+        self.append(Tell(kind, details))

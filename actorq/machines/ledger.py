@@ -6,33 +6,35 @@ and decides nothing. A task that has ended is in none of the tables.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from msgspec import UNSET, Struct
 
-from actorq.machines.states import Move, target
-from actorq.model.records import Head, Output, Write, replace
+from actorq.machines.states import Move
+from actorq.model.records import Head, Output, Pool, Write, replace
 from actorq.model.results import Progress, QueueStats
-from actorq.model.status import TaskStatus
+from actorq.model.status import PENDING, RUNNING, SCHEDULED, SUCCESS, TaskStatus
 
 
 class Worker:
     """A worker (one incarnation of a node), connected or not, and what it holds."""
 
+    __slots__ = ("connection", "free", "granted", "held", "name", "slots")
+
     def __init__(self, name: str) -> None:
         self.name = name
         self.connection: int | None = None
-        self.slots: dict[str, int] = {}
-        self.credit: dict[str, int] = {}
-        self.granted: dict[str, int] = {}
+        self.slots: dict[Pool, int] = {}
+        self.granted: dict[Pool, int] = {}
+        self.free: dict[Pool, int] = {}
         self.held: set[str] = set()
 
-    def free(self, pool: str) -> int:
-        """Return how many grants it can take now: its credit is cumulative per connection."""
-        if self.connection is None:
-            return 0
-        return self.credit.get(pool, 0) - self.granted.get(pool, 0)
+    def connect(self, connection: int, slots: dict[Pool, int]) -> None:
+        """Begin a connection: nothing was granted on it and nothing is offered yet."""
+        self.connection = connection
+        self.slots = slots
+        self.granted = dict.fromkeys(slots, 0)
+        self.free = dict.fromkeys(slots, 0)
 
 
 class Run(Struct, gc=False):
@@ -83,7 +85,9 @@ class Ledger:
     def move(self, live: Live, move: Move, **changes: Any) -> None:
         """Move a live task to another live status."""
         head = live.head
-        status = target(move, head.status)
+        status = move.targets.get(head.status)
+        if status is None:
+            raise move.broken(head.status)
         counts = self._counts[head.options.queue]
         counts[head.status] -= 1
         counts[status] += 1
@@ -96,58 +100,59 @@ class Ledger:
     def close(self, live: Live, move: Move, output: Output | None, **changes: Any) -> Head:
         """Move a live task to a terminal status and out of every table; return its last head."""
         head = live.head
-        status = target(move, head.status)
-        queue = head.options.queue
+        id, queue = head.id, head.options.queue
+        status = move.targets.get(head.status)
+        if status is None:
+            raise move.broken(head.status)
         counts = self._counts[queue]
         counts[head.status] -= 1
-        live.head = head = self._heads[head.id] = replace(head, status=status, **changes)
-        del self.live[head.id]
+        live.head = head = self._heads[id] = replace(head, status=status, **changes)
+        del self.live[id]
         if head.scope is not None:
             members = self.scopes[head.scope]
             members.discard(head.id)
             if not members:
                 del self.scopes[head.scope]
-        if not any(counts.values()):
+        if not (counts[PENDING] or counts[RUNNING] or counts[SCHEDULED]):
             del self._counts[queue]
-        self._outputs[head.id] = output
-        if status is TaskStatus.SUCCESS:
-            self._bodies[head.id] = None  # nothing runs it again, so nothing needs its call
+        self._outputs[id] = output
+        if status is SUCCESS:
+            self._bodies[id] = None  # nothing runs it again, so nothing needs its call
         return head
 
     def waiting(self, queue: str) -> int:
         """Return how many tasks of ``queue`` are scheduled or pending: what `max_pending` bounds."""
         counts = self._counts.get(queue)
-        return 0 if counts is None else counts[_SCHEDULED] + counts[_PENDING]
+        return 0 if counts is None else counts[SCHEDULED] + counts[PENDING]
 
     def running(self) -> int:
         """Return how many tasks are running."""
-        return sum(counts[_RUNNING] for counts in self._counts.values())
+        return sum(counts[RUNNING] for counts in self._counts.values())
 
     def stats(self, parked: dict[str, int]) -> dict[str, QueueStats]:
         """Return the counts of every queue that holds or parks anything."""
         return {
             queue: QueueStats(
-                scheduled=counts[_SCHEDULED],
-                pending=counts[_PENDING],
-                running=counts[_RUNNING],
+                scheduled=counts[SCHEDULED],
+                pending=counts[PENDING],
+                running=counts[RUNNING],
                 parked=parked.get(queue, 0),
             )
             for queue in self._counts.keys() | parked.keys()
             for counts in (self._counts.get(queue, _NONE),)
         }
 
-    def changes(self) -> Iterable[Write]:
-        """Return and forget one write per changed record, its last state."""
-        heads = self._heads
-        if len(heads) == 1:  # most steps change one task
-            id, head = heads.popitem()
-            return (Write(id, head, self._bodies.pop(id, UNSET), self._outputs.pop(id, UNSET)),)
-        bodies, outputs = self._bodies, self._outputs
-        self._heads, self._bodies, self._outputs = {}, {}, {}
-        return [
+    def changes(self) -> list[Any]:
+        """Return and forget one `Write` per changed record, its last state."""
+        heads, bodies, outputs = self._heads, self._bodies, self._outputs
+        writes = [
             Write(id, head, bodies.get(id, UNSET), outputs.get(id, UNSET))
             for id, head in heads.items()
         ]
+        heads.clear()
+        bodies.clear()
+        outputs.clear()
+        return writes
 
     def reopen(self, head: Head, body: Any) -> Live:
         """Make a terminal task live again as ``head``: its output goes, its body stays stored."""
@@ -170,8 +175,7 @@ class Ledger:
         }
 
 
-_SCHEDULED, _PENDING, _RUNNING = TaskStatus.SCHEDULED, TaskStatus.PENDING, TaskStatus.RUNNING
-_LIVE = (_SCHEDULED, _PENDING, _RUNNING)
+_LIVE = (SCHEDULED, PENDING, RUNNING)
 _NONE = dict.fromkeys(_LIVE, 0)
 
 

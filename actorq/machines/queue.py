@@ -10,7 +10,7 @@ is written, as long as effects are carried out in order.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf, nextafter
 from typing import Any
 
@@ -18,17 +18,17 @@ from msgspec import Struct
 
 from actorq.errors import ActorDied, QueueFull, RemoteError, SubmitError
 from actorq.machines.desk import Desk
-from actorq.machines.effects import Effect, Found, Outbox, Searched
+from actorq.machines.effects import Effect, Found, Outbox, Searched, Send
 from actorq.machines.ledger import Ledger, Live, Run, Worker, add_watch
 from actorq.machines.ready import Ready
 from actorq.machines.retry import backoff
-from actorq.machines.states import Move, target
+from actorq.machines.states import GRANT, SUCCEED, Move, target
 from actorq.machines.timers import Timers
 from actorq.model import messages as m
 from actorq.model.events import EventKind
 from actorq.model.records import Cancel, Head, Output, Pool, Record, replace
 from actorq.model.results import PoolStats, Stats
-from actorq.model.status import FailureKind, TaskPriority, TaskStatus
+from actorq.model.status import PENDING, RUNNING, SCHEDULED, FailureKind, TaskPriority
 
 AGING = 3600.0
 """Seconds of waiting that weigh as much as one level of priority."""
@@ -65,6 +65,7 @@ class QueueMachine:
         self._ready: Ready[Live] = Ready()
         self._timers = Timers()
         self._workers: dict[int, Worker] = {}
+        self._free: dict[Pool, int] = dict.fromkeys(POOLS, 0)
         self._nodes: dict[str, Worker] = {}
         self._parked: dict[str, deque[tuple[int, m.Submit]]] = {}
         self._cancels: dict[str, list[tuple[int, int]]] = {}
@@ -108,9 +109,9 @@ class QueueMachine:
         head = record.head
         live = self._ledger.open(head, record.body, None, stored=True)
         self._stamp = max(self._stamp, head.submitted_at, head.since)
-        if head.status is TaskStatus.PENDING:
+        if head.status is PENDING:
             self._ready.add(live)
-        elif head.status is TaskStatus.RUNNING and head.worker is not None:
+        elif head.status is RUNNING and head.worker is not None:
             node = head.worker.rpartition(".")[0]
             worker = self._nodes.get(node)
             if worker is None:
@@ -119,22 +120,27 @@ class QueueMachine:
             live.run = Run(worker)
         self._arm(live)
 
-    def step(self, origin: int, message: Any, now: float) -> list[Effect]:
-        """Apply one message from connection ``origin`` and return what must be done, in order.
+    def step(self, origin: int, messages: Sequence[Any], now: float) -> list[Effect]:
+        """Apply what connection ``origin`` sent together; return what must be done, in order.
 
-        ``now`` is in seconds since the epoch and may not go backwards. Writes come first.
+        ``now`` is in seconds since the epoch and may not go backwards. Writes come first, one for
+        each record that changed.
         """
         self._now = now
-        self._handlers[type(message)](origin, message)
+        for message in messages:
+            self._handlers[type(message)](origin, message)
         if self._parked:
             self._unpark()
         if not self._closing:
             self._grant_what_is_ready()
-        return [*self._ledger.changes(), *self._out.take()]
+        out = self._out
+        effects = [*self._ledger.changes(), *out]
+        out.clear()
+        return effects
 
     def next_deadline(self) -> float | None:
         """Return when a `Tick` has something to do, or None."""
-        return self._timers.next()
+        return self._timers.next() if self._timers.armed else None
 
     def tables(self) -> dict[str, int]:
         """Return the size of every internal table; all are 0 when no task is live.
@@ -166,7 +172,9 @@ class QueueMachine:
         self._admit(origin, submit, {})
 
     def _admit(self, origin: int, submit: m.Submit, stored: dict[str, Record]) -> None:
-        new = [t for t in submit.tasks if t.id not in self._live and t.id not in stored]
+        tasks = submit.tasks
+        known = stored.keys() | [task.id for task in tasks if task.id in self._live]
+        new = [task for task in tasks if task.id not in known] if known else tasks
         if new:
             refusal = self._refusal(new)
             if refusal is not None:
@@ -179,38 +187,35 @@ class QueueMachine:
                 else:
                     self._parked.setdefault(full, deque()).append((origin, submit))
                 return
-        existing: list[str] = []
-        for task in submit.tasks:
-            if task.id in stored:
-                existing.append(task.id)
-                self._out.send(origin, m.Outcome(stored[task.id].head, stored[task.id].output))
-            elif task.id in self._live:
-                existing.append(task.id)
-                add_watch(self._live[task.id], origin)
+        for id in known:
+            if id in stored:
+                self._out.send(origin, m.Outcome(stored[id].head, stored[id].output))
             else:
-                self._accept(origin, task)
-        self._out.reply(origin, submit, tuple(existing) if existing else None)
+                add_watch(self._live[id], origin)
+        for task in new:
+            self._accept(origin, task, alone=len(new) == 1)
+        self._out.append(Send(origin, m.Reply(submit.request, tuple(known) if known else None)))
 
-    def _refusal(self, tasks: list[m.Submission]) -> Exception | None:
+    def _refusal(self, tasks: Sequence[m.Submission]) -> Exception | None:
         if self._closing:
             return ActorDied("this system is closing and takes no new tasks")
         if len(tasks) > self._limits.max_pending:
             return QueueFull(
                 f"{len(tasks)} tasks at once never fit: max_pending is {self._limits.max_pending}"
             )
-        for task in tasks:
+        for task in tasks if self._ending else ():
             if task.scope in self._ending:
-                return SubmitError(f"task {task.name} ({task.id}): the block that owns it has ended")
+                return SubmitError(
+                    f"task {task.name} ({task.id}): the block that owns it has ended"
+                )
         return None
 
-    def _full_queue(self, tasks: list[m.Submission]) -> str | None:
+    def _full_queue(self, tasks: Sequence[m.Submission]) -> str | None:
         """Return a queue that has no room for its part of ``tasks``, or a line before it."""
-        if len(tasks) == 1:
-            needs = {tasks[0].options.queue: 1}
-        else:
-            needs = {}
-            for task in tasks:
-                needs[task.options.queue] = needs.get(task.options.queue, 0) + 1
+        needs: dict[str, int] = {}
+        for task in tasks:
+            queue = task.options.queue
+            needs[queue] = needs.get(queue, 0) + 1
         for queue, count in needs.items():
             if (
                 queue in self._parked
@@ -225,15 +230,14 @@ class QueueMachine:
             "wait for room with when_full='wait', or run more workers"
         )
 
-    def _accept(self, origin: int, task: m.Submission) -> None:
+    def _accept(self, origin: int, task: m.Submission, *, alone: bool) -> None:
         options = task.options
-        since = self._next_stamp()
-        due = since
+        due = since = self._next_stamp()
         if options.delay is not None:
             due = since + options.delay
         elif options.at is not None:
             due = max(since, options.at.timestamp())
-        later = due > since and due > self._now
+        later = due > self._now and due > since
         head = Head(
             task.id,
             task.name,
@@ -244,12 +248,17 @@ class QueueMachine:
             since,
             _rank(options.priority, due),
             due,
-            target(Move.DEFER if later else Move.ACCEPT, None),
+            SCHEDULED if later else PENDING,
         )
         live = self._ledger.open(head, task.body, origin)
         if later or options.deadline is not None or options.expires is not None:
             self._arm(live)
-        if not later:
+        if later:
+            return
+        pool = task.pool
+        if alone and self._free[pool] > 0 and self._ready.empty(pool) and not self._closing:
+            self._grant(self._freest(pool), live)  # it would be taken out again at once
+        else:
             self._ready.add(live)
 
     def _next_stamp(self) -> float:
@@ -296,33 +305,32 @@ class QueueMachine:
 
     def _grant_what_is_ready(self) -> None:
         for pool in POOLS:
-            if self._ready.empty(pool):
-                continue
-            while (worker := self._freest(pool)) is not None:
+            while self._free[pool] > 0 and not self._ready.empty(pool):
                 live = self._ready.take(pool)
                 if live is None:
                     break
-                self._grant(worker, live)
+                self._grant(self._freest(pool), live)
 
-    def _freest(self, pool: Pool) -> Worker | None:
-        best, most = None, 0
-        for worker in self._workers.values():
-            free = worker.free(pool)
-            if free > most:
-                best, most = worker, free
-        return best
+    def _freest(self, pool: Pool) -> Worker:
+        """Return the worker with most free slots, so that equal workers share evenly."""
+        if len(self._workers) == 1:
+            return next(iter(self._workers.values()))
+        return max(self._workers.values(), key=lambda worker: worker.free.get(pool, 0))
 
     def _grant(self, worker: Worker, live: Live) -> None:
-        head = live.head
-        self._ledger.move(live, Move.GRANT, fence=head.fence + 1, worker=worker.name)
+        head, pool = live.head, live.head.pool
+        self._ledger.move(live, GRANT, fence=head.fence + 1, worker=worker.name)
         live.run = Run(worker)
-        self._timers.clear(head.id)
+        if self._timers.armed:
+            self._timers.clear(head.id)
         worker.held.add(head.id)
-        worker.granted[head.pool] = worker.granted.get(head.pool, 0) + 1
+        worker.granted[pool] += 1
+        worker.free[pool] -= 1
+        self._free[pool] -= 1
         deadline = head.options.deadline
         remaining = None if deadline is None else head.since + deadline - self._now
         assert worker.connection is not None  # only a connected worker has free slots
-        self._out.send(worker.connection, m.Grant(live.head, live.body, remaining))
+        self._out.append(Send(worker.connection, m.Grant(live.head, live.body, remaining)))
 
     # --- workers ---------------------------------------------------------------------------------
 
@@ -335,13 +343,9 @@ class QueueMachine:
             self._drop_worker(known)
             known = None
         worker = known or Worker(hello.worker)
-        if worker.connection is not None:
-            del self._workers[worker.connection]
+        self._drop_worker(worker)
         self._nodes[hello.node] = self._workers[origin] = worker
-        worker.connection = origin
-        worker.slots = dict(hello.slots)
-        worker.credit = {}
-        worker.granted = {}
+        worker.connect(origin, dict(hello.slots))
         running = set(hello.running)
         for id in list(worker.held):
             live = self._live[id]
@@ -362,7 +366,10 @@ class QueueMachine:
     def _worker_ready(self, origin: int, ready: m.Ready) -> None:
         worker = self._workers.get(origin)
         if worker is not None:
-            worker.credit[ready.pool] = ready.credit
+            pool = ready.pool
+            free = max(0, ready.credit - worker.granted[pool])
+            self._free[pool] += free - worker.free[pool]
+            worker.free[pool] = free
 
     def _started(self, origin: int, started: m.Started) -> None:
         live = self._held(origin, started.id, started.fence)
@@ -380,7 +387,7 @@ class QueueMachine:
         if (
             worker is None
             or live is None
-            or live.head.status is not TaskStatus.RUNNING
+            or live.head.status is not RUNNING
             or live.head.fence != fence
             or live.head.worker != worker.name
         ):
@@ -390,7 +397,7 @@ class QueueMachine:
     def _finish(self, origin: int, finish: m.Finish) -> None:
         live = self._held(origin, finish.id, finish.fence)
         if live is not None:
-            self._out.send(origin, m.Finished(finish.id, finish.fence, True))
+            self._out.append(Send(origin, m.Finished(finish.id, finish.fence, True)))
             self._conclude(live, finish)
         elif finish.id in self._live:
             self._answer_late_finish(origin, finish, self._live[finish.id].head)
@@ -408,14 +415,16 @@ class QueueMachine:
 
     def _conclude(self, live: Live, finish: m.Finish) -> None:
         """Decide what the end of an attempt means for its task."""
-        cause = finish.cause
-        if finish.started_at is not None:
-            attempts = live.head.attempts + (cause != "later")
-            self._ledger.note(live, attempts=attempts, started_at=finish.started_at)
-        head = live.head
+        cause, started_at = finish.cause, finish.started_at
         if cause == "ok":
-            self._end(live, Move.SUCCEED, finish.output)
-        elif head.cancel is not None:
+            attempts = live.head.attempts + 1
+            self._end(live, SUCCEED, finish.output, attempts=attempts, started_at=started_at)
+            return
+        if started_at is not None:
+            attempts = live.head.attempts + (cause != "later")
+            self._ledger.note(live, attempts=attempts, started_at=started_at)
+        head = live.head
+        if head.cancel is not None:
             self._end(live, Move.CANCEL, None)
         elif cause == "lost":
             self._lose(live)
@@ -477,6 +486,8 @@ class QueueMachine:
         if worker.connection is not None:
             del self._workers[worker.connection]
             worker.connection = None
+            for pool, free in worker.free.items():
+                self._free[pool] -= free
 
     def _gone(self, origin: int, gone: Gone) -> None:
         worker = self._workers.get(origin)
@@ -487,31 +498,41 @@ class QueueMachine:
     # --- ending ----------------------------------------------------------------------------------
 
     def _end(
-        self, live: Live, move: Move, output: Output | None, cause: BaseException | None = None
+        self,
+        live: Live,
+        move: Move,
+        output: Output | None,
+        cause: BaseException | None = None,
+        **changes: Any,
     ) -> None:
-        """Make a task terminal and tell everybody who waits for that."""
+        """Make a task terminal, with other ``changes``, and tell everybody who waits for that."""
         head = live.head
-        if head.status is TaskStatus.RUNNING:
+        if head.status is RUNNING:
             self._release(live)
         if head.options.result_ttl is None:
             keep = self._now + self._limits.result_ttl
         else:
             keep = self._now + head.options.result_ttl
-        was_pending = head.status is TaskStatus.PENDING
-        self._timers.clear(head.id)
-        head = self._ledger.close(live, move, output, completed_at=self._now, keep_until=keep)
+        was_pending = head.status is PENDING
+        if self._timers.armed:
+            self._timers.clear(head.id)
+        head = self._ledger.close(
+            live, move, output, completed_at=self._now, keep_until=keep, **changes
+        )
         if was_pending:
             self._ready.forget(live)
         self._totals[head.status] += 1
         watch = live.watch
         if watch is not None:
             outcome = m.Outcome(head, output, cause)
-            for connection in (watch,) if isinstance(watch, int) else watch:
-                self._out.send(connection, outcome)
+            if isinstance(watch, int):
+                self._out.append(Send(watch, outcome))
+            else:
+                self._out.extend(Send(connection, outcome) for connection in watch)
         if self._cancels and head.id in self._cancels:
             for connection, request in self._cancels.pop(head.id):
                 self._out.send(connection, m.Reply(request, m.Snapshot(head, output, None)))
-        if head.scope in self._ending and head.scope not in self._ledger.scopes:
+        if self._ending and head.scope in self._ending and head.scope not in self._ledger.scopes:
             for connection, request in self._ending.pop(head.scope):
                 self._out.send(connection, m.Reply(request))
         if self._closes or self._joins:
@@ -539,7 +560,7 @@ class QueueMachine:
     def _cancel(self, id: str, cancel: Cancel, grace: float) -> None:
         live = self._live[id]
         head = live.head
-        if head.status is not TaskStatus.RUNNING:
+        if head.status is not RUNNING:
             self._ledger.note(live, cancel=cancel)
             self._end(live, Move.CANCEL, None)
             return
@@ -590,7 +611,7 @@ class QueueMachine:
 
     def _on_time(self, live: Live) -> None:
         head, now = live.head, self._now
-        if head.status is TaskStatus.RUNNING:
+        if head.status is RUNNING:
             if live.run is not None and live.run.patience is not None:
                 self._give_up_waiting(live)
             return
@@ -606,7 +627,7 @@ class QueueMachine:
                 live, Move.EXPIRE, _failure(FailureKind.EXPIRED, "actorq.TaskExpired", message)
             )
         else:
-            if head.status is TaskStatus.SCHEDULED and head.due <= now:
+            if head.status is SCHEDULED and head.due <= now:
                 self._ledger.move(live, Move.FALL_DUE)
                 self._ready.add(live)
             self._arm(live)
@@ -614,10 +635,10 @@ class QueueMachine:
     def _arm(self, live: Live) -> None:
         """Set the task's alarm to the next moment at which time alone changes it."""
         head = live.head
-        if head.status is TaskStatus.RUNNING:
+        if head.status is RUNNING:
             return
         times = [t for t in (_deadline(head), _expiry(head)) if t is not None]
-        if head.status is TaskStatus.SCHEDULED:
+        if head.status is SCHEDULED:
             times.append(head.due)
         if times:
             self._timers.set(head.id, min(times))
@@ -682,7 +703,7 @@ class QueueMachine:
         pools = {
             pool: PoolStats(
                 slots=sum(worker.slots.get(pool, 0) for worker in workers),
-                free=sum(worker.free(pool) for worker in workers),
+                free=self._free[pool],
             )
             for pool in POOLS
         }
@@ -695,11 +716,14 @@ class QueueMachine:
         self._answer_who_waits_for_quiet()
 
 
+_NORMAL = TaskPriority.NORMAL
+
+
 def _rank(priority: TaskPriority, due: float) -> float:
     """Return the place in line: the due time, moved by an hour for each level off normal."""
-    if priority is TaskPriority.NORMAL:
+    if priority is _NORMAL:
         return due  # the same float object, which matters times a million
-    return due - (priority - TaskPriority.NORMAL) * AGING
+    return due - (priority - _NORMAL) * AGING
 
 
 def _deadline(head: Head) -> float | None:

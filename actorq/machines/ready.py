@@ -15,9 +15,8 @@ from math import inf
 from typing import Generic, Protocol, TypeVar
 
 from actorq.model.records import Head, Pool
-from actorq.model.status import TaskPriority, TaskStatus
+from actorq.model.status import PENDING
 
-_PENDING = TaskStatus.PENDING
 _LANE_SLACK = 64
 _HEAP_SLACK = 64
 
@@ -32,17 +31,19 @@ E = TypeVar("E", bound=Entry)
 
 
 class _Lane(Generic[E]):
-    __slots__ = ("back", "dead", "fresh", "name", "number", "queued", "size")
+    __slots__ = ("back", "dead", "fresh", "name", "number", "queued", "size", "where")
 
     def __init__(self, name: str, number: int) -> None:
         self.name = name
         self.number = number
-        self.fresh: tuple[deque[E], ...] = tuple(deque() for _ in TaskPriority)
+        self.fresh: tuple[deque[E], ...] = (deque(), deque(), deque(), deque())
         self.back: list[tuple[float, str, E]] = []
         self.size = 0
         self.dead = 0
         self.queued = inf
         """Rank of this lane's one valid entry in its pool's heap."""
+        self.where: deque[E] | None = None
+        """The deque whose first entry had that rank, if it was one."""
 
     def add(self, entry: E) -> None:
         head = entry.head
@@ -57,22 +58,35 @@ class _Lane(Generic[E]):
         """Return the lowest rank and the deque that it is in (None: the heap); inf if empty."""
         best, where = inf, None
         for line in self.fresh:
-            while line and line[0].head.status is not _PENDING:
+            while line and line[0].head.status is not PENDING:
                 line.popleft()
                 self._drop_dead()
             if line and line[0].head.rank < best:
                 best, where = line[0].head.rank, line
         back = self.back
-        while back and back[0][2].head.status is not _PENDING:
+        while back and back[0][2].head.status is not PENDING:
             heappop(back)
             self._drop_dead()
         if back and back[0][0] < best:
             best, where = back[0][0], None
         return best, where
 
-    def pop(self, where: deque[E] | None) -> E:
+    def pop(self, rank: float) -> tuple[E | None, float]:
+        """Take out the best entry if it has ``rank``; return it, and the rank of the best left."""
+        where = self.where
+        # Nearly always the best is where it was; looking everywhere is five times slower.
+        if not where or where[0].head.rank != rank or where[0].head.status is not PENDING:
+            best, where = self.peek()
+            if best != rank:
+                self.where = where
+                return None, best
+        taken = heappop(self.back)[2] if where is None else where.popleft()
         self.size -= 1
-        return heappop(self.back)[2] if where is None else where.popleft()
+        if where and len(where) == self.size and where[0].head.status is PENDING:
+            self.where = where
+            return taken, where[0].head.rank
+        best, self.where = self.peek()
+        return taken, best
 
     def bury(self) -> None:
         """Count an entry whose task is no longer pending, and sweep once they are the majority."""
@@ -80,10 +94,10 @@ class _Lane(Generic[E]):
         if self.dead <= _LANE_SLACK or self.dead * 2 <= self.size:
             return
         for line in self.fresh:
-            alive = [entry for entry in line if entry.head.status is _PENDING]
+            alive = [entry for entry in line if entry.head.status is PENDING]
             line.clear()
             line.extend(alive)
-        self.back = [item for item in self.back if item[2].head.status is _PENDING]
+        self.back = [item for item in self.back if item[2].head.status is PENDING]
         heapify(self.back)
         self.size = sum(map(len, self.fresh)) + len(self.back)
         self.dead = 0
@@ -125,6 +139,7 @@ class Ready(Generic[E]):
         lane.add(entry)
         if head.rank < lane.queued:
             lane.queued = head.rank
+            lane.where = None
             heappush(self._heaps[key[0]], (head.rank, lane.number, lane))
 
     def forget(self, entry: E) -> None:
@@ -148,28 +163,20 @@ class Ready(Generic[E]):
             if rank != lane.queued:  # superseded by a better one, or its lane is closed
                 heappop(heap)
                 continue
-            best, where = lane.peek()
-            if best != rank:
-                self._requeue(heap, best, lane)
-            elif knows is not None and lane.name not in knows:
+            if knows is not None and lane.name not in knows:
                 aside.append(heappop(heap))
-            else:
-                taken = lane.pop(where)
-                best, _ = lane.peek()
-                if best == inf:
-                    heappop(heap)
+                continue
+            taken, best = lane.pop(rank)
+            if best == inf:
+                heappop(heap)
+                if taken is not None:
                     self._close(_key(taken.head), lane)
-                else:
-                    self._requeue(heap, best, lane)
+            else:
+                lane.queued = best
+                heapreplace(heap, (best, number, lane))
         for item in aside:
             heappush(heap, item)
         return taken
-
-    def _requeue(
-        self, heap: list[tuple[float, int, _Lane[E]]], rank: float, lane: _Lane[E]
-    ) -> None:
-        lane.queued = rank
-        heapreplace(heap, (rank, lane.number, lane))
 
     def _close(self, key: tuple[Pool, str, str], lane: _Lane[E]) -> None:
         lane.queued = inf
@@ -181,4 +188,4 @@ class Ready(Generic[E]):
 
 
 def _key(head: Head) -> tuple[Pool, str, str]:
-    return (head.pool, head.options.queue, head.name)
+    return head.pool, head.options.queue, head.name

@@ -22,45 +22,40 @@ class BrokenRule(AssertionError):
 
 
 class Move(Enum):
-    """What can happen to a task."""
+    """What can happen to a task: the word for it, and where it leads from where."""
 
-    ACCEPT = "accept"
-    DEFER = "accept for later"
-    FALL_DUE = "fall due"
-    GRANT = "grant"
-    SUCCEED = "succeed"
-    FAIL = "fail"
-    BACK_OFF = "back off"
-    LOSE = "lose the worker"
-    HAND_BACK = "hand back"
-    CANCEL = "cancel"
-    EXPIRE = "expire"
-    TIME_OUT = "time out"
-    REVIVE = "retry"
+    ACCEPT = "accept", {None: _S.PENDING}
+    DEFER = "accept for later", {None: _S.SCHEDULED}
+    FALL_DUE = "fall due", {_S.SCHEDULED: _S.PENDING}
+    GRANT = "grant", {_S.PENDING: _S.RUNNING}
+    SUCCEED = "succeed", {_S.RUNNING: _S.SUCCESS}
+    FAIL = "fail", {_S.RUNNING: _S.FAILURE}
+    BACK_OFF = "back off", {_S.RUNNING: _S.SCHEDULED}
+    LOSE = "lose the worker", {_S.RUNNING: _S.PENDING}
+    HAND_BACK = "hand back", {_S.RUNNING: _S.PENDING}
+    CANCEL = (
+        "cancel",
+        {_S.SCHEDULED: _S.CANCELLED, _S.PENDING: _S.CANCELLED, _S.RUNNING: _S.CANCELLED},
+    )
+    EXPIRE = "expire", {_S.SCHEDULED: _S.FAILURE, _S.PENDING: _S.FAILURE}
+    TIME_OUT = (
+        "time out",
+        {_S.SCHEDULED: _S.FAILURE, _S.PENDING: _S.FAILURE, _S.RUNNING: _S.FAILURE},
+    )
+    REVIVE = "retry", {_S.FAILURE: _S.PENDING, _S.CANCELLED: _S.PENDING}
 
-    # As for TaskStatus: Enum's own __hash__ is a Python function.
-    __hash__ = object.__hash__
+    def __init__(self, word: str, targets: Mapping[TaskStatus | None, TaskStatus]) -> None:
+        self.word = word
+        self.targets = targets
+
+    def broken(self, status: TaskStatus | None) -> BrokenRule:
+        """Return the error for a move that does not exist from ``status``."""
+        return BrokenRule(f"{self.word!r} is no move of a task that is {status}")
 
 
-TRANSITIONS: Mapping[Move, Mapping[TaskStatus | None, TaskStatus]] = {
-    Move.ACCEPT: {None: _S.PENDING},
-    Move.DEFER: {None: _S.SCHEDULED},
-    Move.FALL_DUE: {_S.SCHEDULED: _S.PENDING},
-    Move.GRANT: {_S.PENDING: _S.RUNNING},
-    Move.SUCCEED: {_S.RUNNING: _S.SUCCESS},
-    Move.FAIL: {_S.RUNNING: _S.FAILURE},
-    Move.BACK_OFF: {_S.RUNNING: _S.SCHEDULED},
-    Move.LOSE: {_S.RUNNING: _S.PENDING},
-    Move.HAND_BACK: {_S.RUNNING: _S.PENDING},
-    Move.CANCEL: {
-        _S.SCHEDULED: _S.CANCELLED,
-        _S.PENDING: _S.CANCELLED,
-        _S.RUNNING: _S.CANCELLED,
-    },
-    Move.EXPIRE: {_S.SCHEDULED: _S.FAILURE, _S.PENDING: _S.FAILURE},
-    Move.TIME_OUT: {_S.SCHEDULED: _S.FAILURE, _S.PENDING: _S.FAILURE, _S.RUNNING: _S.FAILURE},
-    Move.REVIVE: {_S.FAILURE: _S.PENDING, _S.CANCELLED: _S.PENDING},
-}
+# See `actorq.model.status` for why these are names of the module too.
+GRANT = Move.GRANT
+SUCCEED = Move.SUCCEED
 
 
 def target(move: Move, status: TaskStatus | None) -> TaskStatus:
@@ -70,6 +65,6 @@ def target(move: Move, status: TaskStatus | None) -> TaskStatus:
         BrokenRule: It does not exist from there.
     """
     try:
-        return TRANSITIONS[move][status]
+        return move.targets[status]
     except KeyError:
-        raise BrokenRule(f"{move.value!r} is no move of a task that is {status}") from None
+        raise move.broken(status) from None

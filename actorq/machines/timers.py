@@ -15,30 +15,31 @@ _SLACK = 64
 class Timers:
     """A set of (key, time), with the earliest time at hand."""
 
-    __slots__ = ("_heap", "_when")
+    __slots__ = ("_heap", "armed")
 
     def __init__(self) -> None:
-        self._when: dict[str, float] = {}
+        self.armed: dict[str, float] = {}
+        """Every key and its time; to look at, not to change."""
         self._heap: list[tuple[float, str]] = []
 
     def __len__(self) -> int:
-        return len(self._when)
+        return len(self.armed)
 
     def set(self, key: str, when: float) -> None:
         """Set the alarm of ``key`` to ``when``, in place of any that it has."""
-        if self._when.get(key) != when:
-            self._when[key] = when
+        if self.armed.get(key) != when:
+            self.armed[key] = when
             heappush(self._heap, (when, key))
             self._compact()
 
     def clear(self, key: str) -> None:
         """Forget the alarm of ``key``, if it has one."""
-        if self._when.pop(key, None) is not None:
+        if self.armed.pop(key, None) is not None:
             self._compact()
 
     def next(self) -> float | None:
         """Return the earliest time, or None."""
-        heap, when = self._heap, self._when
+        heap, when = self._heap, self.armed
         while heap:
             at, key = heap[0]
             if when.get(key) == at:
@@ -51,11 +52,11 @@ class Timers:
         keys: list[str] = []
         while (at := self.next()) is not None and at <= now:
             key = heappop(self._heap)[1]
-            del self._when[key]
+            del self.armed[key]
             keys.append(key)
         return keys
 
     def _compact(self) -> None:
-        if len(self._heap) > 2 * len(self._when) + _SLACK:
-            self._heap = [(at, key) for key, at in self._when.items()]
+        if len(self._heap) > 2 * len(self.armed) + _SLACK:
+            self._heap = [(at, key) for key, at in self.armed.items()]
             heapify(self._heap)

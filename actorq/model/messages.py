@@ -135,9 +135,7 @@ class Close(Struct, frozen=True):
     grace: float
 
 
-Request = (
-    Submit | Watch | CancelTask | EndScope | Inspect | Find | Bulk | GetStats | Join | Close
-)
+Request = Submit | Watch | CancelTask | EndScope | Inspect | Find | Bulk | GetStats | Join | Close
 
 # --- owner to client -----------------------------------------------------------------------------
 
@@ -267,5 +265,3 @@ class Finished(Struct, frozen=True, gc=False):
     id: str
     fence: int
     accepted: bool
-
-

@@ -125,9 +125,7 @@ class Retry:
     on: tuple[ExceptionLike, ...] = attrs.field(
         default=(Exception,), converter=_exceptions_field("on")
     )
-    never: tuple[ExceptionLike, ...] = attrs.field(
-        default=(), converter=_exceptions_field("never")
-    )
+    never: tuple[ExceptionLike, ...] = attrs.field(default=(), converter=_exceptions_field("never"))
 
     @property
     def on_names(self) -> frozenset[str]:
@@ -310,7 +308,9 @@ class TaskOptions:
         return cls(retry=Retry(attempts=1), timeout=30)
 
     def __repr__(self) -> str:
-        given = (f"{option}={getattr(self, option)!r}" for option in _CHECKS if option in self.given)
+        given = (
+            f"{option}={getattr(self, option)!r}" for option in _CHECKS if option in self.given
+        )
         return f"TaskOptions({', '.join(given)})"
 
 

@@ -86,7 +86,7 @@ class Write(Struct, frozen=True, gc=False):
     id: str
     head: Head | None
     body: Any = UNSET
-    output: Output | None | UnsetType = UNSET
+    output: Output | UnsetType | None = UNSET
 
     def over(self, earlier: Write) -> Write:
         """Return this write as it must be when it stands for ``earlier`` too."""
@@ -111,6 +111,5 @@ class Ownership(Struct, frozen=True):
     nonce: str
 
 
-def replace(head: Head, **changes: Any) -> Head:
-    """Return ``head`` with ``changes``."""
-    return msgspec.structs.replace(head, **changes)
+replace = msgspec.structs.replace
+"""Return a copy of a head (or any other struct) with changes."""

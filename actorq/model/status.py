@@ -26,7 +26,16 @@ class TaskStatus(StrEnum):
         return self in _TERMINAL
 
 
-_TERMINAL = frozenset({TaskStatus.SUCCESS, TaskStatus.FAILURE, TaskStatus.CANCELLED})
+# As names of this module they cost 0.02 us to read, as attributes of the enum 0.2, and the queue's
+# machine reads ten of them for each task.
+SCHEDULED = TaskStatus.SCHEDULED
+PENDING = TaskStatus.PENDING
+RUNNING = TaskStatus.RUNNING
+SUCCESS = TaskStatus.SUCCESS
+FAILURE = TaskStatus.FAILURE
+CANCELLED = TaskStatus.CANCELLED
+
+_TERMINAL = frozenset({SUCCESS, FAILURE, CANCELLED})
 
 
 class TaskPriority(IntEnum):

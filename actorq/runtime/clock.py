@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 
-import trio
 from trio.lowlevel import current_clock
 
 _DRIFT_MAX = 1.0
@@ -19,20 +18,30 @@ class AnchoredClock:
     """Implements `actorq.contracts.clock.Clock`; open it inside a trio run."""
 
     def __init__(self) -> None:
+        clock = current_clock()
         # trio's own clock class is private; any other clock is virtual, and has no drift.
-        self._real = type(current_clock()).__name__ == "SystemClock"
-        self._offset = time.time() - trio.current_time()
+        self._real = type(clock).__name__ == "SystemClock"
+        self._trio_now = clock.current_time
+        self._offset = time.time() - self._trio_now()
         self._last = 0.0
+        self._check_at = 0.0
 
     def now(self) -> float:
         """Return seconds since the epoch; never less than the time before."""
-        now = trio.current_time() + self._offset
+        now = self._trio_now() + self._offset
+        if now >= self._check_at:
+            now = self._check(now)
+        # A clock that was set back stands still until it is reached: stamps may not go backwards.
+        if now > self._last:
+            self._last = now
+        return self._last
+
+    def _check(self, now: float) -> float:
+        """Anchor again if the two clocks have parted; return the time."""
         if self._real:
             wall = time.time()
             if not -_DRIFT_MAX <= wall - now <= _DRIFT_MAX:
                 self._offset += wall - now
                 now = wall
-        # A clock that was set back stands still until it is reached: stamps may not go backwards.
-        if now > self._last:
-            self._last = now
-        return self._last
+        self._check_at = now + _DRIFT_MAX
+        return now

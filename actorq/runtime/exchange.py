@@ -40,7 +40,8 @@ class Exchange:
         self._post: Post | None = None
         self._error: BaseException | None = None
         self._peers: dict[Peer, MemoryPort | None] = {}
-        self._by_number: dict[int, Peer] = {}
+        self.connected: dict[int, Peer] = {}
+        """The peer on each open connection, for the actor to deliver to."""
 
     def attach(self, peer: Peer) -> None:
         """Add a peer; it is connected as soon as the actor is open."""
@@ -55,7 +56,7 @@ class Exchange:
         port = self._peers.pop(peer, None)
         if port is not None and port.post is not None:
             post, port.post = port.post, None
-            del self._by_number[port.number]
+            del self.connected[port.number]
             post(port.number, (self._ended(port.number),))
 
     def open(self, post: Post) -> None:
@@ -68,21 +69,15 @@ class Exchange:
         """The actor is closed: end every connection; with an error, for ever."""
         self._post = None
         self._error = error
-        self._by_number.clear()
+        self.connected.clear()
         for peer, port in list(self._peers.items()):
             if port is not None:
                 port.post = None
             self._peers[peer] = None
             peer.disconnected(error)
 
-    def deliver(self, number: int, message: Any) -> None:
-        """Give the actor's message to the peer on that connection, if it is still there."""
-        peer = self._by_number.get(number)
-        if peer is not None:
-            peer.received(message)
-
     def _connect(self, peer: Peer, post: Post) -> None:
         self._numbers += 1
         port = self._peers[peer] = MemoryPort(self._numbers, post)
-        self._by_number[port.number] = peer
+        self.connected[port.number] = peer
         peer.connected(port)

@@ -34,9 +34,10 @@ class Future(Generic[T]):
 
     def set(self, value: T) -> None:
         """Set the value; ignored if it is set already."""
-        if not self.done:
+        if self._value is _PENDING and self._error is None:
             self._value = value
-            self._wake()
+            if self._waiters is not None or self._callbacks is not None:
+                self._wake()
 
     def fail(self, error: BaseException) -> None:
         """Set the error that `wait` and `peek` raise; ignored if it is set already."""

@@ -59,7 +59,7 @@ class Supervisor:
     ) -> None:
         self._tell = tell
         self._budget = budget or RestartBudget()
-        self._rng = rng or Random()  # noqa: S311 - jitter
+        self._rng = rng or Random()
         self._children = [Child(spec, backoff or Backoff()) for spec in specs]
         self._exits: Mailbox[tuple[Child, BaseException]] = Mailbox()
 

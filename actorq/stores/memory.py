@@ -6,6 +6,7 @@ It survives a crash of the queue actor, not of the process. Nothing in it ever s
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from heapq import heappop, heappush
 
@@ -26,11 +27,12 @@ class FoundRecords(Struct, frozen=True):
 
 class _Partition:
     def __init__(self) -> None:
+        self.owner: Ownership | None = None
         self.epoch = 0
-        self.nonce = ""
         self.records: dict[str, Record] = {}
-        self.ended: dict[str, None] = {}
-        """Ids of terminal records, least recently used first."""
+        self.ended: OrderedDict[str, None] = OrderedDict()
+        """Ids of terminal records, least recently used first. (Taking the first of a plain dict
+        that is emptied from its front gets slower and slower.)"""
         self.expiries: list[tuple[float, str]] = []
         self._order: list[str] | None = None
 
@@ -67,8 +69,8 @@ class MemoryStore:
         """Take the partition over; see `Store`."""
         kept = self._partitions.setdefault(partition, _Partition())
         kept.epoch += 1
-        kept.nonce = nonce
-        return Ownership(partition, kept.epoch, nonce)
+        kept.owner = Ownership(partition, kept.epoch, nonce)
+        return kept.owner
 
     async def load(self, ownership: Ownership) -> AsyncIterator[Head]:
         """Yield the head of every live record; see `Store`."""
@@ -112,8 +114,7 @@ class MemoryStore:
             record = kept.records.get(id)
             if record is not None:
                 if id in kept.ended:
-                    del kept.ended[id]
-                    kept.ended[id] = None  # now the most recently used
+                    kept.ended.move_to_end(id)
                 record = Record(record.head, record.body, record.output)
             found.append(record)
         return found
@@ -138,7 +139,6 @@ class MemoryStore:
     async def purge(self, ownership: Ownership, before: float, keep: int) -> int:
         """Forget expired and surplus results; see `Store`."""
         kept = self._owned(ownership)
-        forgotten = 0
         expiries = kept.expiries
         while expiries and expiries[0][0] <= before:
             when, id = heappop(expiries)
@@ -146,23 +146,21 @@ class MemoryStore:
             # A retried or discarded task leaves its old entry behind.
             if record is not None and record.head.keep_until == when:
                 kept.forget(id)
-                forgotten += 1
         while len(kept.ended) > keep:
             kept.forget(next(iter(kept.ended)))
-            forgotten += 1
         if len(expiries) > 2 * len(kept.ended) + 64:
             kept.expiries = sorted(
                 (r.head.keep_until, id)
                 for id in kept.ended
                 if (r := kept.records[id]).head.keep_until is not None
             )
-        return forgotten
+        return len(kept.ended)
 
     async def release(self, ownership: Ownership) -> None:
         """Give the ownership up; see `Store`."""
         kept = self._partitions.get(ownership.partition)
-        if kept is not None and (kept.epoch, kept.nonce) == (ownership.epoch, ownership.nonce):
-            kept.nonce = ""
+        if kept is not None and kept.owner == ownership:
+            kept.owner = None
 
     def tables(self) -> dict[str, int]:
         """Return how many records, and how many of ended tasks, are kept."""
@@ -173,7 +171,7 @@ class MemoryStore:
 
     def _owned(self, ownership: Ownership) -> _Partition:
         kept = self._partitions.get(ownership.partition)
-        if kept is None or (kept.epoch, kept.nonce) != (ownership.epoch, ownership.nonce):
+        if kept is None or kept.owner != ownership:
             raise Fenced(
                 f"partition {ownership.partition!r}: epoch {ownership.epoch} is no longer its owner"
             )

@@ -15,7 +15,7 @@ def open_store(url: str) -> Store:
     if scheme == "memory" and separator:
         if rest:
             raise ValueError(f"store: memory:// takes nothing after it, not {url!r}")
-        from actorq.stores.memory import MemoryStore  # noqa: PLC0415 - by scheme
+        from actorq.stores.memory import MemoryStore
 
         return MemoryStore()
     raise ValueError(f"store: no store for {url!r}; there is memory://")

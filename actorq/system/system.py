@@ -111,7 +111,7 @@ class _House:
         for instrument in self._instruments:
             try:
                 instrument.event(event)
-            except Exception:  # noqa: S110, PERF203 - a listener's trouble is not the system's
+            except Exception:
                 pass
 
 

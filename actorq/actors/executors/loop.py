@@ -3,38 +3,32 @@
 from __future__ import annotations
 
 import types
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Coroutine, Generator
 from contextlib import aclosing
 from contextvars import Context
 from typing import Any, cast
 
+from actorq.actors.slots import Slot
 
-class Killed(Exception):  # noqa: N818 - says what happened, and is never raised to users
+
+class Killed(Exception):
     """The coroutine swallowed its cancellation for too long and was thrown away."""
 
 
 @types.coroutine
 def drive(
-    coroutine: Coroutine[Any, Any, Any],
-    context: Context,
-    suspended: Callable[[], None],
-    condemned: Callable[[], bool],
+    coroutine: Coroutine[Any, Any, Any], context: Context, trap: Any, slot: Slot
 ) -> Generator[Any, Any, Any]:
-    """Await a coroutine with every step of it in ``context``; call ``suspended`` at its first wait.
+    """Await the rest of a coroutine, which waits in ``trap``, with every step of it in ``context``.
 
     A slot runs many attempts one after the other; without this, one task's context variables would
-    be seen by the next. And whoever drives a coroutine can stop driving it: when ``condemned`` says
-    so it is closed where it stands.
+    be seen by the next. And whoever drives a coroutine can stop driving it: one that its slot has
+    condemned is closed where it stands.
 
     Raises:
         Killed: It was closed.
     """
     run = context.run
-    try:
-        trap = run(coroutine.send, None)
-    except StopIteration as stop:
-        return stop.value
-    suspended()
     while True:
         try:
             sent = yield trap
@@ -42,7 +36,7 @@ def drive(
             step, argument = coroutine.throw, error
         else:
             step, argument = cast(Any, coroutine.send), sent
-        if condemned():
+        if slot.condemned():
             # Its trap has returned, so trio is not waiting for anything on its behalf.
             try:
                 run(coroutine.close)

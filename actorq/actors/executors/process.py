@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from trio_parallel import WorkerContext
 
 
-class ChildLost(Exception):  # noqa: N818 - says what happened, and is never raised to users
+class ChildLost(Exception):
     """The process died before it answered."""
 
 
-class ChildFailed(Exception):  # noqa: N818 - likewise
+class ChildFailed(Exception):
     """The function raised in its process; ``later`` is the delay of a `RetryLater`."""
 
     def __init__(self, error: RemoteError, later: float | None) -> None:
@@ -39,7 +39,7 @@ class ChildFailed(Exception):  # noqa: N818 - likewise
 @asynccontextmanager
 async def open_processes() -> AsyncIterator[WorkerContext]:
     """Open a pool of processes, empty at first; leaving it ends them all."""
-    import trio_parallel  # noqa: PLC0415 - an extra
+    import trio_parallel
 
     try:
         async with trio_parallel.open_worker_context(grace_period=1.0) as context:
@@ -68,7 +68,7 @@ async def run_in_process(
         ChildFailed: The function raised, or its value cannot travel.
         ChildLost: The process died.
     """
-    import trio_parallel  # noqa: PLC0415 - an extra
+    import trio_parallel
 
     facts = (current.id, current.name, current.attempt, seconds, dict(current.meta))
     # The worker's slots are the bound; without a limiter, trio-parallel brings its own.

@@ -14,7 +14,7 @@ from actorq.actors.executors.current import Current
 from actorq.model.results import Progress
 
 
-class Abandoned(Exception):  # noqa: N818 - says what happened, and is never raised to users
+class Abandoned(Exception):
     """The thread did not end within its grace; ``ended`` is set when it does."""
 
     def __init__(self, ended: trio.Event) -> None:
