@@ -5,7 +5,7 @@
     ActorqError
     ├── TaskError               a task did not end with a value
     │   ├── TaskFailed          its function raised; ``error`` says what
-    │   ├── TaskTimeout         ran past ``timeout`` or lived past ``deadline`` (also a TimeoutError)
+    │   ├── TaskTimeout         ran past ``timeout`` or ``deadline`` (also a TimeoutError)
     │   ├── TaskCancelled       somebody cancelled it; ``by`` and ``reason`` say who and why
     │   ├── TaskExpired         was not started in time
     │   └── WorkerLost          its worker died under it too often
@@ -33,6 +33,9 @@ from collections.abc import Sequence
 
 import attrs
 
+ExceptionLike = type[BaseException] | str
+"""An exception class, or its qualified name."""
+
 
 @attrs.frozen
 class RemoteError:
@@ -54,7 +57,7 @@ class RemoteError:
     mro: tuple[str, ...] = attrs.field(default=(), repr=False)
     children: tuple[RemoteError, ...] = ()
 
-    def matches(self, *exceptions: type[BaseException] | str) -> bool:
+    def matches(self, *exceptions: ExceptionLike) -> bool:
         """Say whether it, or a member of the group that it was, is one of ``exceptions``.
 
         Classes are compared by qualified name, as the original may come from another process.
@@ -91,7 +94,7 @@ class TaskError(ActorqError):
         self.name = name
         self.error = error
 
-    def matches(self, *exceptions: type[BaseException] | str) -> bool:
+    def matches(self, *exceptions: ExceptionLike) -> bool:
         """Say whether the task's function raised one of ``exceptions``; see `RemoteError`."""
         return self.error is not None and self.error.matches(*exceptions)
 
@@ -208,11 +211,19 @@ class Fenced(StoreError):
     """Another owner has taken the partition; whoever sees this must stop writing."""
 
 
+_DELAY_MAX = 1e10
+
+
 class RetryLater(Exception):
     """Raise it in a task to run it again after ``delay`` seconds, without spending an attempt."""
 
     def __init__(self, delay: float) -> None:
-        if isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay < 1e10:
+        given: object = delay
+        if (
+            isinstance(given, bool)
+            or not isinstance(given, int | float)
+            or not 0 <= given < _DELAY_MAX
+        ):
             raise ValueError(f"RetryLater: delay must be seconds, 0 or more, not {delay!r}")
         super().__init__(delay)
         self.delay = float(delay)

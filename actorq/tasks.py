@@ -12,7 +12,7 @@ import importlib.util
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from types import ModuleType
-from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
+from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack, cast, overload
 
 from msgspec import Struct
 
@@ -76,7 +76,7 @@ class Task(Generic[P, R]):
         self.run_in: RunIn = run_in
         self.pool: Pool = "process" if run_in == "process" else "main"
         self._arity = arity or _Arity(function)
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(cast(Any, self), function)
 
     def options(self, *presets: TaskOptions, **options: Unpack[OptionsDict]) -> Self:
         """Return a copy of the task with other options: presets first, then keywords.
@@ -213,6 +213,7 @@ def make_task(
     if not callable(function):
         raise TypeError(f"a task must be made of a function, not {function!r}")
     kind: type[Task[..., Any]]
+    allowed: tuple[RunIn, ...]
     if _is(function, inspect.iscoroutinefunction):
         kind, allowed = AsyncTask, ("loop",)
     elif _is(function, inspect.isasyncgenfunction):
@@ -223,7 +224,7 @@ def make_task(
         fit = " or ".join(map(repr, allowed))
         raise ValueError(f"run_in must be {fit} for {function!r}, not {run_in!r}")
     full = name or import_path(function)
-    made = kind(function, full, settings, run_in or allowed[0])  # type: ignore[arg-type]
+    made = kind(function, full, settings, run_in or allowed[0])
     if made.run_in == "process":
         _check_importable(function, made.name)
     return made
@@ -232,11 +233,11 @@ def make_task(
 def _is(function: Callable[..., Any], kind: Callable[[object], bool]) -> bool:
     while isinstance(function, functools.partial):
         function = function.func
-    return kind(function) or kind(getattr(type(function), "__call__", None))
+    return kind(function) or kind(getattr(type(function), "__call__", None))  # noqa: B004 - which kind
 
 
 def import_path(function: Callable[..., Any]) -> str:
-    """Return ``module:qualname`` of a function, of a partial's function, or of an object's class."""
+    """Return ``module:qualname`` of a function, a partial's function, or an object's class."""
     while isinstance(function, functools.partial):
         function = function.func
     named = function if hasattr(function, "__qualname__") else type(function)

@@ -1,0 +1,1 @@
+"""The thin shells: queue and worker, and what runs tasks."""

@@ -21,7 +21,8 @@ from actorq.contracts.clock import Clock
 from actorq.contracts.store import Store
 from actorq.errors import StoreUnavailable
 from actorq.machines.effects import Effect, Found, Lookup, Search, Searched, Send, Tell
-from actorq.machines.queue import Limits, QueueMachine, Tick
+from actorq.machines.queue import Limits, QueueMachine
+from actorq.model import messages as m
 from actorq.model.ids import PARTITION
 from actorq.model.records import Ownership, Write
 from actorq.runtime.exchange import Exchange
@@ -40,7 +41,7 @@ _PURGE_SHARE = 64
 _RELEASE_MAX = 5.0
 
 _LOAD_CHUNK = 500
-_TICK = (Tick(),)
+_TICK = (m.Tick(),)
 
 
 class QueueActor:
@@ -150,14 +151,14 @@ class QueueActor:
             alarm = self._next_alarm()
             if alarm is not None and (self._alarm is None or alarm < self._alarm):
                 self._mail.wake()  # its own task sleeps too long
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - the actor's own task raises it
             self._crash(error)
         else:
             turn.close()
             self._crash(RuntimeError(f"{self._store!r} says it is immediate, but it suspends"))
 
     def _crash(self, error: BaseException) -> None:
-        """End this incarnation: mail is dropped and every connection over, before anyone resumes."""
+        """End this incarnation: its mail and connections are over before anyone resumes."""
         self._failure = error
         self._exchange.close()
         self._mail.wake()
@@ -202,12 +203,11 @@ class QueueActor:
         connected = self._exchange.connected
         more: list[Effect] = []
         for effect in effects:
-            kind = type(effect)
-            if kind is Send:
+            if type(effect) is Send:
                 peer = connected.get(effect.to)
                 if peer is not None:
                     peer.received(effect.message)
-            elif kind is Write:
+            elif type(effect) is Write:
                 if effect.head is not None and effect.head.keep_until is not None:
                     self._count_result(effect.head.keep_until)
             else:

@@ -126,7 +126,7 @@ class WorkerActor:
             *(m.Ready(pool.name, pool.credit) for pool in self._pools.values()),
         )
 
-    def disconnected(self, error: BaseException | None) -> None:
+    def disconnected(self, error: BaseException | None) -> None:  # noqa: ARG002 - the protocol
         """Go on with what runs; its `Finish` waits for the next connection."""
         self._port = None
 
@@ -287,20 +287,8 @@ class WorkerActor:
                 value = await self._run_aside(slot, call, current, seconds)
         except (trio.Cancelled, Abandoned, Killed, KeyboardInterrupt, GeneratorExit):
             raise
-        except ChildLost:
-            return m.Finish(head.id, head.fence, "lost", Output(), slot.started_at)
-        except ChildFailed as failed:
-            return self._failed(slot, head, failed.error, failed.later)
-        except BaseExceptionGroup as group:
-            # What a nursery of the task raises can mix errors with the Cancelled that we caused.
-            if group.subgroup(KeyboardInterrupt) is not None:
-                raise
-            errors = group.split(trio.Cancelled)[1]
-            if errors is None:
-                raise
-            return self._failed(slot, head, describe(errors), wants_later(errors), errors)
-        except BaseException as error:  # even SystemExit: a task does not end the program
-            return self._failed(slot, head, describe(error), wants_later(error), error)
+        except BaseException as error:  # noqa: BLE001 - even SystemExit: a task ends no program
+            return self._failed(slot, head, error)
         finally:
             if seconds < inf:
                 slot.scope.deadline = inf
@@ -339,14 +327,26 @@ class WorkerActor:
         finally:
             running.reset(token)
 
-    def _failed(
-        self,
-        slot: Slot,
-        head: Head,
-        error: RemoteError,
-        later: float | None,
-        exception: BaseException | None = None,
-    ) -> m.Finish:
+    def _failed(self, slot: Slot, head: Head, raised: BaseException) -> m.Finish:
+        """Say what it means that the function raised.
+
+        Raises:
+            BaseExceptionGroup: ``raised``, if it holds a KeyboardInterrupt, or nothing but the
+                Cancelled that we caused.
+        """
+        if isinstance(raised, ChildLost):
+            return m.Finish(head.id, head.fence, "lost", Output(), slot.started_at)
+        exception: BaseException | None = raised
+        if isinstance(raised, ChildFailed):
+            error, later, exception = raised.error, raised.later, None
+        else:
+            if isinstance(raised, BaseExceptionGroup):
+                # A nursery of the task mixes its errors with the Cancelled of the others.
+                exception = raised.split(trio.Cancelled)[1]
+                if exception is None or raised.subgroup(KeyboardInterrupt) is not None:
+                    raise raised
+            assert exception is not None  # for the type checker
+            error, later = describe(exception), wants_later(exception)
         output = Output(error=error, kind=FailureKind.ERROR)
         if later is not None:
             return m.Finish(head.id, head.fence, "later", output, slot.started_at, delay=later)

@@ -1,0 +1,1 @@
+"""What people hold: the verbs, handles and blocks."""

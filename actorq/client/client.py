@@ -141,7 +141,7 @@ class Client:
         submissions = tuple([self._submission(message, scope) for message in messages])
         await trio.lowlevel.checkpoint_if_cancelled()
         endings = [self.session.ending(message.id) for message in messages]
-        existing = await self._accepted(submissions, any([message.sent for message in messages]))
+        existing = await self._accepted(submissions, any(message.sent for message in messages))
         for message in messages:
             message.sent = True
         return [
@@ -241,7 +241,7 @@ class Client:
     def map(
         self, task: Any, items: Iterable[Any], *, limit: int = 100, ordered: bool = True
     ) -> Any:
-        """Run a task for every item; ``async with system.map(...) as values: async for v in values``.
+        """Run a task for every item and iterate over the values; use it with ``async with``.
 
         At most ``limit`` items are submitted and not yet yielded, so a slow reader holds back the
         tasks, and an endless ``items`` is fine. The first task that fails raises its error at its

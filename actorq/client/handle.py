@@ -93,7 +93,7 @@ class TaskHandle(Generic[R_co]):
             ending = self._ending.peek()
             if ending.head.status is FAILURE:
                 task_result(ending.head, ending.output, ending.cause).unwrap()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it is the answer
             return error
         return None
 

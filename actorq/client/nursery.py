@@ -99,7 +99,7 @@ async def open_task_nursery(client: Client) -> AsyncIterator[TaskNursery]:
         with nursery.cancel_scope:
             yield nursery
             await nursery.wait()
-    except BaseException as error:  # it is raised again, below
+    except BaseException as error:  # noqa: BLE001 - raised again, below
         errors.append(error)
     errors += await nursery.close()
     if len(errors) == 1 and isinstance(errors[0], trio.Cancelled):

@@ -109,9 +109,8 @@ class Session:
         self._port = port
         port.send(m.ClientHello(self.name))
         for request, _ in list(self._unanswered.values()):
-            if isinstance(request, m.Submit):
-                request = msgspec.structs.replace(request, resent=True)
-            port.send(request)
+            resubmit = isinstance(request, m.Submit)
+            port.send(msgspec.structs.replace(request, resent=True) if resubmit else request)
         ids = list(self._open_endings())
         for start in range(0, len(ids), WATCH_MAX):
             self.watch(tuple(ids[start : start + WATCH_MAX]))
@@ -123,7 +122,7 @@ class Session:
         def mark_unknown() -> None:
             try:
                 unknown = answer.peek()
-            except Exception:  # the session is over, which their futures have been told
+            except Exception:  # noqa: BLE001 - the session is over, and they were told
                 return
             for id in unknown:
                 future = self._awaited(id)

@@ -37,7 +37,7 @@ def encode_call(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> 
 def _travels(value: object) -> bool:
     try:
         pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever a value's pickling raises
         return False
     return True
 
@@ -56,7 +56,7 @@ def encode_value(name: str, value: object) -> bytes:
     """
     try:
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever a value's pickling raises
         raise EncodeError(f"the value of task {name} cannot leave its process: {error}") from None
 
 
@@ -68,7 +68,7 @@ def decode_value(name: str, value: bytes) -> Any:
     """
     try:
         return pickle.loads(value)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - or its unpickling
         raise EncodeError(
             f"the value of task {name} has left its process and cannot be rebuilt: {error}"
         ) from None

@@ -1,0 +1,1 @@
+"""What the rooms expect of each other, as protocols."""

@@ -64,8 +64,10 @@ class Store(Protocol):
         """Return at most ``limit`` matching records with ids below ``cursor``, newest ids first."""
 
     async def purge(self, ownership: Ownership, before: float, keep: int) -> int:
-        """Forget ended records whose ``keep_until`` is ``before`` or earlier, and then the least
-        recently used ones until ``keep`` are left; return how many are left.
+        """Forget ended records, and return how many are left.
+
+        First those whose ``keep_until`` is ``before`` or earlier, then the least recently used ones
+        until ``keep`` are left.
         """
 
     async def release(self, ownership: Ownership) -> None:

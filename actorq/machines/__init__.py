@@ -1,0 +1,1 @@
+"""The rules: pure, with time as an argument."""

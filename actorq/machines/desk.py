@@ -39,6 +39,7 @@ class Desk:
         self._revive = revive
 
     def inspect(self, origin: int, inspect: m.Inspect) -> None:
+        """Answer with what is known of one task."""
         live = self._ledger.live.get(inspect.id)
         if live is None:
             self._out.lookup(origin, inspect, inspect.id)
@@ -46,9 +47,12 @@ class Desk:
         head, run = live.head, live.run
         if run is not None and run.started is not None:
             head = replace(head, started_at=run.started, attempts=head.attempts + 1)
-        self._out.reply(origin, inspect, m.Snapshot(head, None, run and run.progress))
+        self._out.reply(
+            origin, inspect, m.Snapshot(head, None, None if run is None else run.progress)
+        )
 
     def watch(self, origin: int, watch: m.Watch) -> None:
+        """Have a client told how these tasks end, those that have ended included."""
         unknown = self._watch_live(origin, watch)
         if unknown:
             self._out.lookup(origin, watch, *unknown)
@@ -83,9 +87,11 @@ class Desk:
                 self._out.reply(origin, message, error=TaskNotFound(message.id))
 
     def find(self, origin: int, find: m.Find) -> None:
+        """Answer with a page of tasks."""
         self._out.search(origin, find, find.filter, find.cursor, find.limit)
 
     def bulk(self, origin: int, bulk: m.Bulk) -> None:
+        """Do something to every task that fits."""
         self._out.search(origin, bulk, bulk.filter, None, BULK_CHUNK)
 
     def searched(self, origin: int, searched: Searched) -> None:

@@ -10,31 +10,11 @@ from typing import Any
 
 from msgspec import UNSET, Struct
 
+from actorq.machines.fleet import Worker
 from actorq.machines.states import Move
-from actorq.model.records import Head, Output, Pool, Write, replace
+from actorq.model.records import Head, Output, Write, replace
 from actorq.model.results import Progress, QueueStats
 from actorq.model.status import PENDING, RUNNING, SCHEDULED, SUCCESS, TaskStatus
-
-
-class Worker:
-    """A worker (one incarnation of a node), connected or not, and what it holds."""
-
-    __slots__ = ("connection", "free", "granted", "held", "name", "slots")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.connection: int | None = None
-        self.slots: dict[Pool, int] = {}
-        self.granted: dict[Pool, int] = {}
-        self.free: dict[Pool, int] = {}
-        self.held: set[str] = set()
-
-    def connect(self, connection: int, slots: dict[Pool, int]) -> None:
-        """Begin a connection: nothing was granted on it and nothing is offered yet."""
-        self.connection = connection
-        self.slots = slots
-        self.granted = dict.fromkeys(slots, 0)
-        self.free = dict.fromkeys(slots, 0)
 
 
 class Run(Struct, gc=False):
@@ -121,7 +101,7 @@ class Ledger:
         return head
 
     def waiting(self, queue: str) -> int:
-        """Return how many tasks of ``queue`` are scheduled or pending: what `max_pending` bounds."""
+        """Return how many tasks of ``queue`` wait: what `max_pending` bounds."""
         counts = self._counts.get(queue)
         return 0 if counts is None else counts[SCHEDULED] + counts[PENDING]
 

@@ -9,7 +9,6 @@ is written, as long as effects are carried out in order.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf, nextafter
 from typing import Any
@@ -19,21 +18,21 @@ from msgspec import Struct
 from actorq.errors import ActorDied, QueueFull, RemoteError, SubmitError
 from actorq.machines.desk import Desk
 from actorq.machines.effects import Effect, Found, Outbox, Searched, Send
-from actorq.machines.ledger import Ledger, Live, Run, Worker, add_watch
+from actorq.machines.fleet import POOLS, Fleet, Worker
+from actorq.machines.ledger import Ledger, Live, Run, add_watch
+from actorq.machines.parking import Parking
 from actorq.machines.ready import Ready
 from actorq.machines.retry import backoff
 from actorq.machines.states import GRANT, SUCCEED, Move, target
 from actorq.machines.timers import Timers
+from actorq.machines.times import deadline as deadline_of
+from actorq.machines.times import expiry as expiry_of
+from actorq.machines.times import rank
 from actorq.model import messages as m
 from actorq.model.events import EventKind
-from actorq.model.records import Cancel, Head, Output, Pool, Record, replace
+from actorq.model.records import Cancel, Head, Output, Record, replace
 from actorq.model.results import PoolStats, Stats
-from actorq.model.status import PENDING, RUNNING, SCHEDULED, FailureKind, TaskPriority
-
-AGING = 3600.0
-"""Seconds of waiting that weigh as much as one level of priority."""
-
-POOLS: tuple[Pool, ...] = ("main", "process")
+from actorq.model.status import PENDING, RUNNING, SCHEDULED, FailureKind
 
 
 class Limits(Struct, frozen=True):
@@ -41,14 +40,6 @@ class Limits(Struct, frozen=True):
 
     max_pending: int = 100_000
     result_ttl: float = 3_600.0
-
-
-class Gone(Struct, frozen=True):
-    """This connection has ended."""
-
-
-class Tick(Struct, frozen=True):
-    """Nothing but time has passed."""
 
 
 class QueueMachine:
@@ -64,10 +55,8 @@ class QueueMachine:
         self._desk = Desk(self._ledger, self._out, self._cancel, self._revive)
         self._ready: Ready[Live] = Ready()
         self._timers = Timers()
-        self._workers: dict[int, Worker] = {}
-        self._free: dict[Pool, int] = dict.fromkeys(POOLS, 0)
-        self._nodes: dict[str, Worker] = {}
-        self._parked: dict[str, deque[tuple[int, m.Submit]]] = {}
+        self._fleet = Fleet()
+        self._parking = Parking()
         self._cancels: dict[str, list[tuple[int, int]]] = {}
         self._ending: dict[str, list[tuple[int, int]]] = {}
         self._joins: list[tuple[int, int]] = []
@@ -94,8 +83,8 @@ class QueueMachine:
             m.Finish: self._finish,
             Found: self._found,
             Searched: self._desk.searched,
-            Gone: self._gone,
-            Tick: self._tick,
+            m.Gone: self._gone,
+            m.Tick: self._tick,
         }
 
     # --- the face --------------------------------------------------------------------------------
@@ -112,10 +101,7 @@ class QueueMachine:
         if head.status is PENDING:
             self._ready.add(live)
         elif head.status is RUNNING and head.worker is not None:
-            node = head.worker.rpartition(".")[0]
-            worker = self._nodes.get(node)
-            if worker is None:
-                worker = self._nodes[node] = Worker(head.worker)
+            worker = self._fleet.expect(head.worker)
             worker.held.add(head.id)
             live.run = Run(worker)
         self._arm(live)
@@ -129,7 +115,7 @@ class QueueMachine:
         self._now = now
         for message in messages:
             self._handlers[type(message)](origin, message)
-        if self._parked:
+        if self._parking:
             self._unpark()
         if not self._closing:
             self._grant_what_is_ready()
@@ -150,12 +136,12 @@ class QueueMachine:
         return self._ledger.tables() | {
             "ready": len(self._ready),
             "timers": len(self._timers),
-            "parked": sum(map(len, self._parked.values())),
+            "parked": len(self._parking),
             "cancels": len(self._cancels),
             "ending": len(self._ending),
             "joins": len(self._joins),
             "closes": len(self._closes),
-            "held": sum(len(worker.held) for worker in self._nodes.values()),
+            "held": self._fleet.held(),
         }
 
     # --- accepting -------------------------------------------------------------------------------
@@ -185,7 +171,7 @@ class QueueMachine:
                 if any(task.options.when_full == "raise" for task in new):
                     self._out.reply(origin, submit, error=self._queue_full(full))
                 else:
-                    self._parked.setdefault(full, deque()).append((origin, submit))
+                    self._parking.park(full, origin, submit)
                 return
         for id in known:
             if id in stored:
@@ -217,10 +203,8 @@ class QueueMachine:
             queue = task.options.queue
             needs[queue] = needs.get(queue, 0) + 1
         for queue, count in needs.items():
-            if (
-                queue in self._parked
-                or self._ledger.waiting(queue) + count > self._limits.max_pending
-            ):
+            room = self._limits.max_pending - self._ledger.waiting(queue)
+            if count > room or queue in self._parking:
                 return queue
         return None
 
@@ -246,7 +230,7 @@ class QueueMachine:
             task.scope,
             since,
             since,
-            _rank(options.priority, due),
+            rank(options.priority, due),
             due,
             SCHEDULED if later else PENDING,
         )
@@ -256,8 +240,8 @@ class QueueMachine:
         if later:
             return
         pool = task.pool
-        if alone and self._free[pool] > 0 and self._ready.empty(pool) and not self._closing:
-            self._grant(self._freest(pool), live)  # it would be taken out again at once
+        if alone and self._fleet.free[pool] > 0 and self._ready.empty(pool) and not self._closing:
+            self._grant(self._fleet.freest(pool), live)  # it would be taken out again at once
         else:
             self._ready.add(live)
 
@@ -269,29 +253,22 @@ class QueueMachine:
 
     def _unpark(self) -> None:
         """Let in what waits for room, oldest first, as far as it fits."""
-        for queue in list(self._parked):
-            line = self._parked.pop(queue)
-            while line:
-                origin, submit = line[0]
-                if self._full_queue([t for t in submit.tasks if t.id not in self._live]):
+        for queue in self._parking.queues():
+            while queue in self._parking:
+                left = self._parking.leave(queue, self._fits)
+                if not left:
                     break
-                line.popleft()
-                self._admit(origin, submit, {})
-            if line:
-                # What parked itself again meanwhile (on this queue) came later.
-                line.extend(self._parked.get(queue, ()))
-                self._parked[queue] = line
+                self._admit(*left[0], {})
+
+    def _fits(self, submit: m.Submit) -> bool:
+        return self._full_queue([t for t in submit.tasks if t.id not in self._live]) is None
 
     def _drop_parked(
         self, which: Callable[[int, m.Submit], bool], refusal: Exception | None
     ) -> None:
-        for queue, line in list(self._parked.items()):
-            for origin, submit in [item for item in line if which(*item)]:
-                line.remove((origin, submit))
-                if refusal is not None:
-                    self._out.reply(origin, submit, error=refusal)
-            if not line:
-                del self._parked[queue]
+        for origin, submit in self._parking.drop(which):
+            if refusal is not None:
+                self._out.reply(origin, submit, error=refusal)
         self._answer_who_waits_for_quiet()
 
     def _withdraw(self, origin: int, withdraw: m.Withdraw) -> None:
@@ -304,29 +281,21 @@ class QueueMachine:
     # --- granting --------------------------------------------------------------------------------
 
     def _grant_what_is_ready(self) -> None:
+        free = self._fleet.free
         for pool in POOLS:
-            while self._free[pool] > 0 and not self._ready.empty(pool):
+            while free[pool] > 0 and not self._ready.empty(pool):
                 live = self._ready.take(pool)
                 if live is None:
                     break
-                self._grant(self._freest(pool), live)
-
-    def _freest(self, pool: Pool) -> Worker:
-        """Return the worker with most free slots, so that equal workers share evenly."""
-        if len(self._workers) == 1:
-            return next(iter(self._workers.values()))
-        return max(self._workers.values(), key=lambda worker: worker.free.get(pool, 0))
+                self._grant(self._fleet.freest(pool), live)
 
     def _grant(self, worker: Worker, live: Live) -> None:
-        head, pool = live.head, live.head.pool
+        head = live.head
         self._ledger.move(live, GRANT, fence=head.fence + 1, worker=worker.name)
         live.run = Run(worker)
         if self._timers.armed:
             self._timers.clear(head.id)
-        worker.held.add(head.id)
-        worker.granted[pool] += 1
-        worker.free[pool] -= 1
-        self._free[pool] -= 1
+        self._fleet.charge(worker, head.pool, head.id)
         deadline = head.options.deadline
         remaining = None if deadline is None else head.since + deadline - self._now
         assert worker.connection is not None  # only a connected worker has free slots
@@ -335,17 +304,13 @@ class QueueMachine:
     # --- workers ---------------------------------------------------------------------------------
 
     def _worker_hello(self, origin: int, hello: m.WorkerHello) -> None:
-        known = self._nodes.get(hello.node)
-        if known is not None and known.name != hello.worker:
+        former = self._fleet.known(hello.node)
+        if former is not None and former.name != hello.worker:
             # A new incarnation: whatever an older one held has died with it.
-            for id in list(known.held):
+            self._fleet.disconnect(former)
+            for id in list(former.held):
                 self._lose(self._live[id])
-            self._drop_worker(known)
-            known = None
-        worker = known or Worker(hello.worker)
-        self._drop_worker(worker)
-        self._nodes[hello.node] = self._workers[origin] = worker
-        worker.connect(origin, dict(hello.slots))
+        worker = self._fleet.connect(origin, hello.node, hello.worker, hello.slots)
         running = set(hello.running)
         for id in list(worker.held):
             live = self._live[id]
@@ -364,12 +329,9 @@ class QueueMachine:
                 self._interrupt(live, live.head.cancel, live.run.patience - self._now)
 
     def _worker_ready(self, origin: int, ready: m.Ready) -> None:
-        worker = self._workers.get(origin)
+        worker = self._fleet.by_connection.get(origin)
         if worker is not None:
-            pool = ready.pool
-            free = max(0, ready.credit - worker.granted[pool])
-            self._free[pool] += free - worker.free[pool]
-            worker.free[pool] = free
+            self._fleet.offer(worker, ready.pool, ready.credit)
 
     def _started(self, origin: int, started: m.Started) -> None:
         live = self._held(origin, started.id, started.fence)
@@ -383,7 +345,7 @@ class QueueMachine:
 
     def _held(self, origin: int, id: str, fence: int) -> Live | None:
         """Return the task if (id, fence) is the grant that runs on this connection's worker."""
-        worker, live = self._workers.get(origin), self._live.get(id)
+        worker, live = self._fleet.by_connection.get(origin), self._live.get(id)
         if (
             worker is None
             or live is None
@@ -482,17 +444,10 @@ class QueueMachine:
             live.run.worker.held.discard(live.head.id)
             live.run = None
 
-    def _drop_worker(self, worker: Worker) -> None:
-        if worker.connection is not None:
-            del self._workers[worker.connection]
-            worker.connection = None
-            for pool, free in worker.free.items():
-                self._free[pool] -= free
-
-    def _gone(self, origin: int, gone: Gone) -> None:
-        worker = self._workers.get(origin)
+    def _gone(self, origin: int, _: m.Gone) -> None:
+        worker = self._fleet.by_connection.get(origin)
         if worker is not None:
-            self._drop_worker(worker)
+            self._fleet.disconnect(worker)
         self._drop_parked(lambda to, _: to == origin, None)
 
     # --- ending ----------------------------------------------------------------------------------
@@ -539,7 +494,7 @@ class QueueMachine:
             self._answer_who_waits_for_quiet()
 
     def _answer_who_waits_for_quiet(self) -> None:
-        if not self._live and not self._parked:
+        if not self._live and not self._parking:
             for connection, request in self._joins:
                 self._out.send(connection, m.Reply(request))
             self._joins.clear()
@@ -605,7 +560,7 @@ class QueueMachine:
 
     # --- time ------------------------------------------------------------------------------------
 
-    def _tick(self, origin: int, tick: Tick) -> None:
+    def _tick(self, _: int, __: m.Tick) -> None:
         for id in self._timers.due(self._now):
             self._on_time(self._live[id])
 
@@ -615,7 +570,7 @@ class QueueMachine:
             if live.run is not None and live.run.patience is not None:
                 self._give_up_waiting(live)
             return
-        deadline, expires = _deadline(head), _expiry(head)
+        deadline, expires = deadline_of(head), expiry_of(head)
         if deadline is not None and deadline <= now:
             message = f"its deadline of {head.options.deadline:g} s passed before it had ended"
             self._end(
@@ -637,7 +592,7 @@ class QueueMachine:
         head = live.head
         if head.status is RUNNING:
             return
-        times = [t for t in (_deadline(head), _expiry(head)) if t is not None]
+        times = [t for t in (deadline_of(head), expiry_of(head)) if t is not None]
         if head.status is SCHEDULED:
             times.append(head.due)
         if times:
@@ -667,7 +622,8 @@ class QueueMachine:
                 self._admit(origin, message, records)
             case m.Finish():
                 record = found.records.get(message.id)
-                self._answer_late_finish(origin, message, record and record.head)
+                head = None if record is None else record.head
+                self._answer_late_finish(origin, message, head)
             case m.CancelTask() if message.id in self._live:
                 self._cancel_task(origin, message)
             case _:
@@ -684,7 +640,7 @@ class QueueMachine:
                 scope=None,
                 since=since,
                 due=since,
-                rank=_rank(head.options.priority, since),
+                rank=rank(head.options.priority, since),
                 attempts=0,
                 deaths=0,
                 cancel=None,
@@ -698,43 +654,19 @@ class QueueMachine:
         self._arm(live)
 
     def _get_stats(self, origin: int, request: m.GetStats) -> None:
-        parked = {queue: len(line) for queue, line in self._parked.items()}
-        workers = self._workers.values()
-        pools = {
-            pool: PoolStats(
-                slots=sum(worker.slots.get(pool, 0) for worker in workers),
-                free=self._free[pool],
-            )
-            for pool in POOLS
+        parked = self._parking.counts()
+        fleet = self._fleet
+        pools: dict[str, PoolStats] = {
+            pool: PoolStats(fleet.slots(pool), fleet.free[pool]) for pool in POOLS
         }
         queues = self._ledger.stats(parked)
-        stats = Stats(queues=queues, pools=pools, workers=len(workers), **self._totals)
+        workers = len(fleet.by_connection)
+        stats = Stats(queues=queues, pools=pools, workers=workers, **self._totals)
         self._out.reply(origin, request, stats)
 
     def _join(self, origin: int, join: m.Join) -> None:
         self._joins.append((origin, join.request))
         self._answer_who_waits_for_quiet()
-
-
-_NORMAL = TaskPriority.NORMAL
-
-
-def _rank(priority: TaskPriority, due: float) -> float:
-    """Return the place in line: the due time, moved by an hour for each level off normal."""
-    if priority is _NORMAL:
-        return due  # the same float object, which matters times a million
-    return due - (priority - _NORMAL) * AGING
-
-
-def _deadline(head: Head) -> float | None:
-    deadline = head.options.deadline
-    return None if deadline is None else head.since + deadline
-
-
-def _expiry(head: Head) -> float | None:
-    """Return when it is too late to start; only a task that never started can be too late."""
-    expires = head.options.expires
-    return None if expires is None or head.attempts else head.due + expires
 
 
 def _failure(kind: FailureKind, type: str, message: str) -> Output:

@@ -66,7 +66,7 @@ class Watch(Struct, frozen=True):
 
 
 class CancelTask(Struct, frozen=True):
-    """End this task as cancelled; answered by its terminal result, at the latest after ``grace``."""
+    """Cancel this task; answered by its terminal result, at the latest after ``grace``."""
 
     request: int
     id: str
@@ -265,3 +265,14 @@ class Finished(Struct, frozen=True, gc=False):
     id: str
     fence: int
     accepted: bool
+
+
+# --- owner to itself -----------------------------------------------------------------------------
+
+
+class Gone(Struct, frozen=True):
+    """This connection has ended."""
+
+
+class Tick(Struct, frozen=True):
+    """Nothing but time has passed."""

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, TypedDict
 
 import attrs
 
-from actorq.errors import qualified_name
+from actorq.errors import ExceptionLike, qualified_name
 from actorq.model.status import TaskPriority
 
 PriorityLike = TaskPriority | Literal["low", "normal", "high", "critical"]
@@ -69,30 +69,45 @@ def flag(what: str, value: object) -> bool:
     return value
 
 
-ExceptionLike = type[BaseException] | str
-
-
-def _exceptions(value: object) -> tuple[ExceptionLike, ...]:
+def _exceptions(what: str, value: object) -> tuple[ExceptionLike, ...]:
     if isinstance(value, str | type):
         value = (value,)
     if not isinstance(value, tuple | list):
-        raise TypeError(f"must be exception classes or their qualified names, not {value!r}")
+        raise TypeError(f"{what} must be exception classes or qualified names, not {value!r}")
     for item in value:
         if not isinstance(item, str) and not (
             isinstance(item, type) and issubclass(item, BaseException)
         ):
-            raise TypeError(f"must be exception classes or their qualified names, not {item!r}")
+            raise TypeError(f"{what} must be exception classes or qualified names, not {item!r}")
     return tuple(value)
 
 
-def _exceptions_field(what: str) -> Callable[[object], tuple[ExceptionLike, ...]]:
-    def convert(value: object) -> tuple[ExceptionLike, ...]:
-        try:
-            return _exceptions(value)
-        except TypeError as error:
-            raise TypeError(f"Retry: {what} {error}") from None
+def _on(value: object) -> tuple[ExceptionLike, ...]:
+    return _exceptions("Retry: on", value)
 
-    return convert
+
+def _never(value: object) -> tuple[ExceptionLike, ...]:
+    return _exceptions("Retry: never", value)
+
+
+def _attempts(value: object) -> int:
+    return whole("Retry: attempts", value)
+
+
+def _retry_delay(value: object) -> float:
+    return number("Retry: delay", value)
+
+
+def _factor(value: object) -> float:
+    return number("Retry: factor", value, least=1.0, most=1000.0)
+
+
+def _max_delay(value: object) -> float:
+    return number("Retry: max_delay", value)
+
+
+def _jitter(value: object) -> float:
+    return number("Retry: jitter", value, most=1.0)
 
 
 @attrs.frozen
@@ -113,19 +128,13 @@ class Retry:
         never: Those that are not, whatever ``on`` says: one such member of a group is enough.
     """
 
-    attempts: int = attrs.field(default=1, converter=lambda v: whole("Retry: attempts", v))
-    delay: float = attrs.field(default=1.0, converter=lambda v: number("Retry: delay", v))
-    factor: float = attrs.field(
-        default=2.0, converter=lambda v: number("Retry: factor", v, least=1.0, most=1000.0)
-    )
-    max_delay: float = attrs.field(default=300.0, converter=lambda v: number("Retry: max_delay", v))
-    jitter: float = attrs.field(
-        default=0.1, converter=lambda v: number("Retry: jitter", v, most=1.0)
-    )
-    on: tuple[ExceptionLike, ...] = attrs.field(
-        default=(Exception,), converter=_exceptions_field("on")
-    )
-    never: tuple[ExceptionLike, ...] = attrs.field(default=(), converter=_exceptions_field("never"))
+    attempts: int = attrs.field(default=1, converter=_attempts)
+    delay: float = attrs.field(default=1.0, converter=_retry_delay)
+    factor: float = attrs.field(default=2.0, converter=_factor)
+    max_delay: float = attrs.field(default=300.0, converter=_max_delay)
+    jitter: float = attrs.field(default=0.1, converter=_jitter)
+    on: tuple[ExceptionLike, ...] = attrs.field(default=(Exception,), converter=_on)
+    never: tuple[ExceptionLike, ...] = attrs.field(default=(), converter=_never)
 
     @property
     def on_names(self) -> frozenset[str]:
@@ -273,7 +282,7 @@ class TaskOptions:
         if options.get("delay") is not None and options.get("at") is not None:
             raise ValueError("options 'delay' and 'at' exclude each other: give one of them")
         values = {option: _CHECKS[option](value) for option, value in options.items()}
-        self.__attrs_init__(**values, given=frozenset(values))  # type: ignore[attr-defined]
+        self.__attrs_init__(**values, given=frozenset(values))
 
     def merge(self, other: TaskOptions) -> TaskOptions:
         """Return these options overridden by those that were given in ``other``."""
@@ -289,7 +298,7 @@ class TaskOptions:
             changes["delay"] = None
         merged = object.__new__(type(self))
         values = {field: getattr(self, field) for field in _CHECKS} | changes
-        merged.__attrs_init__(**values, given=self.given | other.given)  # type: ignore[attr-defined]
+        merged.__attrs_init__(**values, given=self.given | other.given)
         return merged
 
     @classmethod

@@ -1,0 +1,1 @@
+"""The actor engine, the only general trio code."""

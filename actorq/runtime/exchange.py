@@ -33,8 +33,8 @@ class MemoryPort:
 class Exchange:
     """The peers of one actor, and their current connections."""
 
-    def __init__(self, ended: Callable[[int], Any]) -> None:
-        """``ended`` makes the message that tells the actor that a connection is gone."""
+    def __init__(self, ended: Any) -> None:
+        """``ended`` is the message that tells the actor that a connection is gone."""
         self._ended = ended
         self._numbers = 0
         self._post: Post | None = None
@@ -57,7 +57,7 @@ class Exchange:
         if port is not None and port.post is not None:
             post, port.post = port.post, None
             del self.connected[port.number]
-            post(port.number, (self._ended(port.number),))
+            post(port.number, (self._ended,))
 
     def open(self, post: Post) -> None:
         """The actor is open: connect every peer, in the order in which they came."""

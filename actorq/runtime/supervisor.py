@@ -104,7 +104,7 @@ class Supervisor:
             try:
                 await child.spec.make(child.incarnation)(ready)
                 failure = RuntimeError(f"{child.spec.name} ended, which it should not")
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - every exit is a message
                 failure = error
             except BaseExceptionGroup as group:
                 if group.subgroup((KeyboardInterrupt, SystemExit)) is not None or child.stopping:
@@ -139,7 +139,7 @@ class Supervisor:
             await trio.sleep(child.streak.next(ran_for, self._rng.uniform(-1.0, 1.0)))
             try:
                 await self._start(child, nursery)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - a failed start is a crash
                 failure = error
             else:
                 return

@@ -65,7 +65,12 @@ class MemoryStore:
     def __init__(self) -> None:
         self._partitions: dict[str, _Partition] = {}
 
-    async def acquire(self, partition: str, nonce: str, ttl: float) -> Ownership | None:
+    async def acquire(
+        self,
+        partition: str,
+        nonce: str,
+        ttl: float,  # noqa: ARG002 - nobody competes
+    ) -> Ownership | None:
         """Take the partition over; see `Store`."""
         kept = self._partitions.setdefault(partition, _Partition())
         kept.epoch += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from secrets import token_hex
 from types import ModuleType
 from typing import Any
@@ -17,7 +17,7 @@ from actorq.client.session import Session
 from actorq.contracts.instrument import Instrument
 from actorq.contracts.store import Store
 from actorq.errors import ActorDied, RestartIntensityExceeded
-from actorq.machines.queue import Gone, Limits
+from actorq.machines.queue import Limits
 from actorq.model import messages as m
 from actorq.model.events import Event, EventKind
 from actorq.runtime.clock import AnchoredClock
@@ -63,7 +63,7 @@ class _House:
         instruments: Iterable[Instrument],
     ) -> None:
         self.settings = settings
-        self.exchange = Exchange(ended=lambda number: Gone())
+        self.exchange = Exchange(ended=m.Gone())
         self.queue: QueueActor | None = None
         self._store = store
         self._lifespan = lifespan
@@ -77,7 +77,7 @@ class _House:
             specs.append(ChildSpec("worker actor", self._make_worker))
         return specs
 
-    def _make_queue(self, incarnation: int) -> Start:
+    def _make_queue(self, _: int) -> Start:
         settings = self.settings
         self.queue = QueueActor(
             token_hex(8),
@@ -109,10 +109,8 @@ class _House:
     def tell(self, kind: EventKind, **details: Any) -> None:
         event = Event(kind, details)
         for instrument in self._instruments:
-            try:
+            with suppress(Exception):  # a listener's trouble is not the system's
                 instrument.event(event)
-            except Exception:
-                pass
 
 
 @asynccontextmanager
@@ -200,9 +198,9 @@ async def open_system(
         house.exchange.attach(session)
         try:
             yield system
-        except BaseException as error:  # raised again below, when all is closed
+        except BaseException as error:  # noqa: BLE001 - raised again, when all is closed
             body = error
-        await _close(system, session, settings, drain=body is None)
+        await _close(session, settings, drain=body is None)
         house.exchange.close(ActorDied("the system is closed"))
         scopes[0].cancel("the system is closed")
     if failures:
@@ -211,7 +209,7 @@ async def open_system(
         raise body
 
 
-async def _close(system: Client, session: Session, settings: Settings, *, drain: bool) -> None:
+async def _close(session: Session, settings: Settings, *, drain: bool) -> None:
     """End every task: let what runs end by itself for a while, then cancel what is left."""
     if drain and settings.drain:
         with trio.move_on_after(settings.drain):

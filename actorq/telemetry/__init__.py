@@ -1,0 +1,1 @@
+"""Listeners to what the system reports."""

@@ -1,0 +1,1 @@
+"""How one attempt runs: in the loop, in a thread, in a process."""

@@ -34,7 +34,7 @@ def describe(error: BaseException, depth: int = 0) -> RemoteError:
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as broken:
+    except Exception as broken:  # noqa: BLE001 - users' code
         return f"<its __str__ raised {type(broken).__name__}>"
 
 
@@ -46,7 +46,7 @@ def _notes(error: BaseException) -> list[object]:
 def _traceback(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
-    except Exception as broken:
+    except Exception as broken:  # noqa: BLE001 - users' code
         return f"<its traceback could not be formatted: {type(broken).__name__}>"
 
 
@@ -78,4 +78,5 @@ def retryable(error: RemoteError, retry: Retry) -> bool:
 def wants_later(error: BaseException) -> float | None:
     """Return the delay of a `RetryLater`, if the exception is one or a group of only those."""
     asked = [leaf.delay if isinstance(leaf, RetryLater) else None for leaf in leaves(error)]
-    return None if None in asked else max(filter(None.__ne__, asked), default=0.0)
+    delays = [delay for delay in asked if delay is not None]
+    return max(delays) if len(delays) == len(asked) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import AsyncIterator, Coroutine, Generator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from contextvars import Context
 from typing import Any, cast
 
@@ -32,16 +32,14 @@ def drive(
     while True:
         try:
             sent = yield trap
-        except BaseException as error:  # thrown in by trio, to be seen by the task and nobody else
+        except BaseException as error:  # noqa: BLE001 - trio's, for the task to see
             step, argument = coroutine.throw, error
         else:
             step, argument = cast(Any, coroutine.send), sent
         if slot.condemned():
             # Its trap has returned, so trio is not waiting for anything on its behalf.
-            try:
+            with suppress(BaseException):  # whatever it says now, it is never resumed again
                 run(coroutine.close)
-            except BaseException:  # whatever it says now, it is never resumed again
-                pass
             raise Killed
         try:
             trap = run(step, argument)

@@ -102,5 +102,5 @@ def run_child(
         args, kwargs = decode_call(call)
         running.set(Current(id, name, attempt, None if seconds == inf else seconds, meta))
         return None, encode_value(name, function(*args, **kwargs)), None
-    except BaseException as error:  # even SystemExit: the process is ours, not the task's
+    except BaseException as error:  # noqa: BLE001 - even SystemExit: the process is ours
         return describe(error), b"", wants_later(error)

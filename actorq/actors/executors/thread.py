@@ -6,6 +6,7 @@ import inspect
 import math
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -51,13 +52,11 @@ async def run_in_thread(
                     "must be an 'async def' itself"
                 )
             outcome.append((value, None))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again, in the loop
             outcome.append((None, error))
         finally:
-            try:
+            with suppress(trio.RunFinishedError):  # it has outlived its program's loop
                 token.run_sync_soon(ended.set)
-            except trio.RunFinishedError:  # it has outlived its program's loop
-                pass
 
     # From here on the thread is sure to start, and so `ended` to be set: slots bound the threads,
     # so the limiter has no bound and never makes anybody wait.
