@@ -281,7 +281,7 @@ class WorkerActor:
                     value = stop.value
                 else:
                     self._started(slot)
-                    value = await drive(coroutine, context, trap, slot)
+                    value = await drive(coroutine, context, trap, slot.condemned)
             else:
                 self._started(slot)
                 value = await self._run_aside(slot, call, current, seconds)

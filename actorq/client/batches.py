@@ -6,17 +6,15 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import trio
 
+from actorq.client.base import BaseClient
 from actorq.client.handle import TaskHandle
 from actorq.model.results import TaskResult
 from actorq.runtime.future import Future
 from actorq.tasks import Task
-
-if TYPE_CHECKING:
-    from actorq.client.client import Client
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -70,7 +68,7 @@ class _Window(Generic[T, R]):
     """A block that owns the tasks of a bounded piece of the items."""
 
     def __init__(
-        self, client: Client, task: Task[..., R], items: Iterable[T], limit: int, ordered: bool
+        self, client: BaseClient, task: Task[..., R], items: Iterable[T], limit: int, ordered: bool
     ) -> None:
         self._client = client
         self._task = task
@@ -127,7 +125,7 @@ class _Window(Generic[T, R]):
             if not chunk:
                 self._drained = True
                 return
-            handles = await self._client.submit_scoped(chunk, self._scope)
+            handles = await self._client.submit_chunk(chunk, self._scope)
             self._open += len(handles)
             if self._ordered:
                 self._line.extend(handles)

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
-from actorq.client.session import Ending
+from actorq.client.session import Ending, Session
+from actorq.model.messages import Snapshot
 from actorq.model.results import Progress, TaskResult, task_result
 from actorq.model.status import FAILURE, SUCCESS, TaskStatus
 from actorq.runtime.future import Future
 
-if TYPE_CHECKING:
-    from actorq.client.client import Client
-
 R_co = TypeVar("R_co", covariant=True)
+
+
+class ById(Protocol):
+    """What a handle asks its client: the verbs by id."""
+
+    @property
+    def session(self) -> Session:
+        """The client's side of its connection."""
+
+    async def result(self, id: str) -> TaskResult[Any]:
+        """See `Client.result`."""
+
+    async def snapshot(self, id: str) -> Snapshot:
+        """Return the owner's own view of a task."""
+
+    async def cancel(
+        self, id: str, reason: str | None = None, *, grace: float | None = None
+    ) -> TaskResult[Any]:
+        """See `Client.cancel`."""
 
 
 class TaskHandle(Generic[R_co]):
@@ -30,7 +47,7 @@ class TaskHandle(Generic[R_co]):
 
     def __init__(
         self,
-        client: Client,
+        client: ById,
         id: str,
         name: str,
         ending: Future[Ending],

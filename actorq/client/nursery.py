@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 import trio
 
+from actorq.client.base import BaseClient
 from actorq.client.handle import TaskHandle
 from actorq.runtime.future import Future
 from actorq.tasks import Task, TaskMessage
-
-if TYPE_CHECKING:
-    from actorq.client.client import Client
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -26,7 +24,7 @@ class TaskNursery:
         cancel_scope: Cancel it to cancel the block and all of its tasks.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: BaseClient) -> None:
         self.cancel_scope = trio.CancelScope()
         self._client = client
         self._scope = client.new_scope()
@@ -62,7 +60,7 @@ class TaskNursery:
             raise RuntimeError("this task nursery is not open")
         message = self._client.message(task, args, kwargs)
         handle: TaskHandle[Any]
-        (handle,) = await self._client.submit_scoped([message], self._scope)
+        (handle,) = await self._client.submit_chunk([message], self._scope)
         if not handle.existing:
             self._open[handle.id] = handle
             handle.watch().call_when_done(self, lambda: self._ended(handle))
@@ -91,7 +89,7 @@ class TaskNursery:
 
 
 @asynccontextmanager
-async def open_task_nursery(client: Client) -> AsyncIterator[TaskNursery]:
+async def open_task_nursery(client: BaseClient) -> AsyncIterator[TaskNursery]:
     """See `Client.open_nursery`."""
     nursery = TaskNursery(client)
     errors: list[BaseException] = []

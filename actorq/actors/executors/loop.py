@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import types
-from collections.abc import AsyncIterator, Coroutine, Generator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from contextlib import aclosing, suppress
 from contextvars import Context
 from typing import Any, cast
-
-from actorq.actors.slots import Slot
 
 
 class Killed(Exception):
@@ -17,13 +15,16 @@ class Killed(Exception):
 
 @types.coroutine
 def drive(
-    coroutine: Coroutine[Any, Any, Any], context: Context, trap: Any, slot: Slot
+    coroutine: Coroutine[Any, Any, Any],
+    context: Context,
+    trap: Any,
+    condemned: Callable[[], bool],
 ) -> Generator[Any, Any, Any]:
     """Await the rest of a coroutine, which waits in ``trap``, with every step of it in ``context``.
 
     A slot runs many attempts one after the other; without this, one task's context variables would
-    be seen by the next. And whoever drives a coroutine can stop driving it: one that its slot has
-    condemned is closed where it stands.
+    be seen by the next. And whoever drives a coroutine can stop driving it: when ``condemned`` says
+    so, it is closed where it stands.
 
     Raises:
         Killed: It was closed.
@@ -36,7 +37,7 @@ def drive(
             step, argument = coroutine.throw, error
         else:
             step, argument = cast(Any, coroutine.send), sent
-        if slot.condemned():
+        if condemned():
             # Its trap has returned, so trio is not waiting for anything on its behalf.
             with suppress(BaseException):  # whatever it says now, it is never resumed again
                 run(coroutine.close)

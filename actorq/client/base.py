@@ -1,0 +1,192 @@
+"""What every verb of a client rests on: accepting tasks, scopes, and questions by id."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, TypeVar, overload
+
+import trio
+
+from actorq.client.handle import TaskHandle
+from actorq.client.session import Session
+from actorq.codec.pickled import encode_call
+from actorq.errors import PayloadTooLarge
+from actorq.model import messages as m
+from actorq.model.options import number
+from actorq.model.records import Cancel
+from actorq.model.results import TaskResult, task_result
+from actorq.tasks import EncodedCall, Registry, Task, TaskMessage
+
+R = TypeVar("R")
+
+CANCEL_SLACK = 5.0
+"""Seconds that a cancel waits for its answer beyond its grace, before it gives up."""
+
+
+class BaseClient:
+    """The part of a `actorq.Client` that its handles and blocks use.
+
+    Attributes:
+        session: Its side of the connection.
+        grace: Seconds that a cancelled task has by default.
+        chunk: The most tasks that are accepted in one step.
+    """
+
+    def __init__(
+        self, session: Session, registry: Registry, *, grace: float, max_message: int, chunk: int
+    ) -> None:
+        self.session = session
+        self._registry = registry
+        self.grace = grace
+        self._max_message = max_message
+        self.chunk = chunk
+        self._scopes = 0
+
+    def message(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskMessage[Any]:
+        """Return the message that a verb's arguments stand for."""
+        if isinstance(task, TaskMessage):
+            if args or kwargs:
+                raise TypeError("a message has its arguments already; submit it without any")
+            return task
+        return self._registry.resolve(task).message(*args, **kwargs)
+
+    def _submission(self, message: TaskMessage[Any], scope: str | None) -> m.Submission:
+        task = message.task
+        body: Any = message
+        if task.pool == "process":
+            call = encode_call(task.name, message.args, message.kwargs)
+            if len(call) > self._max_message:
+                raise PayloadTooLarge(
+                    f"task {task.name}: its arguments take {len(call)} bytes, over max_message="
+                    f"{self._max_message}: pass a path or a key to large data instead"
+                )
+            body = EncodedCall(task, call)
+        return m.Submission(message.id, task.name, task.pool, task.settings, scope, body)
+
+    async def submit_one(self, message: TaskMessage[R]) -> TaskHandle[R]:
+        """Have one task accepted."""
+        submission = self._submission(message, None)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        ending = self.session.ending(message.id)
+        existing = await self._accepted((submission,), message.sent)
+        message.sent = True
+        return TaskHandle(self, message.id, message.task.name, ending, existing=bool(existing))
+
+    async def submit_chunk(
+        self, messages: Sequence[TaskMessage[R]], scope: str | None
+    ) -> list[TaskHandle[R]]:
+        """Have at most one chunk of tasks accepted, in one step; they end with ``scope``."""
+        submissions = tuple([self._submission(message, scope) for message in messages])
+        await trio.lowlevel.checkpoint_if_cancelled()
+        endings = [self.session.ending(message.id) for message in messages]
+        existing = await self._accepted(submissions, any(message.sent for message in messages))
+        for message in messages:
+            message.sent = True
+        return [
+            TaskHandle(self, sent.id, sent.task.name, ending, existing=sent.id in existing)
+            for sent, ending in zip(messages, endings, strict=True)
+        ]
+
+    async def _accepted(self, tasks: tuple[m.Submission, ...], resent: bool) -> Collection[str]:
+        """Have these accepted in one step; return the ids of those that had been before.
+
+        Not cancelled once they are: then it returns, after a checkpoint like any other verb.
+        """
+        session = self.session
+        request = m.Submit(session.number(), tasks, resent)
+        answer = session.ask(request)
+        if answer.done:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return answer.peek() or ()
+        try:
+            return await answer.wait() or ()
+        except trio.Cancelled:
+            session.withdraw(request, self.grace)
+            raise
+
+    def new_scope(self) -> str:
+        """Return the name of a new scope, unique for this client."""
+        self._scopes += 1
+        return f"{self.session.name}:{self._scopes}"
+
+    async def end_scope(self, scope: str) -> None:
+        """Cancel what is left of a scope and wait for that, shielded but not for ever."""
+        with trio.move_on_after(self.grace + CANCEL_SLACK, shield=True):
+            await self.ask(m.EndScope(self.session.number(), scope, self.grace))
+
+    # --- by id -----------------------------------------------------------------------------------
+
+    @overload
+    def handle(self, id: str, task: Task[..., R]) -> TaskHandle[R]: ...
+    @overload
+    def handle(self, id: str, task: None = None) -> TaskHandle[Any]: ...
+
+    def handle(self, id: str, task: Task[..., Any] | None = None) -> TaskHandle[Any]:
+        """Return a handle of a task by its id, without asking anybody.
+
+        Args:
+            id: The task's id.
+            task: Whose value it has, for the type checker's sake.
+        """
+        name = "" if task is None else task.name
+        return TaskHandle(self, id, name, self.session.ending(id), existing=True, watched=False)
+
+    async def result(self, id: str) -> TaskResult[Any]:
+        """Return what is known of a task now; never waits for it.
+
+        Raises:
+            TaskNotFound: The id is unknown or its result has expired.
+            ActorDied: The system has failed or is closed.
+        """
+        snapshot = await self.snapshot(id)
+        return task_result(snapshot.head, snapshot.output)
+
+    async def snapshot(self, id: str) -> m.Snapshot:
+        """Return the owner's own view of a task, for handles."""
+        snapshot: m.Snapshot = await self.ask(m.Inspect(self.session.number(), _task_id(id)))
+        return snapshot
+
+    async def cancel(
+        self, id: str, reason: str | None = None, *, grace: float | None = None
+    ) -> TaskResult[Any]:
+        """Cancel a task and return its terminal result.
+
+        One that waits never runs. A coroutine is cancelled and its ``finally`` runs; a process is
+        killed; a thread is flagged (``current().cancelled``) and abandoned after ``grace``. A task
+        that has ended, or ends by itself meanwhile, keeps its result.
+
+        Cancelling this verb does not take the cancel back.
+
+        Args:
+            id: The task's id.
+            reason: What to tell those who ask why.
+            grace: Seconds after which it is recorded as cancelled though it has not confirmed it;
+                by default the system's.
+
+        Raises:
+            TaskNotFound: The id is unknown or its result has expired.
+            ActorDied: The system has failed or is closed.
+        """
+        if reason is not None and not isinstance(reason, str):
+            raise TypeError(f"reason must be a string, not {reason!r}")
+        patience = self.grace if grace is None else number("grace", grace)
+        snapshot: m.Snapshot = await self.ask(
+            m.CancelTask(self.session.number(), _task_id(id), Cancel("user", reason), patience)
+        )
+        return task_result(snapshot.head, snapshot.output)
+
+    async def ask(self, request: m.Request) -> Any:
+        """Ask and wait for the answer; always a checkpoint, and cancellable."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        answer = self.session.ask(request)
+        try:
+            return await answer.wait()
+        except trio.Cancelled:
+            self.session.forget(request)
+            raise
+
+
+def _task_id(id: object) -> str:
+    if not isinstance(id, str):
+        raise TypeError(f"id must be a task's id, a string, not {id!r}")
+    return id
