@@ -29,7 +29,7 @@ Two more are raised *by* tasks, to steer their retries: `RetryLater` and `GiveUp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import attrs
 
@@ -66,6 +66,15 @@ class RemoteError:
         return not names.isdisjoint(self.mro) or any(
             child.matches(*exceptions) for child in self.children
         )
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield the exception, or the members of a group, of their groups, and so on."""
+    if isinstance(error, BaseExceptionGroup):
+        for member in error.exceptions:
+            yield from leaves(member)
+    else:
+        yield error
 
 
 def qualified_name(cls: type) -> str:

@@ -247,24 +247,27 @@ def find_files(folder: Path) -> list[Path]:
     return sorted(p for p in found if SKIPPED.isdisjoint(p.relative_to(folder).parts))
 
 
-def main() -> int:
+def run(options: argparse.Namespace) -> None:
     from rich.console import Console
 
-    options = read_arguments()
     report = Report(options.folder, options.processes)
     console = Console(force_terminal=sys.stdout.isatty(), markup=False, highlight=False)
-    interrupted = False
-    try:
-        trio.run(index_files, options.files, report, console)
-    except* KeyboardInterrupt:
-        interrupted = True
-    if interrupted:
-        print(f"interrupted after {report.files:,} files", file=sys.stderr)
-        return 130
+    trio.run(
+        *(index_files, options.files, report, console),
+        restrict_keyboard_interrupt_to_checkpoints=True,  # not in the middle of drawing the bar
+    )
     show(report, console)
     if options.json:
         options.json.write_text(report.as_json(), encoding="utf-8")
-    return 0
+
+
+def main() -> int:
+    try:
+        run(read_arguments())
+        return 0
+    except* KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+    return 130
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 from collections import deque
 from math import inf
+from typing import Any
 
 import trio
 from trio.lowlevel import Abort, RaiseCancelT
@@ -27,6 +29,8 @@ class Slot:
         self.grant: Grant | None = None
         self.current: Current | None = None
         """What the attempt knows about itself, once it has begun."""
+        self.coroutine: Any = None
+        """What the attempt waits in, once it has had to wait."""
         self.started_at: float | None = None
         self.stop: FinishCause | None = None
         """Why the attempt was told to stop."""
@@ -45,20 +49,27 @@ class Slot:
     def clear(self) -> None:
         """Forget the attempt that was here."""
         self.grant = self.current = self.started_at = self.stop = self.left = None
+        self.coroutine = None
         self.revoked = False
         self.patience = inf
 
     def interrupt(self, cause: FinishCause, grace: float, reason: str) -> None:
         """Tell the running attempt to stop within ``grace`` seconds."""
         self.stop = self.stop or cause
-        self.spent = False
-        """Whether the scope was cancelled and must be replaced. (Asking it costs 1 us.)"""
-        self.grace = grace
         self.patience = min(self.patience, trio.current_time() + grace)
         if self.current is not None:
             self.current.cancel()
         self.spent = True
         self.scope.cancel(reason)
+
+    def stack(self) -> str:
+        """Return where the attempt's coroutine stands, or nothing for a thread or a process."""
+        frames = []
+        waiting = self.coroutine
+        while waiting is not None and getattr(waiting, "cr_frame", None) is not None:
+            frames.append((waiting.cr_frame, waiting.cr_frame.f_lineno))
+            waiting = waiting.cr_await
+        return "".join(traceback.StackSummary.extract(iter(frames)).format())
 
     def condemned(self) -> bool:
         """Whether a coroutine that is still running should be thrown away.

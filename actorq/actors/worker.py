@@ -76,6 +76,8 @@ class WorkerActor:
             "process": SlotPool("process", processes),
         }
         self._slots: list[Slot] = []
+        self._working = 0
+        self._idle = trio.Event()
         self._unanswered: dict[tuple[str, int], m.Finish] = {}
         self._context = copy_context()
 
@@ -99,6 +101,7 @@ class WorkerActor:
                     for _ in range(pool.size):
                         slot = Slot(self._grace)
                         self._slots.append(slot)
+                        self._working += 1
                         nursery.start_soon(self._work, pool, slot, name=f"actorq {pool.name} slot")
                 attach(self)
                 try:
@@ -106,6 +109,10 @@ class WorkerActor:
                     await trio.sleep_forever()
                 finally:
                     detach(self)
+                    for slot in self._slots:
+                        if slot.grant is not None:
+                            slot.interrupt("cancelled", self._grace, "its worker stops")
+                    nursery.start_soon(self._report_unkillable)
 
     # --- the connection --------------------------------------------------------------------------
 
@@ -170,6 +177,23 @@ class WorkerActor:
     # --- the slots -------------------------------------------------------------------------------
 
     async def _work(self, pool: SlotPool, slot: Slot) -> None:
+        try:
+            await self._work_until_cancelled(pool, slot)
+        finally:
+            self._working -= 1
+            if not self._working:
+                self._idle.set()
+
+    async def _report_unkillable(self) -> None:
+        """While the worker stops: name the attempts that do not, once their time is up."""
+        with trio.move_on_after(self._grace, shield=True):
+            await self._idle.wait()
+            return
+        for slot in self._slots:
+            if slot.grant is not None:
+                self._tell_of(EventKind.UNKILLABLE, slot.grant, stack=slot.stack())
+
+    async def _work_until_cancelled(self, pool: SlotPool, slot: Slot) -> None:
         burst = 0
         while True:
             slot.scope = trio.CancelScope()
@@ -281,6 +305,7 @@ class WorkerActor:
                     value = stop.value
                 else:
                     self._started(slot)
+                    slot.coroutine = coroutine
                     value = await drive(coroutine, context, trap, slot.condemned)
             else:
                 self._started(slot)

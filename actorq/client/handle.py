@@ -19,17 +19,21 @@ class ById(Protocol):
     @property
     def session(self) -> Session:
         """The client's side of its connection."""
+        ...
 
     async def result(self, id: str) -> TaskResult[Any]:
         """See `Client.result`."""
+        ...
 
     async def snapshot(self, id: str) -> Snapshot:
         """Return the owner's own view of a task."""
+        ...
 
     async def cancel(
         self, id: str, reason: str | None = None, *, grace: float | None = None
     ) -> TaskResult[Any]:
         """See `Client.cancel`."""
+        ...
 
 
 class TaskHandle(Generic[R_co]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, ParamSpec, TypeVar, overload
 
@@ -89,7 +89,7 @@ class TaskNursery:
 
 
 @asynccontextmanager
-async def open_task_nursery(client: BaseClient) -> AsyncIterator[TaskNursery]:
+async def open_task_nursery(client: BaseClient) -> AsyncGenerator[TaskNursery, None]:
     """See `Client.open_nursery`."""
     nursery = TaskNursery(client)
     errors: list[BaseException] = []

@@ -70,8 +70,9 @@ class Session:
             self._port.send(m.Withdraw(submit.request, ids, grace))
 
     def forget(self, request: m.Request) -> None:
-        """Stop waiting for the answer to a request that changes nothing."""
-        self._unanswered.pop(request.request, None)
+        """Stop waiting for the answer to a request; what it asked for is not taken back."""
+        if self._unanswered.pop(request.request, None) is not None and self._port is not None:
+            self._port.send(m.Forget(request.request))
 
     def ending(self, id: str) -> Future[Ending]:
         """Return the future that is set when the task ends, if the owner is watching it for us."""

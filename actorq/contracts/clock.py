@@ -10,3 +10,4 @@ class Clock(Protocol):
 
     def now(self) -> float:
         """Return seconds since the epoch; never less than the time before."""
+        ...

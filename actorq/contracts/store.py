@@ -19,14 +19,17 @@ class Found(Protocol):
     @property
     def records(self) -> list[Record]:
         """What matched, newest ids first."""
+        ...
 
     @property
     def next(self) -> str | None:
         """The cursor of the next page, or None."""
+        ...
 
     @property
     def scanned(self) -> int:
         """How many records were looked at."""
+        ...
 
 
 class Store(Protocol):
@@ -46,9 +49,11 @@ class Store(Protocol):
         ``ttl`` seconds from now, and from the start of each commit. The same nonce may not be used
         by two owners.
         """
+        ...
 
     def load(self, ownership: Ownership) -> AsyncIterator[Head]:
         """Yield the head of every live record, in no particular order."""
+        ...
 
     async def commit(self, ownership: Ownership, writes: Sequence[Write]) -> None:
         """Apply all writes or none; durable, and visible to every later call, on return.
@@ -56,12 +61,15 @@ class Store(Protocol):
         Writing the same writes twice is the same as writing them once. Each id appears once. Raises
         `Fenced`, having changed nothing, if the ownership is not the newest.
         """
+        ...
 
     async def fetch(self, partition: str, ids: Sequence[str]) -> list[Record | None]:
         """Return the record of each id, live or ended, or None; ended ones count as used now."""
+        ...
 
     async def find(self, partition: str, filter: Filter, cursor: str | None, limit: int) -> Found:
         """Return at most ``limit`` matching records with ids below ``cursor``, newest ids first."""
+        ...
 
     async def purge(self, ownership: Ownership, before: float, keep: int) -> int:
         """Forget ended records, and return how many are left.
@@ -69,6 +77,8 @@ class Store(Protocol):
         First those whose ``keep_until`` is ``before`` or earlier, then the least recently used ones
         until ``keep`` are left.
         """
+        ...
 
     async def release(self, ownership: Ownership) -> None:
         """Give the ownership up, so that `acquire` succeeds at once; harmless when it is over."""
+        ...

@@ -85,6 +85,8 @@ class Desk:
                 self._out.reply(origin, message, m.Snapshot(record.head, record.output, None))
             case m.Inspect() | m.CancelTask():
                 self._out.reply(origin, message, error=TaskNotFound(message.id))
+            case _:
+                raise AssertionError(f"nothing looks up records for {message!r}")
 
     def find(self, origin: int, find: m.Find) -> None:
         """Answer with a page of tasks."""

@@ -67,7 +67,7 @@ class Fleet:
 
     def offer(self, worker: Worker, pool: Pool, credit: int) -> None:
         """Note a worker's cumulative credit."""
-        free = credit - worker.granted[pool]
+        free = max(0, credit - worker.granted[pool])
         self.free[pool] += free - worker.free[pool]
         worker.free[pool] = free
 

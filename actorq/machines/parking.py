@@ -1,18 +1,32 @@
-"""The lines of submits that wait for room in a full queue, first come, first served."""
+"""The lines of submits that wait for room in full queues, first come, first served.
+
+A submit stands in the line of every queue that it needs room in, and gets in when it is the first
+of all of them and fits. The oldest of all is the first of all of its lines, so somebody can always
+get in once there is room: lines never wait for each other in a circle.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
 
-from actorq.model.messages import Submit
+from msgspec import Struct
 
-Parked = tuple[int, Submit]
-"""The connection that a submit came on, and the submit."""
+from actorq.model.messages import Submit
+from actorq.model.records import Record
+
+
+class Parked(Struct, eq=False):
+    """A submit that waits: whose it is, what of it was stored before, and the room it needs."""
+
+    origin: int
+    submit: Submit
+    stored: dict[str, Record]
+    needs: dict[str, int]
 
 
 class Parking:
-    """One line per full queue; a submit waits in the line of one queue that had no room for it."""
+    """One line per queue that somebody waits for."""
 
     def __init__(self) -> None:
         self._lines: dict[str, deque[Parked]] = {}
@@ -24,31 +38,39 @@ class Parking:
     def __len__(self) -> int:
         return sum(map(len, self._lines.values()))
 
-    def queues(self) -> list[str]:
-        """Return the queues that somebody waits for."""
-        return list(self._lines)
+    def park(self, parked: Parked) -> None:
+        """Add a submit to the end of its lines."""
+        for queue in parked.needs:
+            self._lines.setdefault(queue, deque()).append(parked)
 
-    def park(self, queue: str, origin: int, submit: Submit) -> None:
-        """Add a submit to the end of a line."""
-        self._lines.setdefault(queue, deque()).append((origin, submit))
-
-    def leave(self, queue: str, fits: Callable[[Submit], bool]) -> list[Parked]:
-        """Take out and return the first submit of a line if it fits, as a list of one or none."""
-        line = self._lines[queue]
-        del self._lines[queue]  # or it would be in its own way
-        left = [line.popleft()] if fits(line[0][1]) else []
-        if line:
-            self._lines[queue] = line
-        return left
+    def leave(self, room: Callable[[str], int]) -> Parked | None:
+        """Take out and return a submit that is the first of all its lines and fits, if any."""
+        lines = self._lines
+        for line in lines.values():
+            first = line[0]
+            if all(lines[q][0] is first and room(q) >= n for q, n in first.needs.items()):
+                self._remove(first)
+                return first
+        return None
 
     def drop(self, which: Callable[[int, Submit], bool]) -> list[Parked]:
         """Take out and return every submit that ``which`` says yes to."""
-        dropped = [item for line in self._lines.values() for item in line if which(*item)]
-        for queue, line in list(self._lines.items()):
-            self._lines[queue] = kept = deque(item for item in line if not which(*item))
-            if not kept:
+        found = {
+            id(parked): parked
+            for line in self._lines.values()
+            for parked in line
+            if which(parked.origin, parked.submit)
+        }
+        for parked in found.values():
+            self._remove(parked)
+        return list(found.values())
+
+    def _remove(self, parked: Parked) -> None:
+        for queue in parked.needs:
+            line = self._lines[queue]
+            line.remove(parked)
+            if not line:
                 del self._lines[queue]
-        return dropped
 
     def counts(self) -> dict[str, int]:
         """Return the length of each line."""

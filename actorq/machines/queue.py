@@ -20,7 +20,7 @@ from actorq.machines.desk import Desk
 from actorq.machines.effects import Effect, Found, Outbox, Searched, Send
 from actorq.machines.fleet import POOLS, Fleet, Worker
 from actorq.machines.ledger import Ledger, Live, Run, add_watch
-from actorq.machines.parking import Parking
+from actorq.machines.parking import Parked, Parking
 from actorq.machines.ready import Ready
 from actorq.machines.retry import backoff
 from actorq.machines.states import GRANT, SUCCEED, Move, target
@@ -36,10 +36,17 @@ from actorq.model.status import PENDING, RUNNING, SCHEDULED, FailureKind
 
 
 class Limits(Struct, frozen=True):
-    """The owner's bounds: waiting tasks per queue, and seconds for which results are kept."""
+    """The owner's bounds.
+
+    Attributes:
+        max_pending: Waiting tasks per queue.
+        result_ttl: Seconds for which results are kept.
+        grace: Seconds that a cancelled task has if nobody said otherwise.
+    """
 
     max_pending: int = 100_000
     result_ttl: float = 3_600.0
+    grace: float = 10.0
 
 
 class QueueMachine:
@@ -62,17 +69,20 @@ class QueueMachine:
         self._joins: list[tuple[int, int]] = []
         self._closes: list[tuple[int, m.Close]] = []
         self._closing = False
-        self._totals = dict.fromkeys(("success", "failure", "cancelled", "retries", "lost"), 0)
+        self._totals: dict[str, int] = dict.fromkeys(
+            ("success", "failure", "cancelled", "retries", "lost"), 0
+        )
         self._handlers: dict[type, Callable[[int, Any], None]] = {
             m.ClientHello: self._client_hello,
             m.Submit: self._submit,
             m.Withdraw: self._withdraw,
+            m.Forget: self._forget,
             m.Watch: self._desk.watch,
             m.CancelTask: self._cancel_task,
             m.EndScope: self._end_scope,
             m.Inspect: self._desk.inspect,
             m.Find: self._desk.find,
-            m.Bulk: self._desk.bulk,
+            m.Bulk: self._bulk,
             m.GetStats: self._get_stats,
             m.Join: self._join,
             m.Close: self._close,
@@ -82,7 +92,7 @@ class QueueMachine:
             m.Report: self._report,
             m.Finish: self._finish,
             Found: self._found,
-            Searched: self._desk.searched,
+            Searched: self._searched,
             m.Gone: self._gone,
             m.Tick: self._tick,
         }
@@ -146,6 +156,17 @@ class QueueMachine:
 
     # --- accepting -------------------------------------------------------------------------------
 
+    def _forget(self, origin: int, forget: m.Forget) -> None:
+        """Nobody waits for this answer any more."""
+        waiter = (origin, forget.request)
+        if waiter in self._joins:
+            self._joins.remove(waiter)
+        for id, waiters in list(self._cancels.items()):
+            if waiter in waiters:
+                waiters.remove(waiter)
+                if not waiters:
+                    del self._cancels[id]
+
     def _client_hello(self, origin: int, hello: m.ClientHello) -> None:
         """A client needs no introduction beyond its connection; all it wants, it asks for."""
 
@@ -157,7 +178,10 @@ class QueueMachine:
                 return
         self._admit(origin, submit, {})
 
-    def _admit(self, origin: int, submit: m.Submit, stored: dict[str, Record]) -> None:
+    def _admit(
+        self, origin: int, submit: m.Submit, stored: dict[str, Record], *, fits: bool = False
+    ) -> None:
+        """Accept what is new of a submit, once there is room, and answer it."""
         tasks = submit.tasks
         known = stored.keys() | [task.id for task in tasks if task.id in self._live]
         new = [task for task in tasks if task.id not in known] if known else tasks
@@ -166,25 +190,25 @@ class QueueMachine:
             if refusal is not None:
                 self._out.reply(origin, submit, error=refusal)
                 return
-            full = self._full_queue(new)
+            full = None if fits else self._full_queue(needs := _needs(new))
             if full is not None:
                 if any(task.options.when_full == "raise" for task in new):
                     self._out.reply(origin, submit, error=self._queue_full(full))
                 else:
-                    self._parking.park(full, origin, submit)
+                    self._parking.park(Parked(origin, submit, stored, needs))
                 return
         for id in known:
-            if id in stored:
-                self._out.send(origin, m.Outcome(stored[id].head, stored[id].output))
-            else:
+            if id in self._live:
                 add_watch(self._live[id], origin)
+            else:
+                self._out.send(origin, m.Outcome(stored[id].head, stored[id].output))
         for task in new:
             self._accept(origin, task, alone=len(new) == 1)
         self._out.append(Send(origin, m.Reply(submit.request, tuple(known) if known else None)))
 
     def _refusal(self, tasks: Sequence[m.Submission]) -> Exception | None:
         if self._closing:
-            return ActorDied("this system is closing and takes no new tasks")
+            return _CLOSING
         if len(tasks) > self._limits.max_pending:
             return QueueFull(
                 f"{len(tasks)} tasks at once never fit: max_pending is {self._limits.max_pending}"
@@ -196,17 +220,15 @@ class QueueMachine:
                 )
         return None
 
-    def _full_queue(self, tasks: Sequence[m.Submission]) -> str | None:
-        """Return a queue that has no room for its part of ``tasks``, or a line before it."""
-        needs: dict[str, int] = {}
-        for task in tasks:
-            queue = task.options.queue
-            needs[queue] = needs.get(queue, 0) + 1
+    def _full_queue(self, needs: dict[str, int]) -> str | None:
+        """Return a queue that has not the room that is needed, or a line before it."""
         for queue, count in needs.items():
-            room = self._limits.max_pending - self._ledger.waiting(queue)
-            if count > room or queue in self._parking:
+            if count > self._room(queue) or queue in self._parking:
                 return queue
         return None
+
+    def _room(self, queue: str) -> int:
+        return self._limits.max_pending - self._ledger.waiting(queue)
 
     def _queue_full(self, queue: str) -> QueueFull:
         return QueueFull(
@@ -253,22 +275,15 @@ class QueueMachine:
 
     def _unpark(self) -> None:
         """Let in what waits for room, oldest first, as far as it fits."""
-        for queue in self._parking.queues():
-            while queue in self._parking:
-                left = self._parking.leave(queue, self._fits)
-                if not left:
-                    break
-                self._admit(*left[0], {})
-
-    def _fits(self, submit: m.Submit) -> bool:
-        return self._full_queue([t for t in submit.tasks if t.id not in self._live]) is None
+        while (parked := self._parking.leave(self._room)) is not None:
+            self._admit(parked.origin, parked.submit, parked.stored, fits=True)
 
     def _drop_parked(
         self, which: Callable[[int, m.Submit], bool], refusal: Exception | None
     ) -> None:
-        for origin, submit in self._parking.drop(which):
+        for parked in self._parking.drop(which):
             if refusal is not None:
-                self._out.reply(origin, submit, error=refusal)
+                self._out.reply(parked.origin, parked.submit, error=refusal)
         self._answer_who_waits_for_quiet()
 
     def _withdraw(self, origin: int, withdraw: m.Withdraw) -> None:
@@ -325,7 +340,11 @@ class QueueMachine:
         self._out.send(origin, m.Welcome(revoked))
         for id in worker.held:
             live = self._live[id]
-            if live.head.cancel is not None and live.run is not None and live.run.patience:
+            if live.head.cancel is not None and live.run is not None:
+                # Who asked for the cancel, and for how long it may take, did not survive a crash.
+                if live.run.patience is None:
+                    live.run.patience = self._now + self._limits.grace
+                    self._timers.set(id, live.run.patience)
                 self._interrupt(live, live.head.cancel, live.run.patience - self._now)
 
     def _worker_ready(self, origin: int, ready: m.Ready) -> None:
@@ -370,7 +389,7 @@ class QueueMachine:
         """A repeat of what is recorded is accepted; a grant that was overtaken is refused."""
         accepted = head is None or head.fence == finish.fence
         self._out.send(origin, m.Finished(finish.id, finish.fence, accepted))
-        if not accepted:
+        if not accepted and finish.cause != "cancelled":
             self._out.tell(
                 EventKind.STALE_RESULT, id=finish.id, fence=finish.fence, cause=finish.cause
             )
@@ -385,6 +404,8 @@ class QueueMachine:
         if started_at is not None:
             attempts = live.head.attempts + (cause != "later")
             self._ledger.note(live, attempts=attempts, started_at=started_at)
+            if live.run is not None:
+                live.run.started = None  # counted
         head = live.head
         if head.cancel is not None:
             self._end(live, Move.CANCEL, None)
@@ -409,15 +430,14 @@ class QueueMachine:
         self._release(live)
         self._ledger.move(live, Move.BACK_OFF, due=due)
         self._arm(live)
+        self._answer_who_waits_for_quiet()
 
     def _lose(self, live: Live) -> None:
         """A worker died under a task: deliver it again, or give it up as poison."""
-        run, head = live.run, live.head
+        head = live.head
         self._totals["lost"] += 1
         deaths = head.deaths + 1
-        if run is not None and run.started is not None and head.started_at != run.started:
-            self._ledger.note(live, attempts=head.attempts + 1, started_at=run.started)
-        self._ledger.note(live, deaths=deaths)
+        self._ledger.note(live, deaths=deaths, **_started(live))
         self._out.tell(EventKind.DELIVERY_LOST, id=head.id, name=head.name, deaths=deaths)
         if head.cancel is not None:
             self._end(live, Move.CANCEL, None)
@@ -437,6 +457,7 @@ class QueueMachine:
         self._ledger.move(live, move)
         self._ready.add(live)
         self._arm(live)
+        self._answer_who_waits_for_quiet()
 
     def _release(self, live: Live) -> None:
         """Take a running task off its worker's list; the slot comes back by the worker's word."""
@@ -551,7 +572,7 @@ class QueueMachine:
 
     def _close(self, origin: int, close: m.Close) -> None:
         self._closing = True
-        self._drop_parked(lambda *_: True, ActorDied("this system is closing"))
+        self._drop_parked(lambda *_: True, _CLOSING)
         self._closes.append((origin, close))
         if close.cancel:
             for id in list(self._live):
@@ -604,7 +625,7 @@ class QueueMachine:
         self._out.tell(
             EventKind.CANCEL_UNCONFIRMED, id=head.id, name=head.name, worker=str(head.worker)
         )
-        self._ledger.note(live, fence=head.fence + 1)
+        self._ledger.note(live, fence=head.fence + 1, **_started(live))
         self._end(live, Move.CANCEL, None)
 
     # --- asking ----------------------------------------------------------------------------------
@@ -612,11 +633,7 @@ class QueueMachine:
     def _found(self, origin: int, found: Found) -> None:
         """Go on with a message for which the store was asked, since live tasks were not enough."""
         message = found.message
-        records = {
-            id: record
-            for id, record in found.records.items()
-            if record.head.keep_until is None or record.head.keep_until > self._now
-        }
+        records = {id: kept for id, kept in found.records.items() if self._is_kept(kept)}
         match message:
             case m.Submit():
                 self._admit(origin, message, records)
@@ -628,6 +645,24 @@ class QueueMachine:
                 self._cancel_task(origin, message)
             case _:
                 self._desk.found(origin, message, records)
+
+    def _bulk(self, origin: int, bulk: m.Bulk) -> None:
+        if self._closing and bulk.verb == "retry":
+            self._out.reply(origin, bulk, error=_CLOSING)
+        else:
+            self._desk.bulk(origin, bulk)
+
+    def _searched(self, origin: int, searched: Searched) -> None:
+        message = searched.message
+        if self._closing and isinstance(message, m.Bulk) and message.verb == "retry":
+            self._out.reply(origin, message, error=_CLOSING)
+        else:
+            kept = [record for record in searched.records if self._is_kept(record)]
+            self._desk.searched(origin, replace(searched, records=kept))
+
+    def _is_kept(self, record: Record) -> bool:
+        """Say whether a record may still be seen; the store forgets them only now and then."""
+        return record.head.keep_until is None or record.head.keep_until > self._now
 
     def _revive(self, record: Record) -> None:
         """Start a new run of an ended task: everything begins again, but never the fence."""
@@ -667,6 +702,25 @@ class QueueMachine:
     def _join(self, origin: int, join: m.Join) -> None:
         self._joins.append((origin, join.request))
         self._answer_who_waits_for_quiet()
+
+
+def _started(live: Live) -> dict[str, Any]:
+    """Return what changes because the running attempt has started, as far as that is known."""
+    if live.run is None or live.run.started is None:
+        return {}
+    return {"attempts": live.head.attempts + 1, "started_at": live.run.started}
+
+
+_CLOSING = ActorDied("this system is closing and takes no new tasks")
+
+
+def _needs(tasks: Sequence[m.Submission]) -> dict[str, int]:
+    """Return how much room in which queue these need."""
+    needs: dict[str, int] = {}
+    for task in tasks:
+        queue = task.options.queue
+        needs[queue] = needs.get(queue, 0) + 1
+    return needs
 
 
 def _failure(kind: FailureKind, type: str, message: str) -> Output:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
+from typing import Any
 
 from actorq.model.status import TaskStatus
 
@@ -44,7 +45,7 @@ class Move(Enum):
     )
     REVIVE = "retry", {_S.FAILURE: _S.PENDING, _S.CANCELLED: _S.PENDING}
 
-    def __init__(self, word: str, targets: Mapping[TaskStatus | None, TaskStatus]) -> None:
+    def __init__(self, word: str, targets: Mapping[Any, TaskStatus]) -> None:
         self.word = word
         self.targets = targets
 

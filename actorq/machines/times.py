@@ -27,4 +27,4 @@ def deadline(head: Head) -> float | None:
 def expiry(head: Head) -> float | None:
     """Return when it is too late to start, or None; a task that once started is never too late."""
     seconds = head.options.expires
-    return None if seconds is None or head.attempts else head.due + seconds
+    return None if seconds is None or head.started_at is not None else head.due + seconds

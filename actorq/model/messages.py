@@ -58,6 +58,15 @@ class Withdraw(Struct, frozen=True):
     grace: float
 
 
+class Forget(Struct, frozen=True):
+    """Nobody waits for the answer to this request any more; what it asked for still holds.
+
+    Has no answer.
+    """
+
+    request: int
+
+
 class Watch(Struct, frozen=True):
     """Tell this client how these tasks end. Answered by the ids that are unknown."""
 

@@ -282,7 +282,7 @@ class TaskOptions:
         if options.get("delay") is not None and options.get("at") is not None:
             raise ValueError("options 'delay' and 'at' exclude each other: give one of them")
         values = {option: _CHECKS[option](value) for option, value in options.items()}
-        self.__attrs_init__(**values, given=frozenset(values))
+        self.__attrs_init__(**values, given=frozenset(values))  # pyright: ignore - attrs makes it
 
     def merge(self, other: TaskOptions) -> TaskOptions:
         """Return these options overridden by those that were given in ``other``."""
@@ -298,7 +298,7 @@ class TaskOptions:
             changes["delay"] = None
         merged = object.__new__(type(self))
         values = {field: getattr(self, field) for field in _CHECKS} | changes
-        merged.__attrs_init__(**values, given=self.given | other.given)
+        merged.__attrs_init__(**values, given=self.given | other.given)  # pyright: ignore - likewise
         return merged
 
     @classmethod

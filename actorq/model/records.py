@@ -92,11 +92,14 @@ class Write(Struct, frozen=True, gc=False):
         """Return this write as it must be when it stands for ``earlier`` too."""
         if self.head is None or (self.body is not UNSET and self.output is not UNSET):
             return self
+        body, output = earlier.body, earlier.output
+        if earlier.head is None:  # what was deleted is not there to be kept
+            body = output = None
         return Write(
             self.id,
             self.head,
-            earlier.body if self.body is UNSET else self.body,
-            earlier.output if self.output is UNSET else self.output,
+            body if self.body is UNSET else self.body,
+            output if self.output is UNSET else self.output,
         )
 
 

@@ -68,9 +68,9 @@ class TaskResult(Generic[R]):
     completed_at: datetime | None
     meta: Mapping[str, Any]
     reason: str | None
-    _head: Head = attrs.field(repr=False, eq=False)
-    _kind: FailureKind | None = attrs.field(repr=False, eq=False, default=None)
-    _cause: BaseException | None = attrs.field(repr=False, eq=False, default=None)
+    _head: Head = attrs.field(repr=False, eq=False, alias="head")
+    _kind: FailureKind | None = attrs.field(repr=False, eq=False, default=None, alias="kind")
+    _cause: BaseException | None = attrs.field(repr=False, eq=False, default=None, alias="cause")
 
     @property
     def ok(self) -> bool:
@@ -152,7 +152,8 @@ def _reason(head: Head, output: Output) -> str | None:
             return f"cancelled by {head.cancel.by}{why}"
         case TaskStatus.FAILURE if output.error is not None:
             return output.error.message
-    return None
+        case _:
+            return None
 
 
 @attrs.frozen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from secrets import token_hex
 from types import ModuleType
@@ -16,12 +16,13 @@ from actorq.client.client import CHUNK, Client
 from actorq.client.session import Session
 from actorq.contracts.instrument import Instrument
 from actorq.contracts.store import Store
-from actorq.errors import ActorDied, RestartIntensityExceeded
+from actorq.errors import ActorDied, leaves
 from actorq.machines.queue import Limits
 from actorq.model import messages as m
 from actorq.model.events import Event, EventKind
 from actorq.runtime.clock import AnchoredClock
 from actorq.runtime.exchange import Exchange
+from actorq.runtime.future import Future
 from actorq.runtime.supervisor import ChildSpec, Start, Supervisor
 from actorq.system.backends import open_store
 from actorq.system.settings import Settings
@@ -70,12 +71,40 @@ class _House:
         self._instruments = tuple(instruments)
         self._clock = AnchoredClock()
         self._node = token_hex(4)
+        self._scope = trio.CancelScope(shield=True)
+        self.ready: Future[None] = Future()
+        """Set when the queue and the worker are up; fails with what kept them down."""
+        self.failure: BaseException | None = None
+        """What brought the house down."""
 
-    def children(self) -> list[ChildSpec]:
+    async def run(self, block: trio.CancelScope) -> None:
+        """Keep the actors running until `close`; if that fails, note why and cancel ``block``.
+
+        Shielded: when the block is cancelled from outside, its tasks are ended first, in order.
+        """
         specs = [ChildSpec("queue actor", self._make_queue)]
         if self.settings.concurrency or self.settings.processes:
             specs.append(ChildSpec("worker actor", self._make_worker))
-        return specs
+        supervisor = Supervisor(specs, tell=self.tell)
+        with self._scope:
+            try:
+                await supervisor.run(self)
+            except BaseException as error:
+                if all(isinstance(member, trio.Cancelled) for member in leaves(error)):
+                    raise
+                self.failure = cause = _essence(error)
+                self.exchange.close(ActorDied(f"the system has failed: {cause!r}"))
+                self.ready.fail(cause)
+                block.cancel("the system has failed")
+
+    def started(self, _: None = None) -> None:
+        """Implement `trio.TaskStatus`, for the supervisor."""
+        self.ready.set(None)
+
+    def close(self) -> None:
+        """Stop the actors; whoever still waits for an answer is told."""
+        self.exchange.close(ActorDied("the system is closed"))
+        self._scope.cancel("the system is closed")
 
     def _make_queue(self, _: int) -> Start:
         settings = self.settings
@@ -84,7 +113,7 @@ class _House:
             store=self._store,
             exchange=self.exchange,
             clock=self._clock,
-            limits=Limits(settings.max_pending, settings.result_ttl),
+            limits=Limits(settings.max_pending, settings.result_ttl, settings.grace),
             max_results=settings.max_results,
             tell=self.tell,
         )
@@ -113,6 +142,15 @@ class _House:
                 instrument.event(event)
 
 
+def _essence(error: BaseException) -> BaseException:
+    """Return the KeyboardInterrupt or SystemExit in a group, or the one exception that it holds."""
+    members = list(leaves(error))
+    for member in members:
+        if isinstance(member, KeyboardInterrupt | SystemExit):
+            return member
+    return members[0] if len(members) == 1 else error
+
+
 @asynccontextmanager
 async def open_system(
     store: str | Store = "memory://",
@@ -128,7 +166,7 @@ async def open_system(
     drain: float = 10.0,
     grace: float = 10.0,
     instruments: Iterable[Instrument] | None = None,
-) -> AsyncIterator[System]:
+) -> AsyncGenerator[System, None]:
     """Open a queue and a worker in this process, and yield the client of them.
 
     Leaving the block takes no new work and starts none; running tasks get ``drain`` seconds (none
@@ -168,7 +206,6 @@ async def open_system(
         drain=drain,
         grace=grace,
     )
-    registry = Registry(tasks)
     house = _House(
         settings,
         open_store(store) if isinstance(store, str) else store,
@@ -176,43 +213,37 @@ async def open_system(
         [LogInstrument()] if instruments is None else instruments,
     )
     session = Session(token_hex(8))
-    system = System(house, session, registry)
-    supervisor = Supervisor(house.children(), tell=house.tell)
-    failures: list[BaseException] = []
-
-    async def supervise(task_status: trio.TaskStatus[None]) -> None:
-        # Shielded: when the block is cancelled, its tasks are ended first, and in order.
-        with trio.CancelScope(shield=True) as house_scope:
-            scopes.append(house_scope)
-            try:
-                await supervisor.run(task_status)
-            except RestartIntensityExceeded as error:
-                failures.append(error)
-                house.exchange.close(ActorDied(f"the system has failed: {error}"))
-                nursery.cancel_scope.cancel("the system has failed")
-
-    scopes: list[trio.CancelScope] = []
-    body: BaseException | None = None
+    system = System(house, session, Registry(tasks))
+    left_by: BaseException | None = None
     async with trio.open_nursery() as nursery:
-        await nursery.start(supervise)
-        house.exchange.attach(session)
+        nursery.start_soon(house.run, nursery.cancel_scope, name="actorq root supervisor")
         try:
+            await house.ready.wait()
+            house.exchange.attach(session)
             yield system
         except BaseException as error:  # noqa: BLE001 - raised again, when all is closed
-            body = error
-        await _close(session, settings, drain=body is None)
-        house.exchange.close(ActorDied("the system is closed"))
-        scopes[0].cancel("the system is closed")
-    if failures:
-        raise failures[0]
-    if body is not None:
-        raise body
+            left_by = error
+        if house.failure is None and left_by is None and settings.drain:
+            try:
+                await _let_finish(session, settings)
+            except trio.Cancelled as error:
+                left_by = error
+        if house.failure is None:
+            await _end_all(session, settings)
+        house.close()
+    if house.failure is not None:
+        raise house.failure
+    if left_by is not None:
+        raise left_by
 
 
-async def _close(session: Session, settings: Settings, *, drain: bool) -> None:
-    """End every task: let what runs end by itself for a while, then cancel what is left."""
-    if drain and settings.drain:
-        with trio.move_on_after(settings.drain):
-            await session.ask(m.Close(session.number(), False, 0.0)).wait()
-    with trio.move_on_after(settings.grace + _CLOSE_SLACK, shield=True):
+async def _let_finish(session: Session, settings: Settings) -> None:
+    """Start nothing more, and give what runs some time to end by itself."""
+    with trio.move_on_after(settings.drain), suppress(ActorDied):
+        await session.ask(m.Close(session.number(), False, 0.0)).wait()
+
+
+async def _end_all(session: Session, settings: Settings) -> None:
+    """Cancel every task that is left and wait for that, not for ever."""
+    with trio.move_on_after(settings.grace + _CLOSE_SLACK, shield=True), suppress(ActorDied):
         await session.ask(m.Close(session.number(), True, settings.grace)).wait()

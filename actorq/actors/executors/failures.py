@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
 
-from actorq.errors import GiveUp, RemoteError, RetryLater, qualified_name
+from actorq.errors import GiveUp, RemoteError, RetryLater, leaves, qualified_name
 from actorq.model.options import Retry
 
 _TEXT_MAX = 32_768
@@ -55,15 +54,6 @@ def _cut(text: str) -> str:
         return text
     half = _TEXT_MAX // 2
     return f"{text[:half]}\n[... {len(text) - 2 * half} characters ...]\n{text[-half:]}"
-
-
-def leaves(error: BaseException) -> Iterator[BaseException]:
-    """Yield the exception, or the members of a group, of their groups, and so on."""
-    if isinstance(error, BaseExceptionGroup):
-        for member in error.exceptions:
-            yield from leaves(member)
-    else:
-        yield error
 
 
 def retryable(error: RemoteError, retry: Retry) -> bool:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import types
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from contextvars import Context
 from typing import Any, cast
+
+_UNDEAD: list[object] = []
+"""Coroutines that ignore even their closing. Forgotten, they would be closed again, and complain
+where nobody can catch it."""
 
 
 class Killed(Exception):
@@ -39,8 +43,10 @@ def drive(
             step, argument = cast(Any, coroutine.send), sent
         if condemned():
             # Its trap has returned, so trio is not waiting for anything on its behalf.
-            with suppress(BaseException):  # whatever it says now, it is never resumed again
+            try:
                 run(coroutine.close)
+            except BaseException:  # noqa: BLE001 - whatever it says now, it is never resumed again
+                _UNDEAD.append(coroutine)
             raise Killed
         try:
             trap = run(step, argument)

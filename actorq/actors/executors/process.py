@@ -6,7 +6,7 @@ what it returns itself, so that a value which cannot travel is that task's error
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ class ChildFailed(Exception):
 
 
 @asynccontextmanager
-async def open_processes() -> AsyncIterator[WorkerContext]:
+async def open_processes() -> AsyncGenerator[WorkerContext, None]:
     """Open a pool of processes, empty at first; leaving it ends them all."""
     import trio_parallel
 

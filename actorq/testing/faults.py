@@ -1,0 +1,175 @@
+"""Faults at the seam: a wrapper that makes any store fail, suspend or wait where a test says so."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import attrs
+import trio
+
+from actorq.contracts.store import Found, Store
+from actorq.errors import StoreUnavailable
+from actorq.model.filters import Filter
+from actorq.model.records import Head, Ownership, Record, Write
+
+StoreVerb = Literal["acquire", "load", "commit", "fetch", "find", "purge", "release"]
+
+
+@attrs.define
+class _Fault:
+    verb: StoreVerb
+    skip: int
+    times: float
+    applied: bool
+    error: Callable[[], Exception]
+
+
+def _unavailable() -> Exception:
+    return StoreUnavailable("a fault was injected here")
+
+
+class FaultyStore:
+    """Implements `actorq.contracts.store.Store` around another store, and fails when told to.
+
+    ::
+
+        store = FaultyStore(MemoryStore(), suspends=True)
+        store.fail("commit", 3, applied=True)  # the third from now: stored, but the answer is lost
+        with store.commits_held():  # those that come wait until the end of the block
+            ...
+
+    Attributes:
+        immediate: As the inner store's, unless it was made to suspend.
+        commits: The writes of each commit that was applied, oldest first.
+        faults: How many faults were injected so far.
+    """
+
+    def __init__(self, inner: Store, *, suspends: bool = False) -> None:
+        """Wrap ``inner``; with ``suspends`` every method has a checkpoint before and after."""
+        self.immediate = inner.immediate and not suspends
+        self.commits: list[tuple[Write, ...]] = []
+        self.faults = 0
+        self._inner = inner
+        self._suspends = suspends
+        self._planned: list[_Fault] = []
+        self._gate: trio.Event | None = None
+
+    def fail(
+        self,
+        verb: StoreVerb,
+        number: int = 1,
+        *,
+        times: float = 1,
+        applied: bool = False,
+        error: Callable[[], Exception] = _unavailable,
+    ) -> None:
+        """Have the ``number``-th call of ``verb`` from now on fail, and those after it.
+
+        Args:
+            verb: The method's name.
+            number: 1 is the next call.
+            times: How many calls in a row fail; ``math.inf`` for all that follow.
+            applied: Whether the inner store does it before the call fails: the outcome is unknown
+                to the caller.
+            error: Makes what the call raises; by default `StoreUnavailable`.
+        """
+        self._planned.append(_Fault(verb, number - 1, times, applied, error))
+
+    def heal(self) -> None:
+        """Inject none of the planned faults from now on."""
+        self._planned.clear()
+
+    @contextmanager
+    def commits_held(self) -> Iterator[None]:
+        """Let commits wait, before anything is applied, until the block is left."""
+        if self.immediate:
+            raise RuntimeError("an immediate store cannot wait: open it with suspends=True")
+        gate = self._gate = trio.Event()
+        try:
+            yield
+        finally:
+            self._gate = None
+            gate.set()
+
+    async def acquire(self, partition: str, nonce: str, ttl: float) -> Ownership | None:
+        """See `Store.acquire`."""
+        fault = await self._before("acquire")
+        ownership = await self._inner.acquire(partition, nonce, ttl)
+        await self._after(fault)
+        return ownership
+
+    async def load(self, ownership: Ownership) -> AsyncIterator[Head]:
+        """See `Store.load`; a fault that is applied comes after the last head."""
+        fault = await self._before("load")
+        async for head in self._inner.load(ownership):
+            yield head
+            if self._suspends:
+                await trio.lowlevel.checkpoint()
+        await self._after(fault)
+
+    async def commit(self, ownership: Ownership, writes: Sequence[Write]) -> None:
+        """See `Store.commit`."""
+        fault = await self._before("commit")
+        if self._gate is not None:
+            await self._gate.wait()
+        await self._inner.commit(ownership, writes)
+        self.commits.append(tuple(writes))
+        await self._after(fault)
+
+    async def fetch(self, partition: str, ids: Sequence[str]) -> list[Record | None]:
+        """See `Store.fetch`."""
+        fault = await self._before("fetch")
+        records = await self._inner.fetch(partition, ids)
+        await self._after(fault)
+        return records
+
+    async def find(self, partition: str, filter: Filter, cursor: str | None, limit: int) -> Found:
+        """See `Store.find`."""
+        fault = await self._before("find")
+        found = await self._inner.find(partition, filter, cursor, limit)
+        await self._after(fault)
+        return found
+
+    async def purge(self, ownership: Ownership, before: float, keep: int) -> int:
+        """See `Store.purge`."""
+        fault = await self._before("purge")
+        left = await self._inner.purge(ownership, before, keep)
+        await self._after(fault)
+        return left
+
+    async def release(self, ownership: Ownership) -> None:
+        """See `Store.release`."""
+        fault = await self._before("release")
+        await self._inner.release(ownership)
+        await self._after(fault)
+
+    async def _before(self, verb: StoreVerb) -> _Fault | None:
+        """Raise what was planned for this call; return it instead if it comes after the call."""
+        fault = self._due(verb)
+        if self._suspends:
+            await trio.lowlevel.checkpoint()
+        if fault is not None and not fault.applied:
+            raise fault.error()
+        return fault
+
+    async def _after(self, fault: _Fault | None) -> None:
+        if self._suspends:
+            await trio.lowlevel.checkpoint()
+        if fault is not None:
+            raise fault.error()
+
+    def _due(self, verb: StoreVerb) -> _Fault | None:
+        """Count a call; return the first fault that was planned for it."""
+        due: _Fault | None = None
+        for fault in [planned for planned in self._planned if planned.verb == verb]:
+            if fault.skip:
+                fault.skip -= 1
+            else:
+                due = due or fault
+                fault.times -= 1
+                if not fault.times:
+                    self._planned.remove(fault)
+        self.faults += due is not None
+        return due

@@ -1,0 +1,609 @@
+"""The sentences of `actorq.contracts.store`, each as a test that a store passes or fails."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import trio
+
+from actorq.contracts.store import Store
+from actorq.model.filters import Filter
+from actorq.model.records import Output, Ownership, Record, Write, replace
+from actorq.model.status import TaskStatus
+
+T = TypeVar("T")
+
+PARTITION = "00"
+TTL = 60.0
+EVERYTHING = Filter()
+_NOW = 1_700_000_000.0
+_CANCELLED_AT_MOST = 8
+
+
+class StoreContract:
+    """Proves a store. Subclass it in a test file, with a fixture that opens an empty store.
+
+    ::
+
+        class TestMyStore(StoreContract):
+            @pytest.fixture
+            async def store(self, tmp_path):
+                async with open_my_store(tmp_path / "tasks.db") as store:
+                    yield store
+
+    pytest-trio runs it in its ``trio_mode``. To see in full what a failed assertion compared, call
+    ``pytest.register_assert_rewrite("actorq.testing.store_contract")`` in ``conftest.py``.
+    """
+
+    # --- ownership -------------------------------------------------------------------------------
+
+    async def test_a_new_ownership_has_a_higher_epoch_than_every_earlier_one(
+        self, store: Store
+    ) -> None:
+        """And it carries the partition and the nonce that it was asked for."""
+        former: list[int] = []
+        for nonce in ("a", "b", "c"):
+            ownership = await own(store, nonce)
+            assert (ownership.partition, ownership.nonce) == (PARTITION, nonce)
+            assert all(ownership.epoch > epoch for epoch in former)
+            former.append(ownership.epoch)
+            await store.release(ownership)
+
+    async def test_two_owners_are_never_alive_at_once(self, store: Store) -> None:
+        """A second one is refused, or it ends the first."""
+        first = await own(store, "a")
+        second = await store.acquire(PARTITION, "b", TTL)
+        if second is None:
+            await store.commit(first, [live(1)])
+        else:
+            assert second.epoch > first.epoch
+            assert await fenced(store.commit(first, [live(1)]))
+
+    async def test_a_new_ownership_ends_all_earlier_ones(self, store: Store) -> None:
+        """The first is over too when a third has come."""
+        first = await own(store, "a", ttl=0.0)
+        second = await own(store, "b", ttl=0.0)
+        await own(store, "c")
+
+        assert await fenced(store.commit(first, [live(1)]))
+        assert await fenced(store.commit(second, [live(1)]))
+
+    async def test_ownership_is_compared_by_epoch_and_nonce(self, store: Store) -> None:
+        """Either alone is not enough: a store that fails over may hand out an epoch twice."""
+        owner = await own(store, "a")
+
+        assert await fenced(store.commit(replace(owner, nonce="b"), [live(1)]))
+        assert await fenced(store.commit(replace(owner, epoch=owner.epoch + 1), [live(1)]))
+        assert await fenced(store.commit(replace(owner, epoch=owner.epoch - 1), [live(1)]))
+        await store.commit(owner, [live(1)])
+
+    async def test_whoever_never_acquired_is_fenced(self, store: Store) -> None:
+        """Also where nobody ever did."""
+        assert await fenced(store.commit(Ownership(PARTITION, 1, "a"), [live(1)]))
+
+    async def test_an_ownership_of_one_partition_is_none_of_another(self, store: Store) -> None:
+        """Even with the same epoch and nonce."""
+        owner = await own(store, "a")
+
+        assert await fenced(store.commit(replace(owner, partition="01"), [live(1)]))
+
+    async def test_a_fenced_commit_changes_nothing(self, store: Store) -> None:
+        """Neither what it would add nor what it would change or delete."""
+        former = await own(store, "a", ttl=0.0)
+        await store.commit(former, [live(1), ended(2)])
+        before = await everything(store)
+        owner = await own(store, "b")
+
+        assert await fenced(store.commit(former, [ended(1), deleted(2), live(3)]))
+        assert await everything(store) == before
+        assert await loaded(store, owner) == [head(1)]
+
+    async def test_a_fenced_purge_changes_nothing(self, store: Store) -> None:
+        """It raises, and every record is still there."""
+        former = await own(store, "a", ttl=0.0)
+        await store.commit(former, [ended(1)])
+        await own(store, "b")
+
+        assert await fenced(store.purge(former, _NOW * 2, 0))
+        assert len(await everything(store)) == 1
+
+    async def test_a_fenced_load_raises(self, store: Store) -> None:
+        """Rather than to show a partition that somebody else is changing."""
+        former = await own(store, "a", ttl=0.0)
+        await own(store, "b")
+
+        assert await fenced(loaded(store, former))
+
+    async def test_release_gives_the_ownership_up(self, store: Store) -> None:
+        """Another one can acquire at once, and the former owner is fenced."""
+        former = await own(store, "a")
+        await store.release(former)
+
+        assert await fenced(store.commit(former, [live(1)]))
+        assert await store.acquire(PARTITION, "b", TTL) is not None
+
+    async def test_release_is_harmless_when_the_ownership_is_over(self, store: Store) -> None:
+        """It may come twice, and late: the next owner stays."""
+        former = await own(store, "a")
+        await store.release(former)
+        await store.release(former)
+        owner = await own(store, "b")
+        await store.release(former)
+
+        await store.commit(owner, [live(1)])
+
+    async def test_records_outlive_their_owner(self, store: Store) -> None:
+        """The next one finds what the former one wrote."""
+        former = await own(store, "a")
+        await store.commit(former, [live(1), ended(2)])
+        await store.release(former)
+        owner = await own(store, "b")
+
+        assert await loaded(store, owner) == [head(1)]
+        assert await fetched(store, 2) == [record(ended(2))]
+
+    # --- commit ----------------------------------------------------------------------------------
+
+    async def test_a_commit_is_visible_to_every_later_call(self, store: Store) -> None:
+        """To `load`, `fetch` and `find`."""
+        owner = await own(store)
+        await store.commit(owner, [live(1)])
+
+        assert await loaded(store, owner) == [head(1)]
+        assert await fetched(store, 1) == [record(live(1))]
+        assert await everything(store) == [record(live(1))]
+
+    async def test_a_commit_is_seen_as_a_whole_or_not_at_all(self, store: Store) -> None:
+        """By those who look while it is under way."""
+        owner = await own(store)
+        ids = [task_id(n) for n in range(100)]
+        seen: set[int] = set()
+
+        async def look() -> None:
+            while True:
+                seen.add(sum(r is not None for r in await store.fetch(PARTITION, ids)))
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look)
+            await trio.lowlevel.checkpoint()
+            await store.commit(owner, [live(n) for n in range(100)])
+            for _ in range(10):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+
+        assert 100 in seen
+        assert seen <= {0, 100}
+
+    async def test_a_cancelled_commit_applies_all_or_nothing(self, store: Store) -> None:
+        """Wherever it is cancelled, and the same writes again succeed."""
+        owner = await own(store)
+        for wait in range(_CANCELLED_AT_MOST):
+            numbers = range(wait * 10, wait * 10 + 10)
+            writes = [live(n) for n in numbers]
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(store.commit, owner, writes)
+                for _ in range(wait):
+                    await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+            there = [record is not None for record in await fetched(store, *numbers)]
+            assert all(there) or not any(there)
+            await store.commit(owner, writes)
+            assert None not in await fetched(store, *numbers)
+
+    async def test_the_same_writes_twice_are_as_good_as_once(self, store: Store) -> None:
+        """As an owner does that has lost the answer: everything is as before."""
+        owner = await own(store)
+        await store.commit(owner, [live(1), live(2), ended(3), ended(4)])
+        writes = [ended(1), live(2, name="changed"), deleted(3), live(5)]
+        await store.commit(owner, writes)
+        once = await everything(store), await loaded(store, owner)
+        await store.commit(owner, writes)
+
+        assert (await everything(store), await loaded(store, owner)) == once
+        assert await store.purge(owner, 0.0, 100) == 2
+
+    async def test_a_commit_without_writes_is_a_commit(self, store: Store) -> None:
+        """It only shows that the ownership lasts."""
+        owner = await own(store)
+        await store.commit(owner, [])
+        await store.release(owner)
+
+        assert await fenced(store.commit(owner, []))
+
+    async def test_what_a_write_leaves_unset_is_kept(self, store: Store) -> None:
+        """The body of the first write stays until one replaces it."""
+        owner = await own(store)
+        await store.commit(owner, [live(1)])
+        running = head(1, TaskStatus.RUNNING, fence=1, worker="node.1")
+        await store.commit(owner, [Write(task_id(1), running)])
+        done = head(1, TaskStatus.SUCCESS, fence=1, keep_until=_NOW + 60)
+        await store.commit(owner, [Write(task_id(1), done, output=Output(b"value"))])
+        await store.commit(owner, [Write(task_id(1), done)])
+
+        assert await fetched(store, 1) == [Record(done, b"body 1", Output(b"value"))]
+
+    async def test_a_write_replaces_what_it_has(self, store: Store) -> None:
+        """Body and output can also be replaced by None."""
+        owner = await own(store)
+        await store.commit(owner, [ended(1)])
+        await store.commit(owner, [Write(task_id(1), head(1), body=None, output=None)])
+
+        assert await fetched(store, 1) == [Record(head(1), None, None)]
+
+    async def test_a_write_without_a_head_deletes_the_record(self, store: Store) -> None:
+        """Live or ended; and one that is not there stays so."""
+        owner = await own(store)
+        await store.commit(owner, [live(1), ended(2), live(3)])
+        await store.commit(owner, [deleted(1), deleted(2), deleted(4)])
+
+        assert await everything(store) == [record(live(3))]
+        assert await loaded(store, owner) == [head(3)]
+
+    async def test_a_deleted_id_may_come_again(self, store: Store) -> None:
+        """As a new record that has nothing of the old one."""
+        owner = await own(store)
+        await store.commit(owner, [ended(1)])
+        await store.commit(owner, [deleted(1)])
+        await store.commit(owner, [Write(task_id(1), head(1))])
+
+        assert await fetched(store, 1) == [Record(head(1), None, None)]
+
+    # --- load ------------------------------------------------------------------------------------
+
+    async def test_load_yields_exactly_the_live_heads(self, store: Store) -> None:
+        """Each once, in any order, with every field as it was written."""
+        owner = await own(store)
+        statuses = (TaskStatus.SCHEDULED, TaskStatus.PENDING, TaskStatus.RUNNING)
+        heads = [
+            head(n, status, fence=n, attempts=n, deaths=1, worker="node.1", scope="client:1")
+            for n, status in enumerate(statuses)
+        ]
+        await store.commit(owner, [Write(h.id, h, body=b"") for h in heads])
+        await store.commit(owner, [ended(7), ended(8, TaskStatus.CANCELLED)])
+
+        assert await loaded(store, owner) == heads
+
+    async def test_a_record_that_ends_is_not_loaded_any_more(self, store: Store) -> None:
+        """And one that is made live again is."""
+        owner = await own(store)
+        await store.commit(owner, [live(1), ended(2)])
+        await store.commit(owner, [ended(1), live(2)])
+
+        assert await loaded(store, owner) == [head(2)]
+
+    # --- fetch -----------------------------------------------------------------------------------
+
+    async def test_fetch_answers_for_each_id_in_its_place(self, store: Store) -> None:
+        """The record, live or ended, or None; also for an id that is asked for twice."""
+        owner = await own(store)
+        await store.commit(owner, [live(1), ended(2)])
+
+        assert await fetched(store, 2, 9, 1, 2) == [
+            record(ended(2)),
+            None,
+            record(live(1)),
+            record(ended(2)),
+        ]
+        assert await fetched(store) == []
+
+    async def test_what_fetch_returns_is_a_copy(self, store: Store) -> None:
+        """Neither does a later commit change it, nor does changing it change the store."""
+        owner = await own(store)
+        await store.commit(owner, [live(1)])
+        [mine] = await fetched(store, 1)
+        assert mine is not None
+        await store.commit(owner, [ended(1)])
+        assert mine == record(live(1))
+        mine.body = b"changed"
+
+        assert await fetched(store, 1) == [record(ended(1))]
+
+    # --- find ------------------------------------------------------------------------------------
+
+    async def test_find_returns_the_newest_ids_first(self, store: Store) -> None:
+        """Whatever the order of the writes, live and ended ones alike."""
+        owner = await own(store)
+        await store.commit(owner, [live(2), ended(4), live(1), ended(3)])
+
+        assert await found(store) == [4, 3, 2, 1]
+
+    async def test_what_find_returns_is_a_copy(self, store: Store) -> None:
+        """Changing it does not change the store."""
+        owner = await own(store)
+        await store.commit(owner, [live(1)])
+        page = await store.find(PARTITION, EVERYTHING, None, 10)
+        page.records[0].body = None
+
+        assert await everything(store) == [record(live(1))]
+
+    async def test_find_returns_at_most_limit_records(self, store: Store) -> None:
+        """And a cursor if there are more."""
+        owner = await own(store)
+        await store.commit(owner, [live(n) for n in range(5)])
+        page = await store.find(PARTITION, EVERYTHING, None, 2)
+
+        assert [record.head.id for record in page.records] == [task_id(4), task_id(3)]
+        assert page.next is not None
+
+    async def test_pages_show_every_match_once(self, store: Store) -> None:
+        """From the first to one without a cursor, also when a page is exactly full."""
+        owner = await own(store)
+        await store.commit(owner, [live(n, queue="odd" if n % 2 else "even") for n in range(20)])
+        for limit in (1, 3, 5, 10, 11):
+            cursor, pages = None, []
+            while not pages or cursor is not None:
+                page = await store.find(PARTITION, Filter(queue="even"), cursor, limit)
+                pages.append([record.head.id for record in page.records])
+                cursor = page.next
+                assert len(pages) < 20
+            assert [id for ids in pages for id in ids] == [task_id(n) for n in range(18, -1, -2)]
+
+    async def test_find_returns_ids_below_the_cursor(self, store: Store) -> None:
+        """Not the cursor itself; it need not be the id of any record."""
+        owner = await own(store)
+        await store.commit(owner, [live(1), live(3), live(5)])
+
+        assert await found(store, cursor=task_id(3)) == [1]
+        assert await found(store, cursor=task_id(4)) == [3, 1]
+        assert await found(store, cursor=task_id(1)) == []
+
+    async def test_new_records_do_not_disturb_the_next_page(self, store: Store) -> None:
+        """What was written since is newer than the cursor."""
+        owner = await own(store)
+        await store.commit(owner, [live(1), live(2), live(3)])
+        page = await store.find(PARTITION, EVERYTHING, None, 1)
+        await store.commit(owner, [live(4), deleted(3)])
+
+        assert await found(store, cursor=page.next) == [2, 1]
+
+    async def test_find_filters_by_every_field(self, store: Store) -> None:
+        """Status, name, queue, ids and the time of submission."""
+        owner = await own(store)
+        await store.commit(owner, [live(1), live(2, name="other"), live(3, queue="q"), ended(4)])
+        ids = (task_id(1), task_id(4), task_id(9))
+
+        assert await found(store, Filter(statuses=frozenset({TaskStatus.SUCCESS}))) == [4]
+        assert await found(store, Filter(names=frozenset({"other", "unknown"}))) == [2]
+        assert await found(store, Filter(queue="q")) == [3]
+        assert await found(store, Filter(ids=ids)) == [4, 1]
+        assert await found(store, Filter(ids=ids), cursor=task_id(4)) == [1]
+        assert await found(store, Filter(ids=())) == []
+        assert await found(store, Filter(before=_NOW + 2)) == [1]
+        assert await found(store, Filter(after=_NOW + 2)) == [4, 3]
+
+    async def test_a_found_record_fits_every_field_that_is_given(self, store: Store) -> None:
+        """One that fits only some is left out."""
+        owner = await own(store)
+        await store.commit(owner, [live(1, queue="q"), ended(2, queue="q"), ended(3)])
+        wanted = Filter(queue="q", statuses=frozenset({TaskStatus.SUCCESS}))
+
+        assert await found(store, wanted) == [2]
+
+    async def test_find_follows_every_change_of_a_record(self, store: Store) -> None:
+        """It fits by what it is now."""
+        owner = await own(store)
+        wanted = Filter(statuses=frozenset({TaskStatus.PENDING}))
+        await store.commit(owner, [live(1), live(2)])
+        assert await found(store, wanted) == [2, 1]
+        await store.commit(owner, [ended(1), deleted(2), live(3)])
+
+        assert await found(store, wanted) == [3]
+
+    async def test_find_says_how_many_records_it_looked_at(self, store: Store) -> None:
+        """At least those that it returns, and at most those that there are."""
+        owner = await own(store)
+        await store.commit(owner, [live(n, queue="odd" if n % 2 else "even") for n in range(20)])
+        page = await store.find(PARTITION, Filter(queue="odd"), None, 3)
+
+        assert 3 <= page.scanned <= 20
+
+    # --- purge -----------------------------------------------------------------------------------
+
+    async def test_purge_forgets_what_is_to_be_kept_until_then_or_earlier(
+        self, store: Store
+    ) -> None:
+        """And nothing else; it returns how many ended records are left."""
+        owner = await own(store)
+        keep = {1: _NOW + 10, 2: _NOW + 30, 3: _NOW + 20, 4: _NOW + 20.5}
+        await store.commit(owner, [ended(n, keep_until=until) for n, until in keep.items()])
+
+        assert await store.purge(owner, _NOW + 20, 100) == 2
+        assert await found(store) == [4, 2]
+
+    async def test_purge_never_forgets_a_live_record(self, store: Store) -> None:
+        """Nor one that has been made live again since it ended, nor does it count them."""
+        owner = await own(store)
+        await store.commit(owner, [live(1), ended(2)])
+        await store.commit(owner, [live(2)])
+
+        assert await store.purge(owner, _NOW * 2, 0) == 0
+        assert await found(store) == [2, 1]
+
+    async def test_purge_goes_by_the_newest_end(self, store: Store) -> None:
+        """A record that was retried and ended again is kept until its new time."""
+        owner = await own(store)
+        await store.commit(owner, [ended(1, keep_until=_NOW + 10)])
+        await store.commit(owner, [live(1)])
+        await store.commit(owner, [ended(1, keep_until=_NOW + 50)])
+
+        assert await store.purge(owner, _NOW + 20, 100) == 1
+        assert await store.purge(owner, _NOW + 50, 100) == 0
+        assert await found(store) == []
+
+    async def test_purge_leaves_at_most_keep_ended_records(self, store: Store) -> None:
+        """The least recently used go first: here those that ended first."""
+        owner = await own(store)
+        for number in (3, 1, 4, 2):
+            await store.commit(owner, [ended(number)])
+
+        assert await store.purge(owner, 0.0, 2) == 2
+        assert await found(store) == [4, 2]
+        assert await store.purge(owner, 0.0, 0) == 0
+        assert await found(store) == []
+
+    async def test_an_ended_record_that_is_fetched_counts_as_used(self, store: Store) -> None:
+        """So it is kept longer than one that nobody asked for."""
+        owner = await own(store)
+        for number in (1, 2, 3):
+            await store.commit(owner, [ended(number)])
+        await fetched(store, 1)
+
+        assert await store.purge(owner, 0.0, 2) == 2
+        assert await found(store) == [3, 1]
+
+    async def test_purge_takes_by_time_first_and_by_number_then(self, store: Store) -> None:
+        """What is over does not push out what is not."""
+        owner = await own(store)
+        for number, until in ((1, _NOW + 50), (2, _NOW + 10), (3, _NOW + 10), (4, _NOW + 50)):
+            await store.commit(owner, [ended(number, keep_until=until)])
+
+        assert await store.purge(owner, _NOW + 10, 2) == 2
+        assert await found(store) == [4, 1]
+
+    async def test_purge_counts_no_record_that_was_deleted(self, store: Store) -> None:
+        """Deleting one makes room for another."""
+        owner = await own(store)
+        await store.commit(owner, [ended(1), ended(2), ended(3)])
+        await store.commit(owner, [deleted(3)])
+
+        assert await store.purge(owner, 0.0, 2) == 2
+        assert await found(store) == [2, 1]
+
+    # --- the rest --------------------------------------------------------------------------------
+
+    async def test_unknown_partitions_are_empty(self, store: Store) -> None:
+        """They can be asked about, and owned."""
+        page = await store.find("7f", EVERYTHING, None, 10)
+        assert (list(page.records), page.next, page.scanned) == ([], None, 0)
+        assert await store.fetch("7f", [task_id(1), task_id(2)]) == [None, None]
+        owner = await store.acquire("7f", "a", TTL)
+
+        assert owner is not None
+        assert await loaded(store, owner) == []
+        assert await store.purge(owner, _NOW * 2, 0) == 0
+
+    async def test_partitions_are_strangers(self, store: Store) -> None:
+        """Each has its own owner and its own records, also under the same id."""
+        owner = await own(store, "a")
+        other = await store.acquire("01", "b", TTL)
+        assert other is not None
+        await store.commit(owner, [live(1)])
+        await store.commit(other, [ended(1), ended(2)])
+
+        assert await everything(store) == [record(live(1))]
+        assert await store.purge(other, _NOW * 2, 0) == 0
+        assert await everything(store) == [record(live(1))]
+
+    async def test_an_immediate_store_never_suspends(self, store: Store) -> None:
+        """The queue actor runs its methods inside a plain call, if it says so."""
+        if store.immediate:
+            owner = at_once(store.acquire(PARTITION, "a", TTL))
+            assert owner is not None
+            at_once(store.commit(owner, [live(1), ended(2)]))
+            assert at_once(loaded(store, owner)) == [head(1)]
+            assert at_once(fetched(store, 1, 2)) == [record(live(1)), record(ended(2))]
+            assert at_once(found(store)) == [2, 1]
+            assert at_once(store.purge(owner, 0.0, 0)) == 0
+            at_once(store.release(owner))
+
+
+# --- what the tests say it with ------------------------------------------------------------------
+
+
+def task_id(number: int) -> str:
+    """Return an id; a higher number is a newer one."""
+    return f"{PARTITION}{number:013x}{0:016x}"
+
+
+def head(
+    number: int,
+    status: TaskStatus = TaskStatus.PENDING,
+    *,
+    name: str = "task",
+    queue: str = "default",
+    **fields: Any,
+) -> Head:
+    """Return the head of a task that was submitted so many seconds after a certain moment."""
+    at = _NOW + number
+    options = TaskOptions(queue=queue)
+    first = Head(task_id(number), name, options, "main", None, at, at, at, at, status)
+    return replace(first, **fields)
+
+
+def live(number: int, **fields: Any) -> Write:
+    """Return the write of a new task that waits."""
+    return Write(task_id(number), head(number, **fields), f"body {number}".encode(), None)
+
+
+def ended(
+    number: int,
+    status: TaskStatus = TaskStatus.SUCCESS,
+    *,
+    queue: str = "default",
+    keep_until: float = _NOW + 3_600,
+) -> Write:
+    """Return the write of a task that has ended."""
+    state = head(number, status, queue=queue, completed_at=_NOW, keep_until=keep_until)
+    return Write(state.id, state, None, Output(f"value {number}".encode()))
+
+
+def deleted(number: int) -> Write:
+    """Return the write that forgets a task."""
+    return Write(task_id(number), None)
+
+
+def record(write: Write) -> Record:
+    """Return what a write that says everything leaves in an empty store."""
+    assert write.head is not None
+    assert write.output is not UNSET
+    return Record(write.head, write.body, write.output)
+
+
+async def own(store: Store, nonce: str = "nonce", ttl: float = TTL) -> Ownership:
+    """Become the owner, which must succeed."""
+    ownership = await store.acquire(PARTITION, nonce, ttl)
+    assert ownership is not None, "nobody else owns it, so it should be had"
+    return ownership
+
+
+async def fenced(call: Awaitable[object]) -> bool:
+    """Say whether the call raises `Fenced`."""
+    try:
+        await call
+    except Fenced:
+        return True
+    return False
+
+
+async def loaded(store: Store, ownership: Ownership) -> list[Head]:
+    """Return what `load` yields, in the order of the ids."""
+    return sorted([head async for head in store.load(ownership)], key=lambda head: head.id)
+
+
+async def fetched(store: Store, *numbers: int) -> list[Record | None]:
+    """Return the records of these tasks."""
+    return await store.fetch(PARTITION, [task_id(number) for number in numbers])
+
+
+async def found(store: Store, filter: Filter = EVERYTHING, cursor: str | None = None) -> list[int]:
+    """Return the numbers of the tasks on a page that has room for all."""
+    page = await store.find(PARTITION, filter, cursor, 1_000)
+    assert page.next is None, "there is nothing left for another page"
+    return [int(record.head.id[2:15], 16) for record in page.records]
+
+
+async def everything(store: Store) -> list[Record]:
+    """Return every record, newest first."""
+    return list((await store.find(PARTITION, EVERYTHING, None, 1_000)).records)
+
+
+def at_once(call: Coroutine[Any, Any, T]) -> T:
+    """Run a call that may not suspend."""
+    try:
+        call.send(None)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+    call.close()
+    raise AssertionError("it says that it is immediate, but it suspends")

@@ -1,0 +1,817 @@
+"""The verbs of a client, and what cancelling each of them does."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import trio
+from trio.testing import assert_checkpoints, wait_all_tasks_blocked
+
+import actorq
+
+
+@actorq.task
+async def echo(value: object) -> object:
+    return value
+
+
+@actorq.task
+async def broken(value: object = None) -> None:
+    raise ValueError(value)
+
+
+@actorq.task
+async def forever() -> None:
+    await trio.sleep_forever()
+
+
+@pytest.fixture
+async def system(autojump_clock: trio.abc.Clock) -> AsyncIterator[actorq.System]:
+    async with actorq.open_system(processes=0, tasks=[echo], max_pending=1_500) as system:
+        yield system
+
+
+@pytest.fixture
+async def idle(autojump_clock: trio.abc.Clock) -> AsyncIterator[actorq.System]:
+    """A system without a worker, so that whatever is accepted stays pending."""
+    async with actorq.open_system(concurrency=0, max_pending=3) as system:
+        yield system
+
+
+async def fill(system: actorq.System) -> list[actorq.TaskHandle[object]]:
+    return [await system.submit(echo, number) for number in range(3)]
+
+
+def nothing_is_left(system: actorq.System) -> bool:
+    return not any(system.tables().values())
+
+
+# --- submit ---------------------------------------------------------------------------------
+
+
+async def test_a_submitted_task_is_pending_until_a_slot_is_free(
+    autojump_clock: trio.abc.Clock, idle: actorq.System
+) -> None:
+    handle = await idle.submit(echo, 1)
+
+    assert await handle.status() == "pending"
+
+
+async def test_a_task_a_callable_a_name_and_a_message_can_be_submitted(
+    autojump_clock: trio.abc.Clock,
+    system: actorq.System,
+) -> None:
+    handles = [
+        await system.submit(echo, 1),
+        await system.submit(len, [1, 1]),
+        await system.submit(echo.name, 3),
+        await system.submit(echo.message(4)),
+    ]
+
+    assert [await handle.value() for handle in handles[2:]] == [3, 4]
+    assert await handles[0].value() == 1
+
+
+async def test_a_submit_cancelled_before_it_began_submits_nothing(
+    autojump_clock: trio.abc.Clock, idle: actorq.System
+) -> None:
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await idle.submit(echo, 1)
+
+    assert scope.cancelled_caught
+    assert nothing_is_left(idle)
+
+
+async def test_a_submit_waits_at_a_full_queue(
+    autojump_clock: trio.abc.Clock, idle: actorq.System, nursery: trio.Nursery
+) -> None:
+    first, *_ = await fill(idle)
+    nursery.start_soon(idle.submit, echo, 4)
+    await wait_all_tasks_blocked()
+    assert (await idle.stats()).queues["default"].parked == 1
+
+    await first.cancel()
+
+    stats = (await idle.stats()).queues["default"]
+    assert (stats.pending, stats.parked) == (3, 0)
+
+
+async def test_submits_that_wait_for_room_are_let_in_in_the_order_in_which_they_came(
+    autojump_clock: trio.abc.Clock, idle: actorq.System, nursery: trio.Nursery
+) -> None:
+    handles = await fill(idle)
+    messages = [echo.message(number) for number in range(3)]
+    for message in messages:
+        nursery.start_soon(idle.submit, message)
+        await wait_all_tasks_blocked()
+
+    await handles[0].cancel()
+    await handles[1].cancel()
+
+    assert await idle.handle(messages[0].id).status() == "pending"
+    assert await idle.handle(messages[1].id).status() == "pending"
+    with pytest.raises(actorq.TaskNotFound):
+        await idle.result(messages[2].id)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_submit_cancelled_while_it_waits_for_room_is_never_accepted(
+    autojump_clock: trio.abc.Clock,
+    idle: actorq.System,
+) -> None:
+    await fill(idle)
+    message = echo.message(4)
+
+    with trio.move_on_after(1) as scope:
+        await idle.submit(message)
+
+    assert scope.cancelled_caught
+    assert (await idle.stats()).queues["default"].parked == 0
+    with pytest.raises(actorq.TaskNotFound):
+        await idle.result(message.id)
+
+
+async def test_a_submit_cancelled_once_its_task_is_accepted_returns_the_handle(
+    autojump_clock: trio.abc.Clock,
+    system: actorq.System,
+) -> None:
+    with trio.CancelScope() as scope:
+
+        async def cancel_the_submitter() -> str:
+            scope.cancel()
+            return "done"
+
+        handle = await system.submit(cancel_the_submitter)
+
+    assert not scope.cancelled_caught
+    assert await handle.value() == "done"
+
+
+async def test_when_full_raise_refuses_at_once(
+    autojump_clock: trio.abc.Clock, idle: actorq.System
+) -> None:
+    await fill(idle)
+
+    with pytest.raises(actorq.QueueFull, match=r"'default' is full: 3 tasks"):
+        await idle.submit(echo.options(when_full="raise"), 4)
+
+
+async def test_each_queue_has_its_own_bound(
+    autojump_clock: trio.abc.Clock, idle: actorq.System
+) -> None:
+    await fill(idle)
+
+    handle = await idle.submit(echo.options(queue="other", when_full="raise"), 4)
+
+    assert await handle.status() == "pending"
+
+
+async def test_submitting_a_message_twice_is_submitting_it_once(
+    autojump_clock: trio.abc.Clock, system: actorq.System
+) -> None:
+    ran = []
+    message = actorq.task(name="count")(ran.append).message(1)
+
+    first, second = await system.submit(message), await system.submit(message)
+
+    assert (first.existing, second.existing) == (False, True)
+    assert first.id == second.id
+
+
+async def test_a_message_of_an_ended_task_gets_its_outcome_and_runs_no_more(
+    autojump_clock: trio.abc.Clock,
+    system: actorq.System,
+) -> None:
+    ran = []
+
+    async def count() -> int:
+        ran.append(1)
+        return len(ran)
+
+    message = actorq.task(count).message()
+    assert await system.call(message) == 1
+
+    assert await system.call(message) == 1
+    assert ran == [1]
+
+
+@pytest.mark.parametrize("verb", ["submit", "call", "wait", "value", "status", "cancel", "join"])
+async def test_every_verb_is_a_checkpoint(
+    autojump_clock: trio.abc.Clock, system: actorq.System, verb: str
+) -> None:
+    handle = await system.submit(echo, 1)
+    await handle.wait()
+    calls = {
+        "submit": lambda: system.submit(echo, 1),
+        "call": lambda: system.call(echo, 1),
+        "wait": handle.wait,
+        "value": handle.value,
+        "status": handle.status,
+        "cancel": handle.cancel,
+        "join": system.join,
+    }
+
+    with assert_checkpoints():
+        await calls[verb]()
+
+
+# --- submit_many ----------------------------------------------------------------------------
+
+
+async def test_many_tasks_are_submitted_in_order(
+    autojump_clock: trio.abc.Clock, system: actorq.System
+) -> None:
+    handles = await system.submit_many(echo.message(number) for number in range(1_200))
+
+    assert [await handle.value() for handle in handles] == list(range(1_200))
+
+
+async def test_no_task_at_all_can_be_submitted_too(
+    autojump_clock: trio.abc.Clock, system: actorq.System
+) -> None:
+    assert await system.submit_many([]) == []
+
+
+async def test_submit_many_waits_for_room_between_its_chunks(
+    autojump_clock: trio.abc.Clock, system: actorq.System
+) -> None:
+    handles = await system.submit_many(echo.message(number) for number in range(5_000))
+
+    assert [await handle.value() for handle in handles] == list(range(5_000))
+
+
+async def test_submit_many_cancelled_withdraws_its_chunk_and_no_earlier_one(
+    autojump_clock: trio.abc.Clock,
+    idle: actorq.System,
+) -> None:
+    messages = [echo.message(number) for number in range(6)]
+
+    with trio.move_on_after(1) as scope:
+        await idle.submit_many(messages)
+
+    assert scope.cancelled_caught
+    found = {task.id for task in (await idle.find()).tasks}
+    assert found == {message.id for message in messages[:3]}
+    assert (await idle.stats()).queues["default"].parked == 0
+
+
+async def test_an_error_of_submit_many_has_the_handles_of_the_chunks_before_it(
+    autojump_clock: trio.abc.Clock,
+    idle: actorq.System,
+) -> None:
+    task = echo.options(when_full="raise")
+
+    with pytest.raises(actorq.QueueFull) as caught:
+        await idle.submit_many(task.message(number) for number in range(6))
+
+    assert len(caught.value.accepted) == 3
+
+
+# --- call -----------------------------------------------------------------------------------
+
+
+async def test_call_returns_the_value(
+    autojump_clock: trio.abc.Clock, system: actorq.System
+) -> None:
+    assert await system.call(echo, 1) == 1
+
+
+async def test_call_raises_the_failure_with_the_original_as_its_cause(
+    autojump_clock: trio.abc.Clock,
+    system: actorq.System,
+) -> None:
+    with pytest.raises(actorq.TaskFailed, match="builtins.ValueError: no") as caught:
+        await system.call(broken, "no")
+
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert caught.value.matches(ValueError)
+    assert caught.value.name == broken.name
+
+
+async def test_a_cancelled_call_cancels_its_task_and_waits_for_its_cleanup(
+    autojump_clock: trio.abc.Clock,
+    system: actorq.System,
+) -> None:
+    steps = []
+
+    async def careful() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(3)  # virtual
+            steps.append("cleaned up")
+
+    with trio.move_on_after(1):
+        await system.call(careful)
+
+    assert steps == ["cleaned up"]
+    assert nothing_is_left(system)
+
+
+async def test_a_cancelled_call_does_not_cancel_a_task_that_it_did_not_create(
+    autojump_clock: trio.abc.Clock,
+    system: actorq.System,
+) -> None:
+    message = forever.message()
+    handle = await system.submit(message)
+
+    with trio.move_on_after(1):
+        await system.call(message)
+
+    assert await handle.status() == "running"
+
+
+async def test_a_cancelled_call_of_a_pending_task_keeps_it_from_ever_running(
+    autojump_clock: trio.abc.Clock,
+    idle: actorq.System,
+) -> None:
+    message = echo.message(1)
+
+    with trio.move_on_after(1):
+        await idle.call(message)
+
+    result = await idle.result(message.id)
+    assert (result.status, result.attempts) == ("cancelled", 0)
+    assert result.reason == "cancelled by scope: its caller was cancelled"
+
+
+async def test_a_cancelled_call_does_not_wait_for_ever_for_a_task_that_ignores_it(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async def stubborn() -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(1_000)  # virtual
+
+    async with actorq.open_system(processes=0, grace=2, instruments=()) as system:
+        with trio.move_on_after(1):
+            await system.call(stubborn)
+
+        assert trio.current_time() == pytest.approx(3)
+
+
+# --- by id ----------------------------------------------------------------------------------
+
+
+async def test_a_handle_by_id_gets_the_result(
+    autojump_clock: trio.abc.Clock, system: actorq.System
+) -> None:
+    submitted = await system.submit(echo, 1)
+    await submitted.wait()
+
+    handle = system.handle(submitted.id, echo)
+
+    assert handle.name == echo.name
+    assert await handle.value() == 1
+
+
+async def test_a_result_is_a_snapshot_and_never_waits(
+    autojump_clock: trio.abc.Clock, system: actorq.System
+) -> None:
+    handle = await system.submit(forever)
+    await wait_all_tasks_blocked()
+
+    result = await system.result(handle.id)
+
+    assert (result.status, result.attempts, result.completed_at) == ("running", 1, None)
+    assert result.started_at is not None
+    with pytest.raises(ValueError, match="is running, so it has no value"):
+        result.unwrap()
+
+
+@pytest.mark.parametrize("verb", ["result", "cancel", "status", "wait", "value", "progress"])
+async def test_an_unknown_id_is_task_not_found_everywhere(
+    autojump_clock: trio.abc.Clock, system: actorq.System, verb: str
+) -> None:
+    handle = system.handle("nobody")
+    calls = {
+        "result": lambda: system.result("nobody"),
+        "cancel": handle.cancel,
+        "status": handle.status,
+        "wait": handle.wait,
+        "value": handle.value,
+        "progress": handle.progress,
+    }
+
+    with pytest.raises(actorq.TaskNotFound, match="'nobody'"):
+        await calls[verb]()
+
+
+async def test_what_is_no_id_is_a_type_error(
+    autojump_clock: trio.abc.Clock, system: actorq.System
+) -> None:
+    with pytest.raises(TypeError, match="id must be a task's id"):
+        await system.result(7)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="reason must be a string"):
+        await system.cancel("nobody", 7)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="grace must be at least 0"):
+        await system.cancel("nobody", grace=-1)
+
+
+async def test_a_cancelled_pending_task_never_runs(
+    autojump_clock: trio.abc.Clock, idle: actorq.System
+) -> None:
+    handle = await idle.submit(echo, 1)
+
+    result = await handle.cancel("not needed")
+
+    assert (result.status, result.attempts) == ("cancelled", 0)
+    with pytest.raises(actorq.TaskCancelled, match="by user: not needed") as caught:
+        await handle.value()
+    assert (caught.value.by, caught.value.reason) == ("user", "not needed")
+
+
+async def test_a_cancelled_running_task_runs_its_finally_before_cancel_returns(
+    autojump_clock: trio.abc.Clock,
+    system: actorq.System,
+) -> None:
+    steps = []
+
+    async def careful() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            steps.append("finally")
+
+    handle = await system.submit(careful)
+    await wait_all_tasks_blocked()
+
+    result = await handle.cancel()
+
+    assert steps == ["finally"]
+    assert (result.status, result.attempts) == ("cancelled", 1)
+
+
+async def test_a_finished_task_keeps_its_result_when_it_is_cancelled(
+    autojump_clock: trio.abc.Clock,
+    system: actorq.System,
+) -> None:
+    handle = await system.submit(echo, 1)
+    await handle.wait()
+
+    assert (await handle.cancel()).unwrap() == 1
+
+
+async def test_a_task_that_ends_by_itself_while_it_is_cancelled_keeps_its_value(
+    autojump_clock: trio.abc.Clock,
+    system: actorq.System,
+) -> None:
+    async def stubborn() -> str:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(1)  # virtual
+        return "done"
+
+    handle = await system.submit(stubborn)
+    await wait_all_tasks_blocked()
+
+    assert (await handle.cancel()).value == "done"
+
+
+async def test_a_failing_task_that_was_cancelled_is_cancelled_and_not_retried(
+    autojump_clock: trio.abc.Clock,
+    system: actorq.System,
+) -> None:
+    async def rude() -> None:
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            raise ValueError("no") from None
+
+    handle = await system.submit(actorq.task(retry=actorq.Retry(attempts=5))(rude))
+    await wait_all_tasks_blocked()
+
+    result = await handle.cancel()
+
+    assert (result.status, result.attempts) == ("cancelled", 1)
+
+
+async def test_a_cancel_that_is_cancelled_is_not_taken_back(
+    autojump_clock: trio.abc.Clock, system: actorq.System
+) -> None:
+    async def slow_to_leave() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(3)  # virtual
+
+    handle = await system.submit(slow_to_leave)
+    await wait_all_tasks_blocked()
+
+    with trio.move_on_after(1) as scope:
+        await handle.cancel()
+
+    assert scope.cancelled_caught
+    assert (await handle.wait()).status == "cancelled"
+    assert nothing_is_left(system)
+
+
+async def test_a_task_that_ignores_its_cancel_is_cancelled_unconfirmed_after_its_grace(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async def stubborn() -> str:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(20)  # virtual
+        return "too late"
+
+    async with actorq.open_system(processes=0, instruments=()) as system:
+        handle = await system.submit(stubborn)
+        await wait_all_tasks_blocked()
+
+        result = await handle.cancel(grace=2)
+
+        assert trio.current_time() == pytest.approx(2)
+        assert result.status == "cancelled"
+        await trio.sleep(30)  # virtual
+        assert (await system.result(handle.id)).status == "cancelled"
+
+
+# --- results are bounded --------------------------------------------------------------------
+
+
+async def test_a_result_expires_after_its_time(autojump_clock: trio.abc.Clock) -> None:
+    async with actorq.open_system(processes=0, result_ttl=60) as system:
+        handle = await system.submit(echo, 1)
+        await handle.wait()
+        await trio.sleep(59)  # virtual
+        assert (await system.result(handle.id)).value == 1
+
+        await trio.sleep(2)  # virtual
+
+        with pytest.raises(actorq.TaskNotFound):
+            await system.result(handle.id)
+        assert await handle.value() == 1, "a handle keeps what it has seen"
+
+
+async def test_a_task_can_have_a_time_of_its_own_for_its_result(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async with actorq.open_system(processes=0, result_ttl=60) as system:
+        handle = await system.submit(echo.options(result_ttl=5), 1)
+        await handle.wait()
+
+        await trio.sleep(6)  # virtual
+
+        with pytest.raises(actorq.TaskNotFound):
+            await system.result(handle.id)
+
+
+async def test_the_least_recently_used_results_go_first(autojump_clock: trio.abc.Clock) -> None:
+    async with actorq.open_system(processes=0, max_results=3) as system:
+        handles = [await system.submit(echo, number) for number in range(3)]
+        for handle in handles:
+            await handle.wait()
+        await system.result(handles[0].id)
+
+        await system.call(echo, 3)
+
+        assert (await system.result(handles[0].id)).value == 0
+        with pytest.raises(actorq.TaskNotFound):
+            await system.result(handles[1].id)
+
+
+async def test_no_result_can_be_kept_at_all(autojump_clock: trio.abc.Clock) -> None:
+    async with actorq.open_system(processes=0, max_results=0) as system:
+        handle = await system.submit(echo, 1)
+
+        assert await handle.value() == 1, "the submitter is told all the same"
+        with pytest.raises(actorq.TaskNotFound):
+            await system.result(handle.id)
+
+
+# --- by filter ------------------------------------------------------------------------------
+
+
+async def test_find_gives_the_newest_first_in_pages(
+    autojump_clock: trio.abc.Clock, idle: actorq.System
+) -> None:
+    handles = await fill(idle)
+
+    page = await idle.find(limit=2)
+    rest = await idle.find(limit=2, cursor=page.next)
+
+    found = [task.id for task in page.tasks + rest.tasks]
+    assert found == [handle.id for handle in reversed(handles)]
+    assert rest.next is None
+
+
+async def test_find_takes_filters_together(
+    autojump_clock: trio.abc.Clock, system: actorq.System
+) -> None:
+    await system.submit(forever.options(queue="slow"))
+    wanted = await system.submit(broken.options(queue="slow"))
+    await system.submit(broken)
+    await wait_all_tasks_blocked()
+
+    page = await system.find(status="failure", task=broken, queue="slow")
+
+    assert [task.id for task in page.tasks] == [wanted.id]
+
+
+async def test_find_takes_times_of_submission(
+    autojump_clock: trio.abc.Clock, system: actorq.System
+) -> None:
+    early = await system.submit(echo, 1)
+    await trio.sleep(10)  # virtual
+    late = await system.submit(echo, 2)
+    middle = (await late.wait()).submitted_at - timedelta(seconds=5)
+
+    before, after = await system.find(before=middle), await system.find(after=middle)
+
+    assert [task.id for task in before.tasks] == [early.id]
+    assert [task.id for task in after.tasks] == [late.id]
+
+
+async def test_a_wrong_filter_is_an_error_that_names_it(
+    autojump_clock: trio.abc.Clock, system: actorq.System
+) -> None:
+    with pytest.raises(ValueError, match="filter 'status'"):
+        await system.find(status="lost")
+    with pytest.raises(TypeError, match="filter 'task'"):
+        await system.find(task=7)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="filter 'before'"):
+        await system.find(before=datetime(2030, 1, 1))  # noqa: DTZ001 - that is the error
+    with pytest.raises(ValueError, match="limit must be 1 to 1000"):
+        await system.find(limit=0)
+
+
+@pytest.mark.parametrize("verb", ["cancel_many", "retry", "discard"])
+async def test_a_bulk_verb_wants_to_be_told_which_tasks(
+    autojump_clock: trio.abc.Clock, system: actorq.System, verb: str
+) -> None:
+    with pytest.raises(ValueError, match="say which tasks"):
+        await getattr(system, verb)()
+
+
+async def test_cancel_many_cancels_what_fits(
+    autojump_clock: trio.abc.Clock, system: actorq.System
+) -> None:
+    doomed = [await system.submit(forever) for _ in range(200)]
+    spared = await system.submit(forever.options(queue="other"))
+    await wait_all_tasks_blocked()
+
+    assert await system.cancel_many(queue="default", reason="enough", dry_run=True) == 200
+    assert await system.cancel_many(queue="default", reason="enough") == 200
+
+    results = [await handle.wait() for handle in doomed]
+    assert {(result.status, result.reason) for result in results} == {
+        ("cancelled", "cancelled by user: enough")
+    }
+    assert await spared.status() == "running"
+
+
+async def test_retry_starts_a_new_run_of_the_same_id(
+    autojump_clock: trio.abc.Clock, system: actorq.System
+) -> None:
+    outcomes = [ValueError("first"), "second"]
+
+    async def at_last() -> str:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    handle = await system.submit(at_last)
+    await handle.wait()
+
+    assert await system.retry(ids=[handle.id], dry_run=True) == 1
+    assert await system.retry(status="failure") == 1
+
+    assert await system.handle(handle.id).value() == "second"
+    assert (await handle.wait()).status == "failure", "a handle that saw an outcome keeps it"
+
+
+async def test_retry_leaves_what_succeeded_alone(
+    autojump_clock: trio.abc.Clock, system: actorq.System
+) -> None:
+    handle = await system.submit(echo, 1)
+    await handle.wait()
+
+    assert await system.retry(ids=[handle.id]) == 0
+
+
+async def test_a_cancelled_task_can_be_retried(
+    autojump_clock: trio.abc.Clock, system: actorq.System
+) -> None:
+    handle = await system.submit(echo.options(delay=60), 1)
+    await handle.cancel()
+
+    assert await system.retry(ids=[handle.id]) == 1
+
+    assert await system.handle(handle.id).value() == 1
+
+
+async def test_discard_forgets_ended_tasks_and_no_live_one(
+    autojump_clock: trio.abc.Clock, system: actorq.System
+) -> None:
+    ended = await system.submit(echo, 1)
+    live = await system.submit(forever)
+    await ended.wait()
+
+    assert await system.discard(queue="default", dry_run=True) == 1
+    assert await system.discard(queue="default") == 1
+
+    with pytest.raises(actorq.TaskNotFound):
+        await system.result(ended.id)
+    assert await live.status() == "running"
+
+
+# --- the whole ------------------------------------------------------------------------------
+
+
+async def test_stats_count_tasks_slots_and_outcomes(
+    autojump_clock: trio.abc.Clock, system: actorq.System
+) -> None:
+    await system.submit(forever)
+    await system.submit(echo.options(delay=60), 1)
+    await system.submit(broken)
+    await system.call(echo, 1)
+
+    stats = await system.stats()
+
+    assert (stats.queues["default"].running, stats.queues["default"].scheduled) == (1, 1)
+    assert (stats.pools["main"].slots, stats.pools["main"].free) == (100, 99)
+    assert (stats.success, stats.failure, stats.cancelled) == (1, 1, 0)
+
+
+async def test_join_waits_until_nothing_is_live(
+    autojump_clock: trio.abc.Clock, system: actorq.System
+) -> None:
+    await system.submit(echo.options(delay=60), 1)
+
+    await system.join()
+
+    assert trio.current_time() == pytest.approx(60)
+    assert nothing_is_left(system)
+
+
+async def test_a_cancelled_join_touches_no_task(
+    autojump_clock: trio.abc.Clock, system: actorq.System
+) -> None:
+    handle = await system.submit(forever)
+
+    with trio.move_on_after(1) as scope:
+        await system.join()
+
+    assert scope.cancelled_caught
+    assert await handle.status() == "running"
+
+
+async def test_a_join_that_was_cancelled_leaves_no_entry_behind(
+    autojump_clock: trio.abc.Clock, system: actorq.System
+) -> None:
+    await system.submit(forever)
+    before = system.tables()
+
+    with trio.move_on_after(1):
+        await system.join()
+
+    assert system.tables() == before
+
+
+async def test_a_cancelled_question_leaves_no_entry_behind(
+    autojump_clock: trio.abc.Clock, system: actorq.System
+) -> None:
+    async def slow_to_leave() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(3)  # virtual
+
+    handle = await system.submit(slow_to_leave)
+    await wait_all_tasks_blocked()
+    with trio.move_on_after(1):
+        await handle.cancel()
+
+    await handle.wait()
+
+    assert nothing_is_left(system)
+
+
+async def test_after_the_block_every_verb_says_that_the_system_is_closed(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async with actorq.open_system(processes=0) as system:
+        handle = await system.submit(echo, 1)
+
+    with pytest.raises(actorq.ActorDied, match="closed"):
+        await system.submit(echo, 1)
+    with pytest.raises(actorq.ActorDied, match="closed"):
+        await system.stats()
+    with pytest.raises(actorq.ActorDied, match="closed"):
+        await system.handle("other").wait()
+    assert await handle.value() == 1
+
+
+async def test_times_of_a_result_are_aware_and_in_order(
+    autojump_clock: trio.abc.Clock, system: actorq.System
+) -> None:
+    handle = await system.submit(echo.options(delay=10), 1)
+
+    result = await handle.wait()
+
+    assert result.submitted_at.tzinfo is UTC
+    assert result.started_at - result.submitted_at == timedelta(seconds=10)
+    assert result.completed_at >= result.started_at

@@ -1,0 +1,274 @@
+"""A queue machine and all that it needs around it: a store, a clock, clients and workers.
+
+The store is a dictionary, the clock a number, a client a list of what it was told, and a worker
+keeps the books that a real one keeps. Whatever is said is carried out as the queue actor does it:
+the writes first, then the rest in order, the answers of the store at once.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import UNSET
+
+from actorq.errors import RemoteError
+from actorq.machines.effects import Effect, Found, Lookup, Search, Searched, Send, Tell
+from actorq.machines.queue import Gone, Limits, QueueMachine, Tick
+from actorq.model import messages as m
+from actorq.model.filters import Filter
+from actorq.model.options import TaskOptions
+from actorq.model.records import Cancel, Head, Output, Pool, Record, Write
+from actorq.model.status import FailureKind, TaskStatus
+
+CLIENT = 1
+MORNING = 1_700_000_000.0
+PAGE = 2
+"""What one search finds, so that several are needed."""
+
+BOOM = Output(error=RemoteError("builtins.ValueError", "boom"), kind=FailureKind.ERROR)
+
+
+def task(
+    id: str = "a",
+    *,
+    name: str = "job",
+    pool: Pool = "main",
+    scope: str | None = None,
+    body: Any = "call",
+    **options: Any,
+) -> m.Submission:
+    return m.Submission(id, name, pool, TaskOptions(**options), scope, body)
+
+
+class Question:
+    """A request that was made, and what was answered to it."""
+
+    def __init__(self, message: Any) -> None:
+        self.message = message
+        self.replies: list[m.Reply] = []
+
+    @property
+    def answered(self) -> bool:
+        return bool(self.replies)
+
+    @property
+    def value(self) -> Any:
+        (reply,) = self.replies
+        if reply.error is not None:
+            raise reply.error
+        return reply.value
+
+    @property
+    def error(self) -> Exception | None:
+        (reply,) = self.replies
+        return reply.error
+
+
+class Stage:
+    """The machine under test, and the world around it."""
+
+    def __init__(self, **limits: Any) -> None:
+        self.limits = Limits(**limits)
+        self.machine = QueueMachine(self.limits)
+        self.now = MORNING
+        self.records: dict[str, Record] = {}
+        self.events: list[Tell] = []
+        self.workers: dict[int, Worker] = {}
+        self.inbox: dict[int, list[Any]] = defaultdict(list)
+        self.questions: list[Question] = []
+        self.last: list[Effect] = []
+        """What came of the last thing that was said, in order."""
+
+    # --- saying ----------------------------------------------------------------------------------
+
+    def say(self, origin: int, *messages: Any) -> None:
+        self.last = []
+        effects = self.machine.step(origin, messages, self.now)
+        while effects:
+            self.last += effects
+            self.commit([effect for effect in effects if isinstance(effect, Write)])
+            effects = [more for effect in effects for more in self.carry_out(effect)]
+
+    def commit(self, writes: list[Write]) -> None:
+        for write in writes:
+            if write.head is None:
+                self.records.pop(write.id, None)
+                continue
+            old = self.records.get(write.id)
+            body, output = (old.body, old.output) if old else (None, None)
+            self.records[write.id] = Record(
+                write.head,
+                body if write.body is UNSET else write.body,
+                output if write.output is UNSET else write.output,
+            )
+
+    def carry_out(self, effect: Effect) -> list[Effect]:
+        match effect:
+            case Send(to, message):
+                self.deliver(to, message)
+            case Tell():
+                self.events.append(effect)
+            case Lookup(to, message, ids):
+                found = Found(message, {id: self.records[id] for id in ids if id in self.records})
+                return self.machine.step(to, [found], self.now)
+            case Search(to, message, filter, cursor, limit, total):
+                answer = Searched(message, *self.search(filter, cursor, min(limit, PAGE)), total)
+                return self.machine.step(to, [answer], self.now)
+        return []
+
+    def search(
+        self, filter: Filter, cursor: str | None, limit: int
+    ) -> tuple[list[Record], str | None, int]:
+        ids = sorted((id for id in self.records if cursor is None or id < cursor), reverse=True)
+        fit = [self.records[id] for id in ids if filter.matches(self.records[id].head)]
+        return fit[:limit], fit[limit - 1].head.id if len(fit) > limit else None, len(ids)
+
+    def deliver(self, to: int, message: Any) -> None:
+        if isinstance(message, m.Reply):
+            self.questions[message.request].replies.append(message)
+        elif to in self.workers:
+            self.workers[to].received(message)
+        else:
+            self.inbox[to].append(message)
+
+    def pass_time(self, seconds: float) -> None:
+        """Move the clock, with a tick whenever the machine has asked for one."""
+        end = self.now + seconds
+        while (deadline := self.machine.next_deadline()) is not None and deadline <= end:
+            self.now = max(self.now, deadline)
+            self.say(0, Tick())
+        self.now = end
+
+    def disconnect(self, connection: int) -> None:
+        self.workers.pop(connection, None)
+        self.say(connection, Gone())
+
+    def crash(self) -> None:
+        """End the machine and every connection; a new one takes over what is stored."""
+        self.machine = QueueMachine(self.limits)
+        self.workers.clear()
+        for _, record in sorted(self.records.items()):
+            if not record.head.status.terminal:
+                self.machine.load(record)
+
+    # --- what clients ask for --------------------------------------------------------------------
+
+    def ask(self, verb: Callable[..., Any], *args: Any, origin: int = CLIENT) -> Question:
+        question = Question(verb(len(self.questions), *args))
+        self.questions.append(question)
+        self.say(origin, question.message)
+        return question
+
+    def submit(self, *tasks: m.Submission, origin: int = CLIENT, resent: bool = False) -> Question:
+        return self.ask(m.Submit, tasks, resent, origin=origin)
+
+    def cancel(
+        self, id: str = "a", reason: str | None = None, *, grace: float = 10.0, origin: int = CLIENT
+    ) -> Question:
+        return self.ask(m.CancelTask, id, Cancel("user", reason), grace, origin=origin)
+
+    def bulk(self, verb: m.Verb, filter: Filter = Filter(), *, dry_run: bool = False) -> Question:  # noqa: B008 - frozen
+        return self.ask(m.Bulk, verb, filter, dry_run, Cancel("user"), 10.0)
+
+    # --- what is known ---------------------------------------------------------------------------
+
+    def head(self, id: str = "a") -> Head:
+        return self.records[id].head
+
+    def status(self, id: str = "a") -> TaskStatus:
+        return self.head(id).status
+
+    def output(self, id: str = "a") -> Output | None:
+        return self.records[id].output
+
+    def outcomes(self, origin: int = CLIENT) -> list[tuple[str, TaskStatus]]:
+        return [(o.head.id, o.head.status) for o in self.inbox[origin] if isinstance(o, m.Outcome)]
+
+    def left(self) -> dict[str, int]:
+        """Return the tables that are not empty."""
+        return {table: size for table, size in self.machine.tables().items() if size}
+
+
+class Worker:
+    """A worker's side of the protocol: what it holds, and the credit that it has to give."""
+
+    def __init__(
+        self, stage: Stage, main: int = 1, process: int = 0, *, name: str = "w.0", at: int = 100
+    ) -> None:
+        self.stage = stage
+        self.name = name
+        self.slots: dict[Pool, int] = {"main": main, "process": process}
+        self.grants: dict[str, m.Grant] = {}
+        self.unanswered: dict[tuple[str, int], m.Finish] = {}
+        self.log: list[str] = []
+        """The ids of all grants, in order."""
+        self.interrupts: list[m.Interrupt] = []
+        self.answers: list[m.Finished] = []
+        self.revoked: list[tuple[str, int]] = []
+        self.connect(at)
+
+    def connect(self, at: int) -> None:
+        """Say hello on a new connection, and all that was not answered on the old one."""
+        self.connection = at
+        self.stage.workers[at] = self
+        self.got: dict[Pool, int] = {"main": 0, "process": 0}
+        held = [(id, grant.head.fence) for id, grant in self.grants.items()]
+        hello = m.WorkerHello(
+            self.name, self.name.rpartition(".")[0], (*held, *self.unanswered), self.slots
+        )
+        self.say(hello, *self.unanswered.values(), *map(self.ready, self.slots))
+
+    def say(self, *messages: Any) -> None:
+        self.stage.say(self.connection, *messages)
+
+    def ready(self, pool: Pool) -> m.Ready:
+        return m.Ready(pool, self.got[pool] + self.free(pool))
+
+    def free(self, pool: Pool) -> int:
+        return self.slots[pool] - sum(g.head.pool == pool for g in self.grants.values())
+
+    def received(self, message: Any) -> None:
+        match message:
+            case m.Grant():
+                pool = message.head.pool
+                assert self.free(pool) > 0, "granted beyond its credit"
+                self.got[pool] += 1
+                self.grants[message.head.id] = message
+                self.log.append(message.head.id)
+            case m.Interrupt():
+                self.interrupts.append(message)
+            case m.Finished():
+                self.answers.append(message)
+                self.unanswered.pop((message.id, message.fence), None)
+            case m.Welcome():
+                self.revoked += message.revoked
+                for id, fence in message.revoked:
+                    self.unanswered.pop((id, fence), None)
+                    if id in self.grants and self.grants[id].head.fence == fence:
+                        del self.grants[id]
+
+    def start(self, id: str = "a") -> None:
+        self.say(m.Started(id, self.grants[id].head.fence, self.stage.now))
+
+    def finish(self, id: str = "a", cause: m.FinishCause = "ok", **fields: Any) -> m.Finish:
+        """Say how an attempt ended, and that its slot is free."""
+        grant = self.grants.pop(id)
+        fields = {"output": Output(), "started_at": self.stage.now} | fields
+        finish = m.Finish(id, grant.head.fence, cause, **fields)
+        self.unanswered[id, finish.fence] = finish
+        self.say(finish, self.ready(grant.head.pool))
+        return finish
+
+    def fail(self, id: str = "a", *, retryable: bool = True) -> m.Finish:
+        return self.finish(id, "failed", output=BOOM, retryable=retryable)
+
+    def vanish(self, at: int = 101) -> None:
+        """Die, and come back as the next incarnation."""
+        node, _, incarnation = self.name.rpartition(".")
+        self.stage.disconnect(self.connection)
+        self.name = f"{node}.{int(incarnation) + 1}"
+        self.grants.clear()
+        self.unanswered.clear()
+        self.connect(at)
