@@ -205,7 +205,7 @@ class RestartIntensityExceeded(ActorError):
 
     def __init__(self, message: str, failures: Sequence[BaseException]) -> None:
         super().__init__(message)
-        self.failures = tuple(failures)
+        self.failures: tuple[BaseException, ...] = tuple(failures)
 
 
 class StoreError(ActorqError):
@@ -235,7 +235,7 @@ class RetryLater(Exception):
         ):
             raise ValueError(f"RetryLater: delay must be seconds, 0 or more, not {delay!r}")
         super().__init__(delay)
-        self.delay = float(delay)
+        self.delay: float = float(delay)
 
 
 class GiveUp(Exception):

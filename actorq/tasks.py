@@ -51,7 +51,7 @@ class EncodedCall(Struct, gc=False, frozen=True):
     call: bytes
 
 
-class Task(Generic[P, R]):
+class Task(Generic[P, R_co]):
     """A function that can be submitted, with its options.
 
     Attributes:
@@ -94,7 +94,7 @@ class Task(Generic[P, R]):
             settings = settings.merge(TaskOptions(**options))
         return type(self)(self.function, self.name, settings, self.run_in, self._arity)
 
-    def message(self, *args: P.args, **kwargs: P.kwargs) -> TaskMessage[R]:
+    def message(self, *args: P.args, **kwargs: P.kwargs) -> TaskMessage[R_co]:
         """Return a submission of this task with these arguments, for the batches.
 
         Raises:
@@ -111,21 +111,21 @@ class Task(Generic[P, R]):
         return import_task, (import_path(self.function),)
 
 
-class AsyncTask(Task[P, R]):
+class AsyncTask(Task[P, R_co]):
     """A task made of an ``async def`` function."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:
         """Call the function itself, here and now."""
-        result: Coroutine[Any, Any, R] = self.function(*args, **kwargs)
+        result: Coroutine[Any, Any, R_co] = self.function(*args, **kwargs)
         return result
 
 
-class SyncTask(Task[P, R]):
+class SyncTask(Task[P, R_co]):
     """A task made of a plain function."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the function itself, here and now."""
-        result: R = self.function(*args, **kwargs)
+        result: R_co = self.function(*args, **kwargs)
         return result
 
 
@@ -275,7 +275,8 @@ class _Arity:
     __slots__ = ("least", "most", "signature")
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self.least, self.most = 0, 1_000_000
+        self.least: int = 0
+        self.most: int = 1_000_000
         self.signature: inspect.Signature | None
         try:
             self.signature = inspect.signature(function)

@@ -253,8 +253,11 @@ def run(options: argparse.Namespace) -> None:
     report = Report(options.folder, options.processes)
     console = Console(force_terminal=sys.stdout.isatty(), markup=False, highlight=False)
     trio.run(
-        *(index_files, options.files, report, console),
-        restrict_keyboard_interrupt_to_checkpoints=True,  # not in the middle of drawing the bar
+        index_files,
+        options.files,
+        report,
+        console,
+        restrict_keyboard_interrupt_to_checkpoints=True,  # not while it draws the bar
     )
     show(report, console)
     if options.json:

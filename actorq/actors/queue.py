@@ -74,6 +74,8 @@ class QueueActor:
         self._purge_at: float | None = None
         self._last_expiry = 0.0
         self._kept = max_results + 1  # unknown until the first purge
+        self._spare_until = 0.0
+        """After a crash, nothing is purged before everybody had time to ask again."""
         self._now = 0.0
 
     @property
@@ -93,6 +95,9 @@ class QueueActor:
         )
         if ownership is None:
             raise StoreUnavailable("another process owns this store")
+        if ownership.epoch > 1:
+            self._spare_until = self._clock.now() + OWNERSHIP_TTL
+            self._last_expiry = self._purge_at = self._spare_until
         try:
             await self._load(ownership)
             self._exchange.open(self._post)
@@ -180,7 +185,10 @@ class QueueActor:
             while effects:
                 effects = await self._carry_out(effects)
             if self._purge_at is not None and self._purge_at <= now:
-                await self._purge()
+                if now >= self._spare_until:
+                    await self._purge()
+                else:
+                    self._purge_at = self._spare_until
             if not mail:
                 return
 
@@ -212,7 +220,7 @@ class QueueActor:
                     self._count_result(effect.head.keep_until)
             else:
                 more += await self._look_up(effect)
-        if self._kept > self._max_results:
+        if self._kept > self._max_results and self._now >= self._spare_until:
             await self._purge()
         return more
 

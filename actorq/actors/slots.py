@@ -23,7 +23,7 @@ class Slot:
     """
 
     def __init__(self, grace: float) -> None:
-        self.scope = trio.CancelScope()
+        self.scope: trio.CancelScope = trio.CancelScope()
         self.task: trio.lowlevel.Task | None = None
         """Its coroutine, while it is parked."""
         self.grant: Grant | None = None
@@ -36,14 +36,14 @@ class Slot:
         """Why the attempt was told to stop."""
         self.limit: FinishCause = "timeout"
         """What the scope's deadline means."""
-        self.spent = False
+        self.spent: bool = False
         """Whether the scope was cancelled and must be replaced. (Asking it costs 1 us.)"""
-        self.grace = grace
-        self.patience = inf
+        self.grace: float = grace
+        self.patience: float = inf
         """Until when the attempt may still end by itself after it was told to stop."""
         self.left: trio.Event | None = None
         """Set when the thread that the attempt left behind ends."""
-        self.revoked = False
+        self.revoked: bool = False
         """Whether the owner has given the task to somebody else and wants to hear no more of it."""
 
     def clear(self) -> None:
@@ -91,10 +91,10 @@ class SlotPool:
 
     def __init__(self, name: Pool, size: int) -> None:
         self.name: Pool = name
-        self.size = size
-        self.free = size
-        self.received = 0
-        self.hungry = False
+        self.size: int = size
+        self.free: int = size
+        self.received: int = 0
+        self.hungry: bool = False
         """Whether a slot that has just finished will take the next grant itself."""
         self._backlog: deque[Grant] = deque()
         self._parked: list[Slot] = []

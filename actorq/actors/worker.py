@@ -62,7 +62,7 @@ class WorkerActor:
         clock: Clock,
         tell: Tell,
     ) -> None:
-        self.name = f"{node}.{incarnation}"
+        self.name: str = f"{node}.{incarnation}"
         self._node = node
         self._grace = grace
         self._lifespan = lifespan

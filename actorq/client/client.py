@@ -45,6 +45,10 @@ class Client(BaseClient):
     ) -> TaskHandle[R]: ...
     @overload
     async def submit(
+        self, task: Callable[P, AsyncIterator[Any]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> TaskHandle[None]: ...
+    @overload
+    async def submit(
         self, task: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
     ) -> TaskHandle[R]: ...
     @overload
@@ -96,6 +100,10 @@ class Client(BaseClient):
     async def call(self, task: TaskMessage[R], /) -> R: ...
     @overload
     async def call(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    async def call(
+        self, task: Callable[P, AsyncIterator[Any]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> None: ...
     @overload
     async def call(
         self, task: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
@@ -152,6 +160,19 @@ class Client(BaseClient):
 
     @overload
     def map(
+        self, task: Task[[T], R], items: Iterable[T], *, limit: int = 100, ordered: bool = True
+    ) -> Mapped[T, R]: ...
+    @overload
+    def map(
+        self,
+        task: Callable[[T], AsyncIterator[Any]],
+        items: Iterable[T],
+        *,
+        limit: int = 100,
+        ordered: bool = True,
+    ) -> Mapped[T, None]: ...
+    @overload
+    def map(
         self,
         task: Callable[[T], Coroutine[Any, Any, R]],
         items: Iterable[T],
@@ -163,6 +184,10 @@ class Client(BaseClient):
     def map(
         self, task: Callable[[T], R], items: Iterable[T], *, limit: int = 100, ordered: bool = True
     ) -> Mapped[T, R]: ...
+    @overload
+    def map(
+        self, task: str, items: Iterable[T], *, limit: int = 100, ordered: bool = True
+    ) -> Mapped[T, Any]: ...
 
     def map(
         self, task: Any, items: Iterable[Any], *, limit: int = 100, ordered: bool = True
@@ -183,6 +208,19 @@ class Client(BaseClient):
 
     @overload
     def map_results(
+        self, task: Task[[T], R], items: Iterable[T], *, limit: int = 100, ordered: bool = True
+    ) -> Outcomes[T, R]: ...
+    @overload
+    def map_results(
+        self,
+        task: Callable[[T], AsyncIterator[Any]],
+        items: Iterable[T],
+        *,
+        limit: int = 100,
+        ordered: bool = True,
+    ) -> Outcomes[T, None]: ...
+    @overload
+    def map_results(
         self,
         task: Callable[[T], Coroutine[Any, Any, R]],
         items: Iterable[T],
@@ -194,6 +232,10 @@ class Client(BaseClient):
     def map_results(
         self, task: Callable[[T], R], items: Iterable[T], *, limit: int = 100, ordered: bool = True
     ) -> Outcomes[T, R]: ...
+    @overload
+    def map_results(
+        self, task: str, items: Iterable[T], *, limit: int = 100, ordered: bool = True
+    ) -> Outcomes[T, Any]: ...
 
     def map_results(
         self, task: Any, items: Iterable[Any], *, limit: int = 100, ordered: bool = True

@@ -62,9 +62,9 @@ class TaskHandle(Generic[R_co]):
         self._client = client
         self._ending = ending
         self._watched = watched
-        self.id = id
-        self.name = name
-        self.existing = existing
+        self.id: str = id
+        self.name: str = name
+        self.existing: bool = existing
 
     async def wait(self) -> TaskResult[R_co]:
         """Wait until the task has ended, however it ends; a failed task is a result too.

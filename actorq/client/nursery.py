@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, ParamSpec, TypeVar, overload
 
@@ -25,7 +25,7 @@ class TaskNursery:
     """
 
     def __init__(self, client: BaseClient) -> None:
-        self.cancel_scope = trio.CancelScope()
+        self.cancel_scope: trio.CancelScope = trio.CancelScope()
         self._client = client
         self._scope = client.new_scope()
         self._open: dict[str, TaskHandle[Any]] = {}
@@ -39,6 +39,10 @@ class TaskNursery:
     async def submit(
         self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs
     ) -> TaskHandle[R]: ...
+    @overload
+    async def submit(
+        self, task: Callable[P, AsyncIterator[Any]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> TaskHandle[None]: ...
     @overload
     async def submit(
         self, task: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs

@@ -65,9 +65,8 @@ class Session:
     def withdraw(self, submit: m.Submit, grace: float) -> None:
         """Stop waiting for the answer to a `Submit`, and have its tasks cancelled."""
         self._unanswered.pop(submit.request, None)
-        if self._port is not None:
-            ids = tuple(task.id for task in submit.tasks)
-            self._port.send(m.Withdraw(submit.request, ids, grace))
+        ids = tuple(task.id for task in submit.tasks)
+        self.ask(m.Withdraw(self.number(), submit.request, ids, grace))
 
     def forget(self, request: m.Request) -> None:
         """Stop waiting for the answer to a request; what it asked for is not taken back."""
@@ -75,9 +74,12 @@ class Session:
             self._port.send(m.Forget(request.request))
 
     def ending(self, id: str) -> Future[Ending]:
-        """Return the future that is set when the task ends, if the owner is watching it for us."""
+        """Return the future that is set when the task ends, if the owner is watching it for us.
+
+        One that is set belongs to the handles that have it: the task may have a new run since.
+        """
         future = self._awaited(id)
-        if future is None:
+        if future is None or future.done:
             future = Future()
             self._endings[id] = awaited = _Awaited(future, self._drop)
             awaited.id = id
@@ -112,13 +114,15 @@ class Session:
         for request, _ in list(self._unanswered.values()):
             resubmit = isinstance(request, m.Submit)
             port.send(msgspec.structs.replace(request, resent=True) if resubmit else request)
-        ids = list(self._open_endings())
+        submits = [asked for asked, _ in self._unanswered.values() if isinstance(asked, m.Submit)]
+        not_yet = {task.id for submit in submits for task in submit.tasks}
+        ids = [id for id in self._open_endings() if id not in not_yet]
         for start in range(0, len(ids), WATCH_MAX):
-            self.watch(tuple(ids[start : start + WATCH_MAX]))
+            self.watch(tuple(ids[start : start + WATCH_MAX]), resent=True)
 
-    def watch(self, ids: tuple[str, ...]) -> None:
+    def watch(self, ids: tuple[str, ...], *, resent: bool = False) -> None:
         """Have the owner tell us how these tasks end; those it does not know fail at once."""
-        answer = self.ask(m.Watch(self.number(), ids))
+        answer = self.ask(m.Watch(self.number(), ids, resent))
 
         def mark_unknown() -> None:
             try:

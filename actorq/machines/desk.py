@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.structs import replace
+
 from actorq.errors import TaskNotFound
 from actorq.machines.effects import Outbox, Searched
 from actorq.machines.ledger import Ledger, add_watch
 from actorq.model import messages as m
-from actorq.model.records import Cancel, Record, replace
+from actorq.model.records import Cancel, Record
 from actorq.model.status import CANCELLED, FAILURE
 
 BULK_CHUNK = 1_000

@@ -18,7 +18,7 @@ class Worker:
     __slots__ = ("connection", "free", "granted", "held", "name", "slots")
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name: str = name
         self.connection: int | None = None
         self.slots: dict[Pool, int] = {}
         self.granted: dict[Pool, int] = {}

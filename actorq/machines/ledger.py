@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
 from actorq.machines.fleet import Worker
 from actorq.machines.states import Move
-from actorq.model.records import Head, Output, Write, replace
+from actorq.model.records import Head, Output, Write
 from actorq.model.results import Progress, QueueStats
 from actorq.model.status import PENDING, RUNNING, SCHEDULED, SUCCESS, TaskStatus
 

@@ -14,6 +14,7 @@ from math import inf, nextafter
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from actorq.errors import ActorDied, QueueFull, RemoteError, SubmitError
 from actorq.machines.desk import Desk
@@ -30,7 +31,7 @@ from actorq.machines.times import expiry as expiry_of
 from actorq.machines.times import rank
 from actorq.model import messages as m
 from actorq.model.events import EventKind
-from actorq.model.records import Cancel, Head, Output, Record, replace
+from actorq.model.records import Cancel, Head, Output, Record
 from actorq.model.results import PoolStats, Stats
 from actorq.model.status import PENDING, RUNNING, SCHEDULED, FailureKind
 
@@ -125,9 +126,8 @@ class QueueMachine:
         self._now = now
         for message in messages:
             self._handlers[type(message)](origin, message)
-        if self._parking:
-            self._unpark()
-        if not self._closing:
+        self._grant_what_is_ready()
+        while self._parking and self._unpark():
             self._grant_what_is_ready()
         out = self._out
         effects = [*self._ledger.changes(), *out]
@@ -190,7 +190,8 @@ class QueueMachine:
             if refusal is not None:
                 self._out.reply(origin, submit, error=refusal)
                 return
-            full = None if fits else self._full_queue(needs := _needs(new))
+            needs = _needs(new)
+            full = None if fits else self._full_queue(needs)
             if full is not None:
                 if any(task.options.when_full == "raise" for task in new):
                     self._out.reply(origin, submit, error=self._queue_full(full))
@@ -273,10 +274,13 @@ class QueueMachine:
         self._stamp = stamp = now if now > last else nextafter(last, inf)
         return stamp
 
-    def _unpark(self) -> None:
-        """Let in what waits for room, oldest first, as far as it fits."""
+    def _unpark(self) -> bool:
+        """Let in what waits for room, oldest first, as far as it fits; say whether any did."""
+        some = False
         while (parked := self._parking.leave(self._room)) is not None:
             self._admit(parked.origin, parked.submit, parked.stored, fits=True)
+            some = True
+        return some
 
     def _drop_parked(
         self, which: Callable[[int, m.Submit], bool], refusal: Exception | None
@@ -287,15 +291,18 @@ class QueueMachine:
         self._answer_who_waits_for_quiet()
 
     def _withdraw(self, origin: int, withdraw: m.Withdraw) -> None:
-        self._drop_parked(lambda to, s: to == origin and s.request == withdraw.request, None)
+        self._drop_parked(lambda to, s: to == origin and s.request == withdraw.submit, None)
         cancel = Cancel("user", "its submit was cancelled before it was answered")
         for id in withdraw.ids:
             if id in self._live:
                 self._cancel(id, cancel, withdraw.grace)
+        self._out.reply(origin, withdraw)
 
     # --- granting --------------------------------------------------------------------------------
 
     def _grant_what_is_ready(self) -> None:
+        if self._closing:
+            return
         free = self._fleet.free
         for pool in POOLS:
             while free[pool] > 0 and not self._ready.empty(pool):
@@ -331,7 +338,10 @@ class QueueMachine:
             live = self._live[id]
             if (id, live.head.fence) not in running:
                 # Granted and written, but the grant never arrived: no attempt, no death.
-                self._put_back(live, Move.HAND_BACK)
+                if live.head.cancel is None:
+                    self._put_back(live, Move.HAND_BACK)
+                else:
+                    self._end(live, Move.CANCEL, None)
         revoked = tuple(
             (id, fence)
             for id, fence in hello.running
@@ -633,7 +643,10 @@ class QueueMachine:
     def _found(self, origin: int, found: Found) -> None:
         """Go on with a message for which the store was asked, since live tasks were not enough."""
         message = found.message
-        records = {id: kept for id, kept in found.records.items() if self._is_kept(kept)}
+        records = found.records
+        if not (isinstance(message, m.Submit | m.Watch) and message.resent):
+            # Whoever waited before a crash is told, however short a time results are kept.
+            records = {id: kept for id, kept in records.items() if self._is_kept(kept)}
         match message:
             case m.Submit():
                 self._admit(origin, message, records)

@@ -38,7 +38,10 @@ class FilterDict(TypedDict, total=False):
 class HasName(Protocol):
     """A task, or anything else with a task's name."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
 
 
 Named = str | HasName
@@ -105,7 +108,7 @@ def build_filter(
 
 
 def _several(value: object) -> Iterable[Any]:
-    return value if isinstance(value, list | tuple | set | frozenset) else (value,)
+    return value if isinstance(value, Collection) and not isinstance(value, str) else (value,)
 
 
 def _status(value: object) -> TaskStatus:

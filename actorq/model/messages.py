@@ -48,12 +48,13 @@ class Submit(Struct, frozen=True, gc=False):
 
 
 class Withdraw(Struct, frozen=True):
-    """Nobody waits for the answer to this `Submit` any more: forget it, or cancel its tasks.
+    """Nobody waits for the answer to the request ``submit`` any more: forget it.
 
-    Has no answer.
+    If its tasks have been accepted, cancel them. Answered at once.
     """
 
     request: int
+    submit: int
     ids: tuple[str, ...]
     grace: float
 
@@ -72,6 +73,7 @@ class Watch(Struct, frozen=True):
 
     request: int
     ids: tuple[str, ...]
+    resent: bool = False
 
 
 class CancelTask(Struct, frozen=True):
@@ -144,7 +146,19 @@ class Close(Struct, frozen=True):
     grace: float
 
 
-Request = Submit | Watch | CancelTask | EndScope | Inspect | Find | Bulk | GetStats | Join | Close
+Request = (
+    Submit
+    | Withdraw
+    | Watch
+    | CancelTask
+    | EndScope
+    | Inspect
+    | Find
+    | Bulk
+    | GetStats
+    | Join
+    | Close
+)
 
 # --- owner to client -----------------------------------------------------------------------------
 

@@ -7,9 +7,9 @@ has it and not in a worker later.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, Self, TypedDict
+from typing import Any, Literal, Self, TypedDict, Unpack
 
 import attrs
 
@@ -82,31 +82,31 @@ def _exceptions(what: str, value: object) -> tuple[ExceptionLike, ...]:
     return tuple(value)
 
 
-def _on(value: object) -> tuple[ExceptionLike, ...]:
+def _on(value: ExceptionLike | Sequence[ExceptionLike]) -> tuple[ExceptionLike, ...]:
     return _exceptions("Retry: on", value)
 
 
-def _never(value: object) -> tuple[ExceptionLike, ...]:
+def _never(value: ExceptionLike | Sequence[ExceptionLike]) -> tuple[ExceptionLike, ...]:
     return _exceptions("Retry: never", value)
 
 
-def _attempts(value: object) -> int:
+def _attempts(value: int) -> int:
     return whole("Retry: attempts", value)
 
 
-def _retry_delay(value: object) -> float:
+def _retry_delay(value: float) -> float:
     return number("Retry: delay", value)
 
 
-def _factor(value: object) -> float:
+def _factor(value: float) -> float:
     return number("Retry: factor", value, least=1.0, most=1000.0)
 
 
-def _max_delay(value: object) -> float:
+def _max_delay(value: float) -> float:
     return number("Retry: max_delay", value)
 
 
-def _jitter(value: object) -> float:
+def _jitter(value: float) -> float:
     return number("Retry: jitter", value, most=1.0)
 
 
@@ -274,7 +274,7 @@ class TaskOptions:
     meta: Mapping[str, Any] = attrs.field(default=_NO_META, hash=False)
     given: frozenset[str] = attrs.field(default=frozenset(), eq=False)
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Unpack[OptionsDict]) -> None:
         unknown = options.keys() - _CHECKS.keys()
         if unknown:
             known = ", ".join(_CHECKS)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from actorq.errors import RemoteError
@@ -112,7 +111,3 @@ class Ownership(Struct, frozen=True):
     partition: str
     epoch: int
     nonce: str
-
-
-replace = msgspec.structs.replace
-"""Return a copy of a head (or any other struct) with changes."""

@@ -20,7 +20,7 @@ from actorq.errors import (
 from actorq.model.records import Head, Output
 from actorq.model.status import FailureKind, TaskStatus
 
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 _NO_OUTPUT = Output()
 
@@ -41,7 +41,7 @@ class Progress:
 
 
 @attrs.frozen
-class TaskResult(Generic[R]):
+class TaskResult(Generic[R_co]):
     """A snapshot of a task; final once ``status.terminal``.
 
     Attributes:
@@ -59,7 +59,7 @@ class TaskResult(Generic[R]):
     name: str
     queue: str
     status: TaskStatus
-    value: R | None
+    value: R_co | None
     error: RemoteError | None
     attempts: int
     worker: str | None
@@ -77,7 +77,7 @@ class TaskResult(Generic[R]):
         """Whether the task succeeded."""
         return self.status is TaskStatus.SUCCESS
 
-    def unwrap(self) -> R:
+    def unwrap(self) -> R_co:
         """Return the value of a task that succeeded.
 
         Raises:
@@ -85,7 +85,7 @@ class TaskResult(Generic[R]):
             ValueError: It has not ended yet.
         """
         if self.status is TaskStatus.SUCCESS:
-            return cast(R, self.value)
+            return cast(R_co, self.value)
         if not self.status.terminal:
             raise ValueError(f"task {self.name} ({self.id}) is {self.status}, so it has no value")
         raise self._exception() from self._cause

@@ -21,7 +21,7 @@ class MemoryPort:
     __slots__ = ("number", "post")
 
     def __init__(self, number: int, post: Post) -> None:
-        self.number = number
+        self.number: int = number
         self.post: Post | None = post
 
     def send(self, *messages: Any) -> None:

@@ -37,11 +37,11 @@ class Child:
 
     def __init__(self, spec: ChildSpec, backoff: Backoff) -> None:
         self.spec = spec
-        self.streak = Streak(backoff)
+        self.streak: Streak = Streak(backoff)
         self.incarnation = 0
-        self.started_at = 0.0
+        self.started_at: float = 0.0
         self.scope: trio.CancelScope | None = None
-        self.ended = trio.Event()
+        self.ended: trio.Event = trio.Event()
         self.stopping = False
 
 
@@ -70,6 +70,7 @@ class Supervisor:
             RestartIntensityExceeded: They crashed too often; all of them have been stopped.
             BaseException: What a child raised at its first start.
         """
+        failed: Exception | None = None
         async with trio.open_nursery() as nursery:
             try:
                 for child in self._children:
@@ -79,9 +80,13 @@ class Supervisor:
                     await self._exits.wait()
                     for child, failure in self._exits.take(len(self._exits)):
                         await self._restart(child, failure, nursery)
+            except Exception as error:  # noqa: BLE001 - raised below, out of the nursery's group
+                failed = error
             finally:
                 with trio.CancelScope(shield=True):
                     await self._stop()
+        if failed is not None:
+            raise failed
 
     async def _start(self, child: Child, nursery: trio.Nursery) -> None:
         """Start a child and wait until it says that it is ready.

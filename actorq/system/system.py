@@ -64,7 +64,7 @@ class _House:
         instruments: Iterable[Instrument],
     ) -> None:
         self.settings = settings
-        self.exchange = Exchange(ended=m.Gone())
+        self.exchange: Exchange = Exchange(ended=m.Gone())
         self.queue: QueueActor | None = None
         self._store = store
         self._lifespan = lifespan
@@ -97,7 +97,7 @@ class _House:
                 self.ready.fail(cause)
                 block.cancel("the system has failed")
 
-    def started(self, _: None = None) -> None:
+    def started(self, value: None = None) -> None:  # noqa: ARG002 - the protocol's
         """Implement `trio.TaskStatus`, for the supervisor."""
         self.ready.set(None)
 
@@ -216,10 +216,11 @@ async def open_system(
     system = System(house, session, Registry(tasks))
     left_by: BaseException | None = None
     async with trio.open_nursery() as nursery:
+        # Before the worker: what the client has asked, closing above all, is sent again first.
+        house.exchange.attach(session)
         nursery.start_soon(house.run, nursery.cancel_scope, name="actorq root supervisor")
         try:
             await house.ready.wait()
-            house.exchange.attach(session)
             yield system
         except BaseException as error:  # noqa: BLE001 - raised again, when all is closed
             left_by = error

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Awaitable, Coroutine
+from typing import Any, TypeVar
 
 import trio
+from msgspec import UnsetType
 
 from actorq.contracts.store import Store
+from actorq.errors import Fenced
 from actorq.model.filters import Filter
-from actorq.model.records import Output, Ownership, Record, Write, replace
+from actorq.model.options import TaskOptions
+from actorq.model.records import Head, Output, Ownership, Record, Write, replace
 from actorq.model.status import TaskStatus
 
 T = TypeVar("T")
@@ -331,7 +335,8 @@ class StoreContract:
         owner = await own(store)
         await store.commit(owner, [live(n, queue="odd" if n % 2 else "even") for n in range(20)])
         for limit in (1, 3, 5, 10, 11):
-            cursor, pages = None, []
+            cursor: str | None = None
+            pages: list[list[str]] = []
             while not pages or cursor is not None:
                 page = await store.find(PARTITION, Filter(queue="even"), cursor, limit)
                 pages.append([record.head.id for record in page.records])
@@ -556,7 +561,7 @@ def deleted(number: int) -> Write:
 def record(write: Write) -> Record:
     """Return what a write that says everything leaves in an empty store."""
     assert write.head is not None
-    assert write.output is not UNSET
+    assert not isinstance(write.output, UnsetType)
     return Record(write.head, write.body, write.output)
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 import actorq
-from actorq.actors.queue import QueueActor
+from actorq.actors.queue import MAIL_MAX, QueueActor
 from actorq.errors import Fenced
 from actorq.machines.queue import QueueMachine
 from actorq.model.events import Event, EventKind
@@ -20,7 +20,6 @@ from actorq.stores.memory import MemoryStore
 from actorq.system import system as system_module
 from actorq.testing.faults import FaultyStore
 
-pytestmark = pytest.mark.usefixtures("autojump_clock")
 open_quietly = partial(actorq.open_system, processes=0, instruments=())
 
 PATHS = pytest.mark.parametrize("suspends", [False, True], ids=["immediate", "suspending"])
@@ -133,7 +132,7 @@ def each_call() -> Iterator[int]:
 @MOMENTS
 @PATHS
 async def test_a_crash_at_any_commit_loses_nothing_and_doubles_nothing(
-    suspends: bool, applied: bool
+    autojump_clock: MockClock, suspends: bool, applied: bool
 ) -> None:
     for number in each_call():
         store = FaultyStore(MemoryStore(), suspends=suspends)
@@ -152,7 +151,7 @@ async def test_a_crash_at_any_commit_loses_nothing_and_doubles_nothing(
 @PATHS
 @pytest.mark.parametrize("verb", ["fetch", "find", "purge", "load", "acquire", "release"])
 async def test_a_crash_at_any_other_call_of_the_store_is_survived_too(
-    suspends: bool, verb: Any
+    autojump_clock: MockClock, suspends: bool, verb: Any
 ) -> None:
     for number in each_call():
         store = FaultyStore(MemoryStore(), suspends=suspends)
@@ -168,10 +167,377 @@ async def test_a_crash_at_any_other_call_of_the_store_is_survived_too(
 
 
 @PATHS
-async def test_an_owner_that_was_fenced_takes_the_partition_back(suspends: bool) -> None:
+async def test_an_owner_that_was_fenced_takes_the_partition_back(
+    autojump_clock: MockClock, suspends: bool
+) -> None:
     store = FaultyStore(MemoryStore(), suspends=suspends)
     store.fail("commit", 4, error=lambda: Fenced("somebody else owns it"))
 
     await survive(store)
 
     assert store.faults == 1
+
+
+@PATHS
+async def test_a_crash_in_any_step_of_the_machine_is_survived(
+    autojump_clock: MockClock, suspends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in each_call():
+        steps = count(1)
+
+        class Broken(QueueMachine):
+            def step(self, *args: Any) -> Any:
+                effects = super().step(*args)
+                if next(steps) == number:  # noqa: B023 - called in this round only
+                    raise ZeroDivisionError("a rule is broken")
+                return effects
+
+        monkeypatch.setattr(system_module, "QueueActor", partial(QueueActor, machine=Broken))
+        try:
+            await survive(FaultyStore(MemoryStore(), suspends=suspends))
+        except BaseException as error:
+            error.add_note(f"the crash was in step {number}")
+            raise
+        if next(steps) <= number:
+            break
+
+    assert number > 10
+
+
+# --- what a crash leaves alone -------------------------------------------------------------------
+
+
+async def test_what_runs_goes_on_while_the_queue_actor_is_down(
+    autojump_clock: MockClock, store: FaultyStore
+) -> None:
+    async with open_quietly(store) as system:
+        running = await system.submit(nap, 5)
+        store.fail("commit")
+        await system.call(nap, 0)
+        result = await running.wait()
+
+    assert (result.value, result.attempts, store.faults) == (5, 1, 1)
+
+
+async def test_a_grant_that_was_stored_but_never_arrived_is_granted_again_and_spends_no_attempt(
+    autojump_clock: MockClock, store: FaultyStore
+) -> None:
+    once = actorq.task(at_most_once=True)(nap)
+    store.fail("commit", applied=True)
+    async with open_quietly(store) as system:
+        handle = await system.submit(once, 1)
+        result = await handle.wait()
+
+    assert (result.value, result.attempts) == (1, 1)
+
+
+async def test_a_finish_whose_answer_was_lost_is_recorded_once(
+    autojump_clock: MockClock, store: FaultyStore
+) -> None:
+    async with open_quietly(store) as system:
+        handle = await system.submit(nap, 1)
+        store.fail("commit", applied=True)
+        value = await handle.value()
+        stats = await system.stats()
+
+    assert (value, stats.lost, stats.retries, store.faults) == (1, 0, 0, 1)
+
+
+async def test_an_outcome_reaches_its_waiter_though_its_result_was_to_be_kept_for_no_time(
+    autojump_clock: MockClock, store: FaultyStore
+) -> None:
+    async with open_quietly(store, result_ttl=0) as system:
+        handle = await system.submit(nap, 1)
+        store.fail("commit", applied=True)
+
+        assert await handle.value() == 1
+
+
+async def test_a_submit_that_was_parked_when_the_queue_actor_crashed_gets_its_outcome(
+    autojump_clock: MockClock, store: FaultyStore
+) -> None:
+    handles = []
+    async with open_quietly(store, concurrency=1, max_pending=1) as system:
+        first = [await system.submit(nap, 5), await system.submit(nap, 1)]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: collect(handles, system.submit, nap, 2))
+            await wait_all_tasks_blocked()
+            store.fail("commit")
+            nursery.start_soon(system.submit, actorq.task(queue="other")(nap), 0)
+        values = [await handle.value() for handle in (*first, *handles)]
+
+    assert (values, store.faults) == ([5, 1, 2], 1)
+
+
+async def test_a_submit_that_is_cancelled_while_the_queue_actor_is_down_leaves_no_task(
+    autojump_clock: MockClock, store: FaultyStore
+) -> None:
+    async with open_quietly(store, concurrency=1) as system:
+        store.fail("commit", applied=True)
+        with trio.move_on_after(0.01) as scope:
+            await system.submit(nap, 1000)
+        with trio.fail_after(20):
+            await system.join()
+        page = await system.find()
+
+    assert scope.cancelled_caught
+    assert [str(task.status) for task in page.tasks] == ["cancelled"]
+
+
+async def test_a_crash_while_closing_starts_nothing(
+    autojump_clock: MockClock, store: FaultyStore
+) -> None:
+    started = []
+
+    async def note(name: str) -> None:
+        started.append(name)
+        await trio.sleep(5)  # virtual
+
+    async with open_quietly(store, concurrency=1) as system:
+        running, waiting = await system.submit(note, "runs"), await system.submit(note, "waits")
+        store.fail("commit")
+
+    assert (started, store.faults) == (["runs"], 1)
+    assert [(await handle.wait()).status for handle in (running, waiting)] == [
+        "success",
+        "cancelled",
+    ]
+
+
+async def test_instruments_are_told_of_a_restart(
+    autojump_clock: MockClock, store: FaultyStore
+) -> None:
+    told = Told()
+    store.fail("commit")
+    async with open_quietly(store, instruments=[told]) as system:
+        await system.call(nap, 0)
+
+    [event] = told.events
+    assert event.kind is EventKind.ACTOR_RESTARTED
+    assert event.details["actor"] == "queue actor"
+    assert event.details["incarnation"] == 2
+    assert "StoreUnavailable" in event.details["error"]
+
+
+# --- when it does not come back ------------------------------------------------------------------
+
+
+async def test_when_its_restarts_are_spent_every_waiter_is_told_and_the_block_raises(
+    autojump_clock: MockClock, store: FaultyStore
+) -> None:
+    told: list[str] = []
+
+    async def waits(verb: Callable[..., Awaitable[object]], *args: Any) -> None:
+        with pytest.raises(actorq.ActorDied):
+            await verb(*args)
+        told.append(verb.__name__)
+
+    async def block(system: actorq.System) -> None:
+        handle = await system.submit(nap, 1000)
+        async with trio.open_nursery() as nursery:
+            for verb in (handle.value, handle.wait, system.join):
+                nursery.start_soon(waits, verb)
+            await wait_all_tasks_blocked()
+            store.fail("commit", times=inf)
+            nursery.start_soon(waits, system.submit, nap, 0)
+            nursery.start_soon(waits, system.call, nap, 0)
+
+    error = await restarts_spent(store, block)
+
+    assert sorted(told) == ["call", "join", "submit", "value", "wait"]
+    assert len(error.failures) == 4
+
+
+async def test_a_block_that_ends_by_itself_when_the_restarts_are_spent_raises_too(
+    autojump_clock: MockClock, store: FaultyStore
+) -> None:
+    async def block(system: actorq.System) -> None:
+        store.fail("commit", times=inf)
+        with pytest.raises(actorq.ActorDied):
+            await system.submit(nap, 0)
+
+    await restarts_spent(store, block)
+
+
+async def test_a_block_that_fails_when_the_restarts_are_spent_raises_the_cause(
+    autojump_clock: MockClock, store: FaultyStore
+) -> None:
+    async def block(system: actorq.System) -> None:
+        store.fail("commit", times=inf)
+        await system.submit(nap, 0)
+
+    await restarts_spent(store, block)
+
+
+async def test_a_system_that_spends_its_restarts_while_closing_raises(
+    autojump_clock: MockClock, store: FaultyStore
+) -> None:
+    async def block(system: actorq.System) -> None:
+        await system.submit(nap, 1)
+        store.fail("commit", times=inf)
+
+    await restarts_spent(store, block)
+
+
+async def test_a_store_that_fails_at_the_start_is_the_error_of_the_block(
+    autojump_clock: MockClock, store: FaultyStore
+) -> None:
+    store.fail("acquire", error=lambda: OSError("no such disk"))
+
+    with pytest.raises(OSError, match="no such disk"):
+        async with open_quietly(store):
+            pass
+
+
+async def test_a_store_that_somebody_else_owns_is_refused(autojump_clock: MockClock) -> None:
+    class Owned(MemoryStore):
+        async def acquire(self, partition: str, nonce: str, ttl: float) -> None:
+            return None
+
+    with pytest.raises(actorq.StoreUnavailable, match="another process owns"):
+        async with open_quietly(Owned()):
+            pass
+
+
+async def test_a_store_that_says_it_is_immediate_and_suspends_is_found_out(
+    autojump_clock: MockClock,
+) -> None:
+    store = FaultyStore(MemoryStore(), suspends=True)
+    store.immediate = True
+
+    with pytest.raises(actorq.RestartIntensityExceeded, match="says it is immediate"):
+        async with open_quietly(store) as system:
+            await system.submit(nap, 0)
+
+
+# --- turns and commits ---------------------------------------------------------------------------
+
+
+async def test_submits_that_arrive_while_a_commit_is_in_flight_share_the_next_one(
+    autojump_clock: MockClock,
+) -> None:
+    store = FaultyStore(MemoryStore(), suspends=True)
+    async with open_quietly(store, concurrency=0) as system:
+        async with trio.open_nursery() as nursery:
+            with store.commits_held():
+                nursery.start_soon(system.submit, nap, 0)
+                await wait_all_tasks_blocked()
+                for _ in range(50):
+                    nursery.start_soon(system.submit, nap, 0)
+                await wait_all_tasks_blocked()
+
+        assert [len(writes) for writes in store.commits] == [1, 50]
+
+
+async def test_a_commit_takes_no_more_mail_than_its_bound(autojump_clock: MockClock) -> None:
+    store = FaultyStore(MemoryStore(), suspends=True)
+    async with open_quietly(store, concurrency=0) as system:
+        async with trio.open_nursery() as nursery:
+            with store.commits_held():
+                for _ in range(MAIL_MAX + 10):
+                    nursery.start_soon(system.submit, nap, 0)
+                await wait_all_tasks_blocked()
+
+        sizes = [len(writes) for writes in store.commits]
+        assert sum(sizes) == MAIL_MAX + 10
+        assert max(sizes) <= MAIL_MAX
+
+
+async def test_nothing_is_answered_or_started_before_it_is_stored(
+    autojump_clock: MockClock,
+) -> None:
+    store, said = FaultyStore(MemoryStore(), suspends=True), []
+
+    async def work() -> None:
+        said.append("started")
+
+    async with open_quietly(store) as system, trio.open_nursery() as nursery:
+        with store.commits_held():
+            nursery.start_soon(lambda: collect(said, system.submit, work))
+            await trio.sleep(60)  # virtual
+            assert said == []
+        await system.join()
+        await wait_all_tasks_blocked()
+
+        assert len(said) == 2
+
+
+async def test_accepting_and_granting_share_a_commit_when_a_slot_is_free(
+    autojump_clock: MockClock, store: FaultyStore
+) -> None:
+    async with open_quietly(store) as system:
+        await system.submit(nap, 1)
+
+        assert [[w.head and w.head.status for w in c] for c in store.commits] == [["running"]]
+
+
+async def test_mail_that_arrived_in_time_counts_however_late_it_is_read(
+    autojump_clock: MockClock,
+) -> None:
+    store, told = FaultyStore(MemoryStore(), suspends=True), Told()
+    async with open_quietly(store, instruments=[told]) as system, trio.open_nursery() as nursery:
+        handle = await system.submit(nap, 1000)
+        nursery.start_soon(lambda: handle.cancel(grace=5))
+        await wait_all_tasks_blocked()
+        with store.commits_held():
+            await trio.sleep(20)  # virtual: its cancel is confirmed, and waits for the actor
+
+    assert told.events == []
+
+
+async def test_results_are_forgotten_when_their_time_is_over(
+    autojump_clock: MockClock, store: FaultyStore
+) -> None:
+    async with open_quietly(store, result_ttl=100) as system:
+        for _ in range(3):
+            await system.call(nap, 1)
+        await trio.sleep(200)  # virtual
+
+        assert (await system.find()).scanned == 0
+
+
+async def test_results_beyond_their_number_are_forgotten_least_recently_used_first(
+    autojump_clock: MockClock, store: FaultyStore
+) -> None:
+    async with open_quietly(store, max_results=2) as system:
+        handles = []
+        for number in range(2):
+            handles.append(await system.submit(nap, number))
+            await handles[-1].value()
+        await system.result(handles[0].id)
+        await system.call(nap, 3)
+
+        assert (await system.result(handles[0].id)).value == 0
+        with pytest.raises(actorq.TaskNotFound):
+            await system.result(handles[1].id)
+
+
+async def restarts_spent(
+    store: FaultyStore, block: Callable[[actorq.System], Awaitable[None]]
+) -> actorq.RestartIntensityExceeded:
+    """Return what `open_system` raises when its block breaks the store for ever."""
+    with pytest.raises(actorq.RestartIntensityExceeded) as caught:
+        async with open_quietly(store, concurrency=1) as system:
+            await block(system)
+    with pytest.raises(actorq.ActorDied):
+        await system.stats()
+    return caught.value
+
+
+async def nap(seconds: float) -> float:
+    await trio.sleep(seconds)  # virtual
+    return seconds
+
+
+async def collect(into: list[Any], verb: Callable[..., Awaitable[object]], *args: Any) -> None:
+    into.append(await verb(*args))
+
+
+class Told:
+    """An instrument that remembers."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def event(self, event: Event) -> None:
+        self.events.append(event)

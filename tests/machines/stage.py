@@ -15,7 +15,7 @@ from msgspec import UNSET
 
 from actorq.errors import RemoteError
 from actorq.machines.effects import Effect, Found, Lookup, Search, Searched, Send, Tell
-from actorq.machines.queue import Gone, Limits, QueueMachine, Tick
+from actorq.machines.queue import Limits, QueueMachine
 from actorq.model import messages as m
 from actorq.model.filters import Filter
 from actorq.model.options import TaskOptions
@@ -138,12 +138,12 @@ class Stage:
         end = self.now + seconds
         while (deadline := self.machine.next_deadline()) is not None and deadline <= end:
             self.now = max(self.now, deadline)
-            self.say(0, Tick())
+            self.say(0, m.Tick())
         self.now = end
 
     def disconnect(self, connection: int) -> None:
         self.workers.pop(connection, None)
-        self.say(connection, Gone())
+        self.say(connection, m.Gone())
 
     def crash(self) -> None:
         """End the machine and every connection; a new one takes over what is stored."""

@@ -87,6 +87,8 @@ def the_kind_of_task_follows_the_kind_of_function() -> None:
 
 def every_kind_is_a_task() -> None:
     tasks: list[Task[..., Any]] = [fetch, thumbnail, tail, log]
+    of_anything: list[Task[..., object]] = [fetch, thumbnail, tail, log]
+    wider: Task[[int], str | None] = bare_sync
     of_a_stream: Task[[int], None] = bare_stream
 
     items_are_not_its_value: Task[[int], str] = bare_stream  # type: ignore[assignment]

@@ -1,5 +1,6 @@
 """The verbs that take filters, and those about the whole."""
 
+from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, assert_type
@@ -22,6 +23,7 @@ async def every_filter(client: Client, tasks: list[Task[..., Any]]) -> None:
     await client.find(status=["failure", "cancelled"])
     await client.find(status={TaskStatus.FAILURE, TaskStatus.CANCELLED})
     await client.find(status=("failure", TaskStatus.CANCELLED))
+    await client.find(status=deque(["failure"]))
     await client.find(task=fetch)
     await client.find(task="pkg.mod:func")
     await client.find(task=[fetch, thumbnail, tail, "pkg.mod:func"])

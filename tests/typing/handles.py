@@ -46,6 +46,7 @@ async def a_handle_of_something_narrower_will_do(
     wider_message: TaskMessage[int | None] = message
     anything: TaskHandle[object] = await client.submit(fetch, "u")
     either: bytes | None = await client.call(fetch, "u")
+    by_id: TaskHandle[object] = client.handle("id", fetch)
     several: list[TaskHandle[object]] = [number, await client.submit(thumbnail, Path())]
     async for result in client.as_completed(several):
         assert_type(result, TaskResult[object])
@@ -78,6 +79,12 @@ async def a_result(result: TaskResult[bytes]) -> None:
     result.unwrap(b"")  # type: ignore[call-arg]
     result.attempts = 3  # type: ignore[misc]
     result.error.message  # type: ignore[union-attr]
+
+
+def a_result_of_something_narrower_will_do(result: TaskResult[int]) -> None:
+    wider: TaskResult[float | None] = result
+
+    narrower: TaskResult[bool] = result  # type: ignore[assignment]
 
 
 async def by_id(client: Client) -> None:

@@ -2,11 +2,14 @@
 
 from functools import partial
 from pathlib import Path
-from typing import assert_type
+from typing import Any, TypeVar, assert_type
 
-from actorq import Client, TaskHandle, TaskMessage, TaskResult
+from actorq import Client, Task, TaskHandle, TaskMessage, TaskResult
 from tests.typing.decorator import echo
-from tests.typing.samples import Meter, fetch, halve, log, spell, tail, thumbnail
+from tests.typing.samples import Meter, count, fetch, halve, log, spell, tail, thumbnail
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 async def batches(client: Client, urls: list[str]) -> None:
@@ -68,6 +71,23 @@ async def mapped(client: Client, urls: list[str]) -> None:
         assert_type([value async for value in values_10], list[None])
     async with client.map(echo, [1]) as values_11:
         assert_type([value async for value in values_11], list[int])
+    async with client.map(tail, urls) as values_12:
+        assert_type([value async for value in values_12], list[None])
+    async with client.map(count, [1]) as values_13:
+        assert_type([value async for value in values_13], list[None])
+    async with client.map("pkg.mod:func", urls, limit=10) as values_14:
+        assert_type([value async for value in values_14], list[Any])
+
+
+async def all_of(client: Client, task: Task[[T], R], items: list[T]) -> list[R]:
+    async with client.map(task, items) as values:
+        return [value async for value in values]
+
+
+async def generic_code_can_map_a_task(client: Client, urls: list[str]) -> None:
+    assert_type(await all_of(client, fetch.options(delay=5), urls), list[bytes])
+
+    await all_of(client, fetch, [3])  # type: ignore[arg-type]
 
 
 async def mapped_results(client: Client, urls: list[str]) -> None:
@@ -80,6 +100,10 @@ async def mapped_results(client: Client, urls: list[str]) -> None:
         assert_type([result async for result in results_3], list[TaskResult[float]])
     async with client.map_results(spell, range(3)) as results_4:
         assert_type([result async for result in results_4], list[TaskResult[str]])
+    async with client.map_results(tail, urls) as results_5:
+        assert_type([result async for result in results_5], list[TaskResult[None]])
+    async with client.map_results("pkg.mod:func", urls) as results_6:
+        assert_type([result async for result in results_6], list[TaskResult[Any]])
 
 
 async def two(left: int, right: int) -> int:
@@ -96,6 +120,8 @@ async def wrong_maps(client: Client, urls: list[str], numbers: list[int]) -> Non
     client.map(thumbnail, urls)  # type: ignore[arg-type]
     client.map(halve, urls)  # type: ignore[arg-type]
     client.map(spell, urls)  # type: ignore[arg-type]
+    client.map(tail, numbers)  # type: ignore[arg-type]
+    client.map(count, urls)  # type: ignore[arg-type]
     client.map(two, numbers)  # type: ignore[arg-type]
     client.map(keyword, numbers)  # type: ignore[arg-type]
     client.map(fetch, 3)  # type: ignore[call-overload]

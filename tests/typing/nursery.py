@@ -7,7 +7,7 @@ from typing import Any, assert_type
 import trio
 
 from actorq import Client, TaskHandle, TaskNursery
-from tests.typing.samples import Meter, fetch, halve, spell, tail, thumbnail
+from tests.typing.samples import Meter, count, fetch, halve, spell, tail, thumbnail
 
 
 async def a_block_that_owns_tasks(client: Client) -> None:
@@ -30,6 +30,7 @@ async def whatever_can_be_submitted(nursery: TaskNursery) -> None:
     assert_type(await nursery.submit(spell, 1, unit="min"), TaskHandle[str])
     assert_type(await nursery.submit(partial(spell, 1)), TaskHandle[str])
     assert_type(await nursery.submit(Meter().read, 1), TaskHandle[float])
+    assert_type(await nursery.submit(count, 1), TaskHandle[None])
     assert_type(await nursery.submit(len, "abc"), TaskHandle[int])
     assert_type(await nursery.submit("pkg.mod:func", 1, two="2"), TaskHandle[Any])
 

@@ -79,6 +79,10 @@ def presets_and_bundles() -> None:
     assert_type(TaskOptions(queue="images", priority="high", timeout=30), TaskOptions)
     assert_type(TaskOptions().merge(TaskOptions.quick()), TaskOptions)
 
+    TaskOptions(priority="urgent")  # type: ignore[arg-type]
+    TaskOptions(timeout="30")  # type: ignore[arg-type]
+    TaskOptions(retries=3)  # type: ignore[call-arg]
+    TaskOptions(name="other")  # type: ignore[call-arg]
     TaskOptions.urgent()  # type: ignore[attr-defined]
 
 
@@ -105,4 +109,16 @@ def retry_policies() -> None:
 
     Retry(on=(ConnectionError, TaskTimeout))
     Retry(on=("requests.exceptions.HTTPError", OSError), never=(TaskFailed,))
+    Retry(on=ConnectionError, never="builtins.BrokenPipeError")
+    Retry(on=[ConnectionError, "requests.exceptions.HTTPError"])
+
+    Retry("5")  # type: ignore[arg-type]
+    Retry(attempts=2.5)  # type: ignore[arg-type]
+    Retry(delay=None)  # type: ignore[arg-type]
+    Retry(factor="2")  # type: ignore[arg-type]
+    Retry(max_delay="1h")  # type: ignore[arg-type]
+    Retry(jitter="some")  # type: ignore[arg-type]
+    Retry(on=3)  # type: ignore[arg-type]
+    Retry(on=(int,))  # type: ignore[arg-type]
+    Retry(never=ValueError("x"))  # type: ignore[arg-type]
     Retry(tries=3)  # type: ignore[call-arg]

@@ -42,6 +42,10 @@ def spell(number: int, unit: str = "s") -> str:
     return f"{number} {unit}"
 
 
+async def count(start: int, step: int = 1) -> AsyncIterator[int]:
+    yield start + step
+
+
 class Meter:
     async def read(self, channel: int) -> float:
         return float(channel)

@@ -6,7 +6,7 @@ from typing import Any, ParamSpec, TypeVar, assert_type
 
 from actorq import Client, Task, TaskHandle, TaskMessage, TaskOptions
 from tests.typing.decorator import echo
-from tests.typing.samples import Meter, fetch, halve, log, spell, tail, thumbnail
+from tests.typing.samples import Meter, count, fetch, halve, log, spell, tail, thumbnail
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,6 +46,7 @@ async def other_callables(client: Client) -> None:
     assert_type(await client.submit(halve, 1), TaskHandle[float])
     assert_type(await client.submit(halve, 1, by=3), TaskHandle[float])
     assert_type(await client.submit(spell, 1), TaskHandle[str])
+    assert_type(await client.submit(count, 1, step=2), TaskHandle[None])
     assert_type(await client.submit(Meter().read, 1), TaskHandle[float])
     assert_type(await client.submit(Meter().reset, channel=1), TaskHandle[bool])
     assert_type(await client.submit(Meter(), 1), TaskHandle[float])
@@ -57,6 +58,7 @@ async def other_callables(client: Client) -> None:
 
     assert_type(await client.call(halve, 1), float)
     assert_type(await client.call(spell, 1, unit="min"), str)
+    assert_type(await client.call(count, 1), None)
     assert_type(await client.call(Meter().read, 1), float)
     assert_type(await client.call(partial(spell, 1)), str)
     assert_type(await client.call(sorted, [3, 1]), list[int])
@@ -126,6 +128,7 @@ async def wrong_arguments_of_other_callables(client: Client) -> None:
     await client.submit(halve, "1")  # type: ignore[call-overload]
     await client.submit(halve)  # type: ignore[call-overload]
     await client.submit(spell, 1, unit=60)  # type: ignore[arg-type]
+    await client.submit(count, "1")  # type: ignore[call-overload]
     await client.submit(Meter().read, "1")  # type: ignore[call-overload]
     await client.submit(Meter(), "1")  # type: ignore[call-overload]
     await client.submit(len, 3)  # type: ignore[call-overload]

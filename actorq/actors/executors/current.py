@@ -36,11 +36,11 @@ class Current:
         report: Callable[[Progress], None] | None = None,
     ) -> None:
         """Without ``report`` it is that of a process."""
-        self.id = id
-        self.name = name
-        self.attempt = attempt
-        self.deadline = deadline
-        self.meta = meta
+        self.id: str = id
+        self.name: str = name
+        self.attempt: int = attempt
+        self.deadline: float | None = deadline
+        self.meta: Mapping[str, Any] = meta
         self._resources = resources
         self._report = report
         self._cancelled = False

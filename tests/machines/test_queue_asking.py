@@ -1,0 +1,382 @@
+"""The rules of the queue: questions about tasks, verbs on many of them, and figures."""
+
+import pytest
+
+from actorq.errors import TaskNotFound
+from actorq.machines.effects import Found, Lookup, Search
+from actorq.model import messages as m
+from actorq.model.filters import Filter
+from actorq.model.options import Retry
+from actorq.model.records import Cancel, Output, Record
+from actorq.model.results import PoolStats, Progress, QueueStats
+from actorq.model.status import CANCELLED, FAILURE, PENDING, RUNNING, SUCCESS
+from tests.machines.stage import BOOM, CLIENT, MORNING, Stage, Worker, task
+
+FAILED = Filter(statuses=frozenset({FAILURE}))
+
+# --- one task ------------------------------------------------------------------------------------
+
+
+def test_a_watch_of_a_live_task_is_told_how_it_ends() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a"))
+
+    watch = stage.ask(m.Watch, ("a",), origin=7)
+    assert watch.value == ()
+
+    worker.finish("a")
+    assert stage.outcomes(7) == [("a", SUCCESS)]
+
+
+def test_a_watch_of_an_ended_task_is_told_at_once() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a"), task("b"))
+    worker.finish("a", output=Output(1))
+
+    watch = stage.ask(m.Watch, ("a", "b"), origin=7)
+
+    assert isinstance(stage.last[0], Lookup)
+    assert stage.last[0].ids == ("a",)
+    assert watch.value == ()
+    assert stage.inbox[7] == [m.Outcome(stage.head("a"), Output(1))]
+
+
+def test_a_watch_says_which_ids_are_unknown() -> None:
+    stage = Stage()
+    stage.submit(task("a"))
+
+    assert stage.ask(m.Watch, ("x", "a", "y")).value == ("x", "y")
+
+
+@pytest.mark.parametrize("verb", ["inspect", "cancel"])
+def test_an_unknown_id_is_not_found(verb: str) -> None:
+    stage = Stage()
+
+    asked = stage.cancel("x") if verb == "cancel" else stage.ask(m.Inspect, "x")
+
+    assert isinstance(asked.error, TaskNotFound)
+    assert asked.error.id == "x"
+    assert stage.left() == {}
+
+
+def test_an_outcome_past_its_time_is_not_found() -> None:
+    stage = Stage(result_ttl=60)
+    worker = Worker(stage)
+    stage.submit(task("a"))
+    worker.finish("a")
+
+    stage.pass_time(59)
+    assert stage.ask(m.Inspect, "a").value.head.status is SUCCESS
+
+    stage.pass_time(1)
+    assert isinstance(stage.ask(m.Inspect, "a").error, TaskNotFound)
+    assert isinstance(stage.cancel("a").error, TaskNotFound)
+    assert stage.ask(m.Watch, ("a",)).value == ("a",)
+
+
+def test_who_waited_before_a_crash_is_told_even_past_the_time_of_the_outcome() -> None:
+    stage = Stage(result_ttl=0)
+    worker = Worker(stage)
+    stage.submit(task("a"))
+    worker.finish("a")
+
+    assert stage.ask(m.Watch, ("a",), origin=7).value == ("a",)
+    assert stage.ask(m.Watch, ("a",), True, origin=8).value == ()
+    assert (stage.outcomes(7), stage.outcomes(8)) == ([], [("a", SUCCESS)])
+
+
+def test_a_look_at_a_live_task_shows_its_attempt_and_progress() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a"))
+    stage.pass_time(1)
+    worker.start("a")
+    worker.say(m.Report("a", 1, Progress(1, 2, "half")))
+
+    snapshot = stage.ask(m.Inspect, "a").value
+
+    assert (snapshot.head.attempts, snapshot.head.started_at) == (1, MORNING + 1)
+    assert snapshot.progress == Progress(1, 2, "half")
+    assert snapshot.output is None
+    assert stage.head("a").attempts == 0  # a start is not stored
+
+
+def test_a_look_at_an_ended_task_shows_its_output() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a"))
+    worker.fail("a")
+
+    assert stage.ask(m.Inspect, "a").value == m.Snapshot(stage.head("a"), BOOM, None)
+
+
+def test_an_answer_of_the_store_that_is_out_of_date_does_not_count() -> None:
+    stage = Stage()
+    stage.submit(task("a"))
+    stage.cancel("a")
+    old = stage.records["a"]
+    stage.bulk("retry")
+    stage.inbox.clear()
+    questions = [
+        m.Watch(0, ("a",)), m.Inspect(0, "a"), m.Submit(0, (task("a"),), True),
+    ]  # fmt: skip
+    stage.questions[0].replies.clear()
+
+    for question in questions:
+        stage.machine.step(CLIENT, [question], stage.now)
+        answer = stage.machine.step(CLIENT, [found(question, old)], stage.now)
+        for effect in answer:
+            stage.carry_out(effect)
+
+    assert stage.outcomes() == []
+    _, inspected, _ = stage.questions[0].replies
+    assert inspected.value.head.status is PENDING
+
+
+def found(message: object, record: Record) -> Found:
+    return Found(message, {record.head.id: record})
+
+
+# --- many tasks ----------------------------------------------------------------------------------
+
+
+def test_a_find_is_answered_with_what_the_store_finds() -> None:
+    stage = Stage()
+    stage.submit(*(task(id) for id in "abc"))
+    filter = Filter(names=frozenset({"job"}))
+
+    find = stage.ask(m.Find, filter, "c", 1)
+
+    assert isinstance(stage.last[0], Search)
+    assert (stage.last[0].filter, stage.last[0].cursor, stage.last[0].limit) == (filter, "c", 1)
+    assert [record.head.id for record in find.value.records] == ["b"]
+    assert (find.value.next, find.value.scanned) == ("b", 2)
+
+
+def test_a_find_does_not_show_an_outcome_past_its_time() -> None:
+    stage = Stage(result_ttl=60)
+    worker = Worker(stage)
+    stage.submit(task("a"), task("b"))
+    worker.fail("a")
+    stage.pass_time(60)
+
+    assert [r.head.id for r in stage.ask(m.Find, Filter(), None, 10).value.records] == ["b"]
+    assert stage.bulk("retry").value == 0
+    assert stage.status("a") is FAILURE
+
+
+def test_a_bulk_cancel_ends_every_live_task_that_fits() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(*(task(id) for id in "abcde"), task("other", name="other"))
+    worker.finish("a")
+
+    bulk = stage.bulk("cancel", Filter(names=frozenset({"job"})))
+
+    assert bulk.value == 4
+    assert [stage.status(id) for id in "acde"] == [SUCCESS] + 3 * [CANCELLED]
+    assert stage.status("other") is PENDING
+    assert worker.interrupts[0].id == "b"
+
+
+def test_a_bulk_retry_starts_failed_and_cancelled_tasks_again() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(*(task(id) for id in "abcd"))
+    worker.fail("a")
+    worker.finish("b")
+    worker.fail("c")
+    stage.cancel("d")
+    worker.finish("d", "cancelled")
+
+    bulk = stage.bulk("retry")
+
+    assert bulk.value == 3
+    assert stage.status("b") is SUCCESS
+    assert sorted(worker.log[4:]) == ["d"]
+    assert {stage.status("a"), stage.status("c")} == {PENDING}
+
+
+def test_a_retry_begins_everything_again_but_the_fence() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a", scope="block", deadline=50, retry=Retry(attempts=2, delay=0)))
+    worker.vanish()
+    for _ in range(2):
+        worker.fail("a")
+        stage.pass_time(0)
+    before = stage.head("a")
+    stage.pass_time(100)
+
+    stage.bulk("retry", FAILED)
+
+    head = stage.head("a")
+    assert (before.attempts, before.deaths, before.fence) == (2, 1, 3)
+    assert (head.attempts, head.deaths, head.fence, head.status) == (0, 0, 4, RUNNING)
+    assert (head.scope, head.cancel, head.started_at) == (None, None, None)
+    assert (head.completed_at, head.keep_until) == (None, None)
+    assert (head.submitted_at, head.since) == (MORNING, stage.now)
+    assert worker.grants["a"].remaining == 50
+    assert worker.grants["a"].body == "call"
+
+
+def test_a_retried_task_loses_its_old_output_and_joins_the_end_of_the_line() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a"), task("b"), task("c"))
+    worker.fail("a")
+
+    stage.bulk("retry", FAILED)
+    assert stage.output("a") is None
+    worker.finish("b")
+    worker.finish("c")
+
+    assert worker.log == ["a", "b", "c", "a"]
+
+
+def test_a_finish_of_the_run_before_a_retry_is_refused() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a"))
+    late = worker.fail("a")
+    stage.bulk("retry")
+
+    worker.say(late)
+
+    assert worker.answers[-1] == m.Finished("a", 1, False)
+    assert stage.status("a") is RUNNING
+
+
+def test_who_saw_the_first_outcome_is_not_told_a_second_one() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a"))
+    worker.fail("a")
+    stage.bulk("retry")
+
+    worker.finish("a")
+
+    assert stage.outcomes() == [("a", FAILURE)]
+
+
+def test_a_bulk_discard_forgets_ended_tasks_and_leaves_live_ones() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(*(task(id) for id in "abcd"))
+    worker.fail("a")
+    worker.finish("b")
+
+    bulk = stage.bulk("discard")
+
+    assert bulk.value == 2
+    assert stage.records.keys() == {"c", "d"}
+    assert isinstance(stage.ask(m.Inspect, "a").error, TaskNotFound)
+
+
+@pytest.mark.parametrize(("verb", "count"), [("cancel", 2), ("retry", 1), ("discard", 2)])
+def test_a_dry_run_counts_and_changes_nothing(verb: m.Verb, count: int) -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(*(task(id) for id in "abcd"))
+    worker.finish("a")
+    worker.fail("b")
+    before = {id: record.head for id, record in stage.records.items()}
+
+    bulk = stage.bulk(verb, dry_run=True)
+
+    assert bulk.value == count
+    assert {id: record.head for id, record in stage.records.items()} == before
+
+
+def test_a_bulk_verb_goes_through_all_pages() -> None:
+    stage = Stage()
+    stage.submit(*(task(f"{n:02}") for n in range(9)))
+
+    bulk = stage.bulk("cancel")
+
+    assert bulk.value == 9
+    assert sum(isinstance(effect, Search) for effect in stage.last) > 1
+    assert stage.left() == {}
+
+
+def test_a_bulk_cancel_goes_by_the_status_of_now() -> None:
+    stage = Stage()
+    Worker(stage)
+    stage.submit(task("a"), task("b"))
+
+    bulk = stage.bulk("cancel", Filter(statuses=frozenset({PENDING})))
+
+    assert bulk.value == 1
+    assert (stage.status("a"), stage.status("b")) == (RUNNING, CANCELLED)
+
+
+def test_a_cancel_by_nobody_in_particular_is_the_users() -> None:
+    stage = Stage()
+    stage.submit(task("a"))
+
+    stage.ask(m.Bulk, "cancel", Filter(), False)
+
+    assert stage.head("a").cancel == Cancel("user")
+    assert stage.status("a") is CANCELLED
+
+
+# --- figures -------------------------------------------------------------------------------------
+
+
+def test_stats_count_live_tasks_by_queue_and_status() -> None:
+    stage = Stage(max_pending=3)
+    Worker(stage)
+    stage.submit(task("a", queue="one"))
+    stage.submit(task("b", queue="one"), task("c", queue="one", delay=9), task("d", queue="two"))
+    stage.submit(task("e", queue="one"), task("f", queue="one"))
+
+    stats = stage.ask(m.GetStats).value
+
+    assert stats.queues == {
+        "one": QueueStats(scheduled=1, pending=1, running=1, parked=1),
+        "two": QueueStats(pending=1),
+    }
+
+
+def test_stats_count_slots_and_outcomes() -> None:
+    stage = Stage()
+    worker = Worker(stage, 3, 2)
+    Worker(stage, 1, name="v.0", at=200)
+    stage.submit(*(task(id, retry=Retry(attempts=2, delay=9)) for id in "ab"))
+    for id in list(worker.grants):
+        worker.fail(id)
+    stage.submit(task("c"), task("d", pool="process", at_most_once=True))
+    worker.finish("d", "lost")
+    stage.cancel("a")
+    for holder in stage.workers.values():
+        if "c" in holder.grants:
+            holder.finish("c")
+
+    stats = stage.ask(m.GetStats).value
+
+    assert stats.workers == 2
+    assert stats.pools["process"] == PoolStats(slots=2, free=2)
+    assert stats.pools["main"].slots == 4
+    assert (stats.success, stats.failure, stats.cancelled, stats.lost) == (1, 1, 1, 1)
+    assert stats.retries >= 1
+
+
+def test_stats_of_nothing_are_empty() -> None:
+    stats = Stage().ask(m.GetStats).value
+
+    assert (stats.queues, stats.workers) == ({}, 0)
+
+
+def test_tables_are_empty_when_nothing_is_live() -> None:
+    stage = Stage(max_pending=4)
+    worker = Worker(stage, 2)
+    waits = [stage.submit(task(f"{n}", queue=f"q{n % 2}", scope=f"s{n % 3}")) for n in range(20)]
+    assert stage.left().keys() >= {"live", "ready", "scopes", "parked", "held", "counts"}
+
+    while worker.grants:
+        worker.finish(next(iter(worker.grants)))
+
+    assert all(wait.answered for wait in waits)
+    assert stage.left() == {}

@@ -1,0 +1,66 @@
+"""Every bound of a system is checked when it opens, and the message names it."""
+
+from typing import Any
+
+import pytest
+
+import actorq
+from actorq.system.settings import Settings
+
+GOOD: dict[str, Any] = {
+    "concurrency": 100,
+    "processes": None,
+    "max_pending": 10,
+    "max_results": 10,
+    "result_ttl": 60.0,
+    "max_message": 4_096,
+    "drain": 10.0,
+    "grace": 10.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("bound", "value"),
+    [
+        ("concurrency", -1),
+        ("concurrency", 100_001),
+        ("processes", -1),
+        ("processes", 1_001),
+        ("max_pending", 0),
+        ("max_results", -1),
+        ("result_ttl", -0.1),
+        ("result_ttl", float("nan")),
+        ("max_message", 1_023),
+        ("drain", -1),
+        ("grace", float("inf")),
+    ],
+)
+def test_a_bound_out_of_range_is_a_value_error_that_names_it(bound: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"^{bound} must be"):
+        Settings.checked(**GOOD | {bound: value})
+
+
+@pytest.mark.parametrize("bound", GOOD)
+def test_a_bound_of_the_wrong_type_is_a_type_error_that_names_it(bound: str) -> None:
+    for value in ("10", True):
+        with pytest.raises(TypeError, match=f"^{bound} must be a"):
+            Settings.checked(**GOOD | {bound: value})
+
+
+def test_zero_is_a_value() -> None:
+    zeros = dict.fromkeys(GOOD, 0) | {"max_pending": 1, "max_message": 1_024}
+
+    settings = Settings.checked(**zeros)
+
+    assert (settings.concurrency, settings.drain, settings.max_results) == (0, 0.0, 0)
+
+
+def test_there_is_a_process_for_each_cpu_by_default_and_none_without_a_worker() -> None:
+    assert Settings.checked(**GOOD).processes >= 1
+    assert Settings.checked(**GOOD | {"concurrency": 0}).processes == 0
+
+
+async def test_open_system_checks_its_bounds_before_it_does_anything() -> None:
+    with pytest.raises(ValueError, match="concurrency must be 0 to 100000, not -1"):
+        async with actorq.open_system(concurrency=-1):
+            pytest.fail("it must not open")
