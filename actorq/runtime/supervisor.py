@@ -70,7 +70,7 @@ class Supervisor:
             RestartIntensityExceeded: They crashed too often; all of them have been stopped.
             BaseException: What a child raised at its first start.
         """
-        failed: Exception | None = None
+        failures: list[Exception] = []
         async with trio.open_nursery() as nursery:
             try:
                 for child in self._children:
@@ -81,12 +81,12 @@ class Supervisor:
                     for child, failure in self._exits.take(len(self._exits)):
                         await self._restart(child, failure, nursery)
             except Exception as error:  # noqa: BLE001 - raised below, out of the nursery's group
-                failed = error
+                failures.append(error)
             finally:
                 with trio.CancelScope(shield=True):
                     await self._stop()
-        if failed is not None:
-            raise failed
+        if failures:
+            raise failures[0]
 
     async def _start(self, child: Child, nursery: trio.Nursery) -> None:
         """Start a child and wait until it says that it is ready.

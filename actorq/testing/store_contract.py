@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Coroutine
-from typing import Any, TypeVar
-
 import trio
-from msgspec import UnsetType
 
 from actorq.contracts.store import Store
-from actorq.errors import Fenced
 from actorq.model.filters import Filter
-from actorq.model.options import TaskOptions
-from actorq.model.records import Head, Output, Ownership, Record, Write, replace
+from actorq.model.records import Output, Ownership, Record, Write, replace
 from actorq.model.status import TaskStatus
+from actorq.testing.samples import (
+    EVERYTHING,
+    NOW,
+    PARTITION,
+    TTL,
+    at_once,
+    deleted,
+    ended,
+    everything,
+    fenced,
+    fetched,
+    found,
+    head,
+    live,
+    loaded,
+    own,
+    record,
+    task_id,
+)
 
-T = TypeVar("T")
-
-PARTITION = "00"
-TTL = 60.0
-EVERYTHING = Filter()
-_NOW = 1_700_000_000.0
 _CANCELLED_AT_MOST = 8
 
 
@@ -108,7 +115,7 @@ class StoreContract:
         await store.commit(former, [ended(1)])
         await own(store, "b")
 
-        assert await fenced(store.purge(former, _NOW * 2, 0))
+        assert await fenced(store.purge(former, NOW * 2, 0))
         assert len(await everything(store)) == 1
 
     async def test_a_fenced_load_raises(self, store: Store) -> None:
@@ -221,7 +228,7 @@ class StoreContract:
         await store.commit(owner, [live(1)])
         running = head(1, TaskStatus.RUNNING, fence=1, worker="node.1")
         await store.commit(owner, [Write(task_id(1), running)])
-        done = head(1, TaskStatus.SUCCESS, fence=1, keep_until=_NOW + 60)
+        done = head(1, TaskStatus.SUCCESS, fence=1, keep_until=NOW + 60)
         await store.commit(owner, [Write(task_id(1), done, output=Output(b"value"))])
         await store.commit(owner, [Write(task_id(1), done)])
 
@@ -374,8 +381,8 @@ class StoreContract:
         assert await found(store, Filter(ids=ids)) == [4, 1]
         assert await found(store, Filter(ids=ids), cursor=task_id(4)) == [1]
         assert await found(store, Filter(ids=())) == []
-        assert await found(store, Filter(before=_NOW + 2)) == [1]
-        assert await found(store, Filter(after=_NOW + 2)) == [4, 3]
+        assert await found(store, Filter(before=NOW + 2)) == [1]
+        assert await found(store, Filter(after=NOW + 2)) == [4, 3]
 
     async def test_a_found_record_fits_every_field_that_is_given(self, store: Store) -> None:
         """One that fits only some is left out."""
@@ -410,10 +417,10 @@ class StoreContract:
     ) -> None:
         """And nothing else; it returns how many ended records are left."""
         owner = await own(store)
-        keep = {1: _NOW + 10, 2: _NOW + 30, 3: _NOW + 20, 4: _NOW + 20.5}
+        keep = {1: NOW + 10, 2: NOW + 30, 3: NOW + 20, 4: NOW + 20.5}
         await store.commit(owner, [ended(n, keep_until=until) for n, until in keep.items()])
 
-        assert await store.purge(owner, _NOW + 20, 100) == 2
+        assert await store.purge(owner, NOW + 20, 100) == 2
         assert await found(store) == [4, 2]
 
     async def test_purge_never_forgets_a_live_record(self, store: Store) -> None:
@@ -422,18 +429,18 @@ class StoreContract:
         await store.commit(owner, [live(1), ended(2)])
         await store.commit(owner, [live(2)])
 
-        assert await store.purge(owner, _NOW * 2, 0) == 0
+        assert await store.purge(owner, NOW * 2, 0) == 0
         assert await found(store) == [2, 1]
 
     async def test_purge_goes_by_the_newest_end(self, store: Store) -> None:
         """A record that was retried and ended again is kept until its new time."""
         owner = await own(store)
-        await store.commit(owner, [ended(1, keep_until=_NOW + 10)])
+        await store.commit(owner, [ended(1, keep_until=NOW + 10)])
         await store.commit(owner, [live(1)])
-        await store.commit(owner, [ended(1, keep_until=_NOW + 50)])
+        await store.commit(owner, [ended(1, keep_until=NOW + 50)])
 
-        assert await store.purge(owner, _NOW + 20, 100) == 1
-        assert await store.purge(owner, _NOW + 50, 100) == 0
+        assert await store.purge(owner, NOW + 20, 100) == 1
+        assert await store.purge(owner, NOW + 50, 100) == 0
         assert await found(store) == []
 
     async def test_purge_leaves_at_most_keep_ended_records(self, store: Store) -> None:
@@ -460,10 +467,10 @@ class StoreContract:
     async def test_purge_takes_by_time_first_and_by_number_then(self, store: Store) -> None:
         """What is over does not push out what is not."""
         owner = await own(store)
-        for number, until in ((1, _NOW + 50), (2, _NOW + 10), (3, _NOW + 10), (4, _NOW + 50)):
+        for number, until in ((1, NOW + 50), (2, NOW + 10), (3, NOW + 10), (4, NOW + 50)):
             await store.commit(owner, [ended(number, keep_until=until)])
 
-        assert await store.purge(owner, _NOW + 10, 2) == 2
+        assert await store.purge(owner, NOW + 10, 2) == 2
         assert await found(store) == [4, 1]
 
     async def test_purge_counts_no_record_that_was_deleted(self, store: Store) -> None:
@@ -486,7 +493,7 @@ class StoreContract:
 
         assert owner is not None
         assert await loaded(store, owner) == []
-        assert await store.purge(owner, _NOW * 2, 0) == 0
+        assert await store.purge(owner, NOW * 2, 0) == 0
 
     async def test_partitions_are_strangers(self, store: Store) -> None:
         """Each has its own owner and its own records, also under the same id."""
@@ -497,7 +504,7 @@ class StoreContract:
         await store.commit(other, [ended(1), ended(2)])
 
         assert await everything(store) == [record(live(1))]
-        assert await store.purge(other, _NOW * 2, 0) == 0
+        assert await store.purge(other, NOW * 2, 0) == 0
         assert await everything(store) == [record(live(1))]
 
     async def test_an_immediate_store_never_suspends(self, store: Store) -> None:
@@ -511,104 +518,3 @@ class StoreContract:
             assert at_once(found(store)) == [2, 1]
             assert at_once(store.purge(owner, 0.0, 0)) == 0
             at_once(store.release(owner))
-
-
-# --- what the tests say it with ------------------------------------------------------------------
-
-
-def task_id(number: int) -> str:
-    """Return an id; a higher number is a newer one."""
-    return f"{PARTITION}{number:013x}{0:016x}"
-
-
-def head(
-    number: int,
-    status: TaskStatus = TaskStatus.PENDING,
-    *,
-    name: str = "task",
-    queue: str = "default",
-    **fields: Any,
-) -> Head:
-    """Return the head of a task that was submitted so many seconds after a certain moment."""
-    at = _NOW + number
-    options = TaskOptions(queue=queue)
-    first = Head(task_id(number), name, options, "main", None, at, at, at, at, status)
-    return replace(first, **fields)
-
-
-def live(number: int, **fields: Any) -> Write:
-    """Return the write of a new task that waits."""
-    return Write(task_id(number), head(number, **fields), f"body {number}".encode(), None)
-
-
-def ended(
-    number: int,
-    status: TaskStatus = TaskStatus.SUCCESS,
-    *,
-    queue: str = "default",
-    keep_until: float = _NOW + 3_600,
-) -> Write:
-    """Return the write of a task that has ended."""
-    state = head(number, status, queue=queue, completed_at=_NOW, keep_until=keep_until)
-    return Write(state.id, state, None, Output(f"value {number}".encode()))
-
-
-def deleted(number: int) -> Write:
-    """Return the write that forgets a task."""
-    return Write(task_id(number), None)
-
-
-def record(write: Write) -> Record:
-    """Return what a write that says everything leaves in an empty store."""
-    assert write.head is not None
-    assert not isinstance(write.output, UnsetType)
-    return Record(write.head, write.body, write.output)
-
-
-async def own(store: Store, nonce: str = "nonce", ttl: float = TTL) -> Ownership:
-    """Become the owner, which must succeed."""
-    ownership = await store.acquire(PARTITION, nonce, ttl)
-    assert ownership is not None, "nobody else owns it, so it should be had"
-    return ownership
-
-
-async def fenced(call: Awaitable[object]) -> bool:
-    """Say whether the call raises `Fenced`."""
-    try:
-        await call
-    except Fenced:
-        return True
-    return False
-
-
-async def loaded(store: Store, ownership: Ownership) -> list[Head]:
-    """Return what `load` yields, in the order of the ids."""
-    return sorted([head async for head in store.load(ownership)], key=lambda head: head.id)
-
-
-async def fetched(store: Store, *numbers: int) -> list[Record | None]:
-    """Return the records of these tasks."""
-    return await store.fetch(PARTITION, [task_id(number) for number in numbers])
-
-
-async def found(store: Store, filter: Filter = EVERYTHING, cursor: str | None = None) -> list[int]:
-    """Return the numbers of the tasks on a page that has room for all."""
-    page = await store.find(PARTITION, filter, cursor, 1_000)
-    assert page.next is None, "there is nothing left for another page"
-    return [int(record.head.id[2:15], 16) for record in page.records]
-
-
-async def everything(store: Store) -> list[Record]:
-    """Return every record, newest first."""
-    return list((await store.find(PARTITION, EVERYTHING, None, 1_000)).records)
-
-
-def at_once(call: Coroutine[Any, Any, T]) -> T:
-    """Run a call that may not suspend."""
-    try:
-        call.send(None)
-    except StopIteration as stop:
-        value: T = stop.value
-        return value
-    call.close()
-    raise AssertionError("it says that it is immediate, but it suspends")

@@ -8,7 +8,7 @@ the writes first, then the rest in order, the answers of the store at once.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import UNSET
@@ -85,11 +85,14 @@ class Stage:
 
     def say(self, origin: int, *messages: Any) -> None:
         self.last = []
-        effects = self.machine.step(origin, messages, self.now)
+        effects = self.step(origin, messages)
         while effects:
             self.last += effects
             self.commit([effect for effect in effects if isinstance(effect, Write)])
             effects = [more for effect in effects for more in self.carry_out(effect)]
+
+    def step(self, origin: int, messages: Sequence[Any]) -> list[Effect]:
+        return self.machine.step(origin, messages, self.now)
 
     def commit(self, writes: list[Write]) -> None:
         for write in writes:
@@ -112,10 +115,10 @@ class Stage:
                 self.events.append(effect)
             case Lookup(to, message, ids):
                 found = Found(message, {id: self.records[id] for id in ids if id in self.records})
-                return self.machine.step(to, [found], self.now)
+                return self.step(to, [found])
             case Search(to, message, filter, cursor, limit, total):
                 answer = Searched(message, *self.search(filter, cursor, min(limit, PAGE)), total)
-                return self.machine.step(to, [answer], self.now)
+                return self.step(to, [answer])
         return []
 
     def search(
@@ -155,9 +158,14 @@ class Stage:
 
     # --- what clients ask for --------------------------------------------------------------------
 
-    def ask(self, verb: Callable[..., Any], *args: Any, origin: int = CLIENT) -> Question:
+    def question(self, verb: Callable[..., Any], *args: Any) -> Question:
+        """Make a request, which is not sent."""
         question = Question(verb(len(self.questions), *args))
         self.questions.append(question)
+        return question
+
+    def ask(self, verb: Callable[..., Any], *args: Any, origin: int = CLIENT) -> Question:
+        question = self.question(verb, *args)
         self.say(origin, question.message)
         return question
 

@@ -39,9 +39,9 @@ class Office:
     def replies(self) -> list[Any]:
         return [e.message.value for e in self.out if isinstance(e, Send)]
 
-    def searched(self, bulk: m.Bulk, *heads: Head, next: str | None = None, total: int = 0) -> None:
+    def searched(self, bulk: m.Bulk, *heads: Head, more: str | None = None, total: int = 0) -> None:
         records = [Record(one) for one in heads]
-        self.desk.searched(1, Searched(bulk, records, next, len(records), total))
+        self.desk.searched(1, Searched(bulk, records, more, len(records), total))
 
 
 def test_a_live_task_is_shown_without_asking_the_store() -> None:
@@ -131,7 +131,7 @@ def test_a_bulk_verb_searches_chunk_by_chunk_and_sums_up() -> None:
     bulk = m.Bulk(5, "cancel", Filter(), False)
 
     office.desk.bulk(1, bulk)
-    office.searched(bulk, head("c"), head("b"), next="b")
+    office.searched(bulk, head("c"), head("b"), more="b")
     office.searched(bulk, head("a"), total=2)
 
     assert office.out == [

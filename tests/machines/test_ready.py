@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec.structs import replace
 
 from actorq.machines.ready import Ready
 from actorq.model.options import TaskOptions
-from actorq.model.records import Head, Pool, replace
+from actorq.model.records import Head, Pool
 from actorq.model.status import CANCELLED, PENDING, TaskPriority
 
 

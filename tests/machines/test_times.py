@@ -1,10 +1,11 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from actorq.machines.times import AGING, deadline, expiry, rank
 from actorq.model.options import TaskOptions
-from actorq.model.records import Head, replace
+from actorq.model.records import Head
 from actorq.model.status import PENDING, TaskPriority
 
 

@@ -1,6 +1,7 @@
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -232,7 +233,7 @@ async def test_a_child_that_ran_for_long_waits_as_if_it_were_the_first_time(
 
     backoff = Backoff(first=1, most=30, jitter=0, reset=60)
     family = Family("a", body=body, backoff=backoff, budget=RestartBudget(intensity=100))
-    await family.run_for(110)
+    await family.run_for(120)
 
     assert waits(family)[:5] == [1, 2, 4, 101, 2]
 
@@ -275,7 +276,7 @@ async def test_more_crashes_than_the_intensity_within_the_period_bring_it_down(
 
     assert family.starts["a"] == 4
     assert [str(failure) for failure in caught.value.failures] == ["1", "2", "3", "4"]
-    assert family.events[-1] == (EventKind.ACTOR_DIED, {"actor": "a", "error": "ValueError('4')"})
+    assert family.events[-1] == (EventKind.ACTOR_DIED, {"actor": "a", "error": "ValueError(4)"})
 
 
 async def test_the_period_slides(autojump_clock: MockClock) -> None:
@@ -292,7 +293,7 @@ async def test_the_intensity_counts_the_crashes_of_all_children(
     with pytest.raises(RestartIntensityExceeded):
         await family.supervisor.run()
 
-    assert family.starts.total() == 5
+    assert family.starts == {"a": 2, "b": 2}
 
 
 async def test_a_restart_that_fails_counts_as_a_crash(autojump_clock: MockClock) -> None:
@@ -310,12 +311,11 @@ async def test_a_restart_that_fails_counts_as_a_crash(autojump_clock: MockClock)
 
 async def test_giving_up_stops_the_children_that_are_well(autojump_clock: MockClock) -> None:
     family = Family("a", "b", budget=RestartBudget(intensity=0))
-    with pytest.raises(BaseException) as caught:  # noqa: PT012 - the nursery is its home
-        async with trio.open_nursery() as nursery:
-            await nursery.start(family.supervisor.run)
-            await family.crash("b")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(crash_soon, family, "b")
+        with pytest.raises(RestartIntensityExceeded):
+            await family.supervisor.run()
 
-    assert caught.group_contains(RestartIntensityExceeded, depth=1)
     assert family.log == ["a started", "b started", "b stopped", "a stopped"]
 
 
@@ -326,10 +326,10 @@ async def test_interrupts_cross_and_stop_everything(
 ) -> None:
     error = BaseExceptionGroup("both", [kind(), ValueError()]) if grouped else kind()
     family = Family("a", "b")
-    with pytest.raises(BaseExceptionGroup) as caught:  # noqa: PT012 - the nursery is its home
-        async with trio.open_nursery() as nursery:
-            await nursery.start(family.supervisor.run)
-            await family.crash("b", error)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(crash_soon, family, "b", error)
+        with pytest.raises(BaseExceptionGroup) as caught:
+            await family.supervisor.run()
 
     assert caught.group_contains(kind)
     assert family.log == ["a started", "b started", "b stopped", "a stopped"]
@@ -342,7 +342,12 @@ async def crash_at_once(family: Family, name: str, incarnation: int, task_status
     raise ValueError(incarnation)
 
 
+async def crash_soon(family: Family, name: str, error: BaseException | None = None) -> None:
+    await wait_all_tasks_blocked()
+    await family.crash(name, error)
+
+
 def waits(family: Family) -> list[float]:
     """Return the seconds between starts."""
     times = family.started_at
-    return [round(b - a, 6) for a, b in zip(times, times[1:], strict=False)]
+    return [round(b - a, 6) for a, b in pairwise(times)]

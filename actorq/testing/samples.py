@@ -1,0 +1,120 @@
+"""Small tasks to fill a store with, and short words for what a test asks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Coroutine
+from typing import Any, TypeVar
+
+from msgspec import UnsetType
+
+from actorq.contracts.store import Store
+from actorq.errors import Fenced
+from actorq.model.filters import Filter
+from actorq.model.options import TaskOptions
+from actorq.model.records import Head, Output, Ownership, Record, Write, replace
+from actorq.model.status import TaskStatus
+
+T = TypeVar("T")
+
+PARTITION = "00"
+TTL = 60.0
+NOW = 1_700_000_000.0
+EVERYTHING = Filter()
+
+
+def task_id(number: int) -> str:
+    """Return an id; a higher number is a newer one."""
+    return f"{PARTITION}{number:013x}{0:016x}"
+
+
+def head(
+    number: int,
+    status: TaskStatus = TaskStatus.PENDING,
+    *,
+    name: str = "task",
+    queue: str = "default",
+    **fields: Any,
+) -> Head:
+    """Return the head of a task that was submitted so many seconds after a certain moment."""
+    at = NOW + number
+    options = TaskOptions(queue=queue)
+    first = Head(task_id(number), name, options, "main", None, at, at, at, at, status)
+    return replace(first, **fields)
+
+
+def live(number: int, **fields: Any) -> Write:
+    """Return the write of a new task that waits."""
+    return Write(task_id(number), head(number, **fields), f"body {number}".encode(), None)
+
+
+def ended(
+    number: int,
+    status: TaskStatus = TaskStatus.SUCCESS,
+    *,
+    queue: str = "default",
+    keep_until: float = NOW + 3_600,
+) -> Write:
+    """Return the write of a task that has ended."""
+    state = head(number, status, queue=queue, completed_at=NOW, keep_until=keep_until)
+    return Write(state.id, state, None, Output(f"value {number}".encode()))
+
+
+def deleted(number: int) -> Write:
+    """Return the write that forgets a task."""
+    return Write(task_id(number), None)
+
+
+def record(write: Write) -> Record:
+    """Return what a write that says everything leaves in an empty store."""
+    assert write.head is not None
+    assert not isinstance(write.output, UnsetType)
+    return Record(write.head, write.body, write.output)
+
+
+async def own(store: Store, nonce: str = "nonce", ttl: float = TTL) -> Ownership:
+    """Become the owner, which must succeed."""
+    ownership = await store.acquire(PARTITION, nonce, ttl)
+    assert ownership is not None, "nobody else owns it, so it should be had"
+    return ownership
+
+
+async def fenced(call: Awaitable[object]) -> bool:
+    """Say whether the call raises `Fenced`."""
+    try:
+        await call
+    except Fenced:
+        return True
+    return False
+
+
+async def loaded(store: Store, ownership: Ownership) -> list[Head]:
+    """Return what `load` yields, in the order of the ids."""
+    return sorted([head async for head in store.load(ownership)], key=lambda head: head.id)
+
+
+async def fetched(store: Store, *numbers: int) -> list[Record | None]:
+    """Return the records of these tasks."""
+    return await store.fetch(PARTITION, [task_id(number) for number in numbers])
+
+
+async def found(store: Store, filter: Filter = EVERYTHING, cursor: str | None = None) -> list[int]:
+    """Return the numbers of the tasks on a page that has room for all."""
+    page = await store.find(PARTITION, filter, cursor, 1_000)
+    assert page.next is None, "there is nothing left for another page"
+    return [int(record.head.id[2:15], 16) for record in page.records]
+
+
+async def everything(store: Store) -> list[Record]:
+    """Return every record, newest first."""
+    return list((await store.find(PARTITION, EVERYTHING, None, 1_000)).records)
+
+
+def at_once(call: Coroutine[Any, Any, T]) -> T:
+    """Run a call that may not suspend."""
+    try:
+        call.send(None)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+    call.close()
+    raise AssertionError("it says that it is immediate, but it suspends")

@@ -1,0 +1,43 @@
+"""Events as log records."""
+
+import logging
+
+import pytest
+
+import actorq
+from actorq.model.events import Event, EventKind
+from actorq.telemetry.logging import LogInstrument
+
+ERRORS = {EventKind.ACTOR_DIED, EventKind.ACTOR_RESTARTED, EventKind.UNKILLABLE}
+
+
+@pytest.mark.parametrize("kind", EventKind)
+def test_crashes_are_errors_and_all_else_is_a_warning(
+    kind: EventKind, caplog: pytest.LogCaptureFixture
+) -> None:
+    event = Event(kind, {"id": "a1", "name": "fetch"})
+
+    LogInstrument().event(event)
+
+    (record,) = caplog.records
+    assert record.levelno == (logging.ERROR if kind in ERRORS else logging.WARNING)
+    assert record.name == "actorq"
+    assert record.getMessage() == f"{kind.value} id='a1' name='fetch'"
+    assert vars(record)["actorq"] is event
+
+
+def test_another_logger_may_be_given(caplog: pytest.LogCaptureFixture) -> None:
+    LogInstrument(logging.getLogger("mine")).event(Event(EventKind.STALE_RESULT, {}))
+
+    assert [record.name for record in caplog.records] == ["mine"]
+
+
+async def test_a_system_is_quiet_while_nothing_goes_wrong(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with actorq.open_system(processes=0) as system:
+        await system.call(len, "abc")
+        with pytest.raises(actorq.TaskFailed):
+            await system.call(int, "x")
+
+    assert caplog.records == []
