@@ -105,6 +105,7 @@ def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 @dataclass
 class Report:
     folder: Path
+    files: list[Path]
     processes: int
     modules: dict[str, Module] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
@@ -112,30 +113,31 @@ class Report:
     seconds: float = 0.0
 
     @property
-    def files(self) -> int:
+    def done(self) -> int:
         return len(self.modules) + len(self.failures)
 
     def add(self, file: Path, result: actorq.TaskResult[tuple[Module, float]]) -> None:
         name = file.relative_to(self.folder).as_posix()
+        name = name.encode(errors="backslashreplace").decode()  # of a file whose name is no text
         if result.value is not None:
             self.modules[name], seconds = result.value
             self.busy_seconds += seconds
         elif result.error is not None:
             kind = result.error.type.removeprefix("builtins.")
-            self.failures[name] = f"{kind}: {result.error.message}"
+            self.failures[name] = f"{kind}: {result.error.message}".removesuffix(": ")
 
     def summary(self) -> dict[str, object]:
         modules = self.modules.values()
         return {
             "folder": str(self.folder),
-            "files": self.files,
+            "files": self.done,
             "failed": len(self.failures),
             "lines": sum(module.lines for module in modules),
             "functions": sum(module.functions for module in modules),
             "classes": sum(module.classes for module in modules),
             "processes": self.processes,
             "seconds": round(self.seconds, 3),
-            "tasks_per_second": round(self.files / self.seconds, 1),
+            "tasks_per_second": round(self.done / self.seconds, 1),
             "busy": round(self.busy_seconds / (self.processes * self.seconds), 3),
         }
 
@@ -145,18 +147,18 @@ class Report:
         return json.dumps(everything, indent=2) + "\n"
 
 
-async def index_files(files: list[Path], report: Report, console: Console) -> None:
-    packages = [file for file in files if file.name == "__init__.py"]
-    others = [file for file in files if file.name != "__init__.py"]
+async def index_files(report: Report, console: Console) -> None:
+    packages = [file for file in report.files if file.name == "__init__.py"]
+    others = [file for file in report.files if file.name != "__init__.py"]
 
     async def collect(task: Callable[[Path], tuple[Module, float]], files: list[Path]) -> None:
         async with system.map_results(task, files, limit=WINDOW) as results:
             file = iter(files)  # the results come in the same order
             async for result in results:
                 report.add(next(file), result)
-                show_progress(report.files)
+                show_progress(report.done)
 
-    with progress(len(files), console) as show_progress:
+    with progress(len(report.files), console) as show_progress:
         async with actorq.open_system(processes=report.processes) as system:
             start = trio.current_time()
             async with trio.open_nursery() as nursery:
@@ -250,15 +252,10 @@ def find_files(folder: Path) -> list[Path]:
 def run(options: argparse.Namespace) -> None:
     from rich.console import Console
 
-    report = Report(options.folder, options.processes)
+    report = Report(options.folder, options.files, options.processes)
     console = Console(force_terminal=sys.stdout.isatty(), markup=False, highlight=False)
-    trio.run(
-        index_files,
-        options.files,
-        report,
-        console,
-        restrict_keyboard_interrupt_to_checkpoints=True,  # not while it draws the bar
-    )
+    # Ctrl-C is to arrive where this waits, and not while it draws the bar.
+    trio.run(index_files, report, console, restrict_keyboard_interrupt_to_checkpoints=True)
     show(report, console)
     if options.json:
         options.json.write_text(report.as_json(), encoding="utf-8")

@@ -53,6 +53,12 @@ class Slot:
         self.revoked = False
         self.patience = inf
 
+    def patience_left(self) -> float:
+        """Return the seconds that the stopped attempt may still take to end by itself."""
+        if self.patience == inf:  # its own deadline stopped it
+            return self.grace
+        return max(0.0, self.patience - trio.current_time())
+
     def interrupt(self, cause: FinishCause, grace: float, reason: str) -> None:
         """Tell the running attempt to stop within ``grace`` seconds."""
         self.stop = self.stop or cause
@@ -131,11 +137,11 @@ class SlotPool:
                 return grant
         return None
 
-    async def fill(self, slot: Slot) -> None:
-        """Wait until the slot has a grant. Not a checkpoint if there is one."""
+    async def fill(self, slot: Slot) -> bool:
+        """Wait until the slot has a grant; return whether it had to wait. No checkpoint if not."""
         if self._backlog:
             slot.grant = self._backlog.popleft()
-            return
+            return False
         slot.task = trio.lowlevel.current_task()
         self._parked.append(slot)
 
@@ -144,3 +150,4 @@ class SlotPool:
             return Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abort)
+        return True

@@ -89,30 +89,59 @@ class WorkerActor:
     ) -> None:
         """Work until cancelled. ``attach`` connects it to the owner, ``detach`` takes it away.
 
-        Cancelling it cancels every running attempt; the owner counts them as lost deliveries.
+        Cancelling it cancels every running attempt; the owner counts them as lost deliveries. The
+        lifespan is left after the last of them, by no exception, and has the grace of a task.
         """
-        async with AsyncExitStack() as stack:
-            if self._lifespan is not None:
-                self._resources = await stack.enter_async_context(self._lifespan())
-            if self._pools["process"].size:
-                self._processes = await stack.enter_async_context(open_processes())
-            async with trio.open_nursery() as nursery:
-                for pool in self._pools.values():
-                    for _ in range(pool.size):
-                        slot = Slot(self._grace)
-                        self._slots.append(slot)
-                        self._working += 1
-                        nursery.start_soon(self._work, pool, slot, name=f"actorq {pool.name} slot")
-                attach(self)
-                try:
-                    task_status.started()
-                    await trio.sleep_forever()
-                finally:
-                    detach(self)
-                    for slot in self._slots:
-                        if slot.grant is not None:
-                            slot.interrupt("cancelled", self._grace, "its worker stops")
-                    nursery.start_soon(self._report_unkillable)
+        around, work = trio.CancelScope(), trio.CancelScope()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._live, around, work, attach, detach, task_status)
+            try:
+                await trio.sleep_forever()
+            finally:
+                work.cancel("its worker stops")
+
+    async def _live(
+        self,
+        around: trio.CancelScope,
+        work: trio.CancelScope,
+        attach: Callable[[Peer], None],
+        detach: Callable[[Peer], None],
+        task_status: trio.TaskStatus[None],
+    ) -> None:
+        with around:
+            async with AsyncExitStack() as stack:
+                if self._lifespan is not None:
+                    self._resources = await stack.enter_async_context(self._lifespan())
+                if self._pools["process"].size:
+                    self._processes = await stack.enter_async_context(open_processes())
+                around.shield = True
+                with work:
+                    await self._run_slots(attach, detach, task_status)
+                around.deadline = trio.current_time() + self._grace
+
+    async def _run_slots(
+        self,
+        attach: Callable[[Peer], None],
+        detach: Callable[[Peer], None],
+        task_status: trio.TaskStatus[None],
+    ) -> None:
+        async with trio.open_nursery() as nursery:
+            for pool in self._pools.values():
+                for _ in range(pool.size):
+                    slot = Slot(self._grace)
+                    self._slots.append(slot)
+                    self._working += 1
+                    nursery.start_soon(self._work, pool, slot, name=f"actorq {pool.name} slot")
+            attach(self)
+            try:
+                task_status.started()
+                await trio.sleep_forever()
+            finally:
+                detach(self)
+                for slot in self._slots:
+                    if slot.grant is not None:
+                        slot.interrupt("cancelled", self._grace, "its worker stops")
+                nursery.start_soon(self._report_unkillable)
 
     # --- the connection --------------------------------------------------------------------------
 
@@ -201,8 +230,8 @@ class WorkerActor:
             with slot.scope:
                 while not slot.spent:
                     if slot.grant is None:
-                        burst = 0
-                        await pool.fill(slot)
+                        if await pool.fill(slot):
+                            burst = 0
                         continue  # it may have been interrupted on the way
                     try:
                         finish = await self._attempt(slot, slot.grant)
@@ -313,6 +342,8 @@ class WorkerActor:
         except (trio.Cancelled, Abandoned, Killed, KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # noqa: BLE001 - even SystemExit: a task ends no program
+            if task.run_in == "thread" and isinstance(error.__cause__, StopIteration):
+                error = error.__cause__  # which no coroutine can raise
             return self._failed(slot, head, error)
         finally:
             if seconds < inf:
@@ -347,7 +378,7 @@ class WorkerActor:
                 call.args,
                 call.kwargs,
                 current,
-                lambda: slot.grace * _THREAD_SHARE,
+                lambda: slot.patience_left() * _THREAD_SHARE,
             )
         finally:
             running.reset(token)

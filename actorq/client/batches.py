@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 import trio
 
@@ -37,11 +37,18 @@ class _Ready(Generic[R]):
     def forget(self, handle: TaskHandle[R]) -> None:
         handle.watch().forget(self)
 
-    async def next(self) -> TaskHandle[R]:
+    async def first(self) -> TaskHandle[R]:
+        """Wait for the first that is not popped yet; a checkpoint. Cancelled, it loses nothing."""
+        if self._ended:
+            await trio.lowlevel.checkpoint()
         while not self._ended:
             self._more = Future()
             await self._more.wait()
-        return self._ended.popleft()
+        return self._ended[0]
+
+    def pop(self) -> None:
+        """Take out the first."""
+        self._ended.popleft()
 
 
 class Completed(Generic[R]):
@@ -58,10 +65,12 @@ class Completed(Generic[R]):
 
     async def __anext__(self) -> TaskResult[R]:
         if not self._left:
+            await trio.lowlevel.checkpoint()
             raise StopAsyncIteration
-        handle = await self._ready.next()
+        handle = await self._ready.first()
+        self._ready.pop()
         self._left -= 1
-        return await handle.wait()
+        return handle.peek()
 
 
 class _Window(Generic[T, R]):
@@ -78,6 +87,7 @@ class _Window(Generic[T, R]):
         self._scope: str | None = None
         self._line: deque[TaskHandle[R]] = deque()
         self._ready: _Ready[R] = _Ready()
+        self._taken: list[T] = []
         self._open = 0
         self._drained = False
 
@@ -104,28 +114,35 @@ class _Window(Generic[T, R]):
             raise RuntimeError("enter it first: 'async with system.map(...) as values'")
         return self
 
-    async def _next(self) -> TaskHandle[R]:
-        """Keep the window full; return the next handle whose task has ended."""
+    async def _next(self) -> TaskResult[R]:
+        """Keep the window full; return the next result. Cancelled, it loses nothing."""
         await self._fill()
         if not self._open:
+            await trio.lowlevel.checkpoint()
             raise StopAsyncIteration
-        handle = self._line[0] if self._ordered else await self._ready.next()
-        await handle.wait()
         if self._ordered:
+            handle = self._line[0]
+            await handle.watch().wait()
             self._line.popleft()
+        else:
+            handle = await self._ready.first()
+            self._ready.pop()
         self._open -= 1
-        return handle
+        return handle.peek()
 
     async def _fill(self) -> None:
         assert self._scope is not None  # __aiter__ has seen to it
         while not self._drained and self._open < self._limit:
             # One message for all that there is room for, in chunks that fit the owner's bounds.
+            # What was taken and not accepted, because the step was cancelled, is submitted next.
             room = min(self._limit - self._open, self._client.chunk)
-            chunk = [self._task.message(item) for item in islice(self._items, room)]
-            if not chunk:
+            self._taken += islice(self._items, room - len(self._taken))
+            if not self._taken:
                 self._drained = True
                 return
-            handles = await self._client.submit_chunk(chunk, self._scope)
+            messages = [self._task.message(item) for item in self._taken]
+            handles = await self._client.submit_chunk(messages, self._scope)
+            self._taken.clear()
             self._open += len(handles)
             if self._ordered:
                 self._line.extend(handles)
@@ -138,12 +155,11 @@ class Mapped(_Window[T, R]):
     """The block of `Client.map`: an async iterator of values."""
 
     async def __anext__(self) -> R:
-        return await (await self._next()).value()
+        return (await self._next()).unwrap()
 
 
 class Outcomes(_Window[T, R]):
     """The block of `Client.map_results`: an async iterator of results."""
 
     async def __anext__(self) -> TaskResult[R]:
-        result: TaskResult[Any] = await (await self._next()).wait()
-        return result
+        return await self._next()

@@ -75,8 +75,8 @@ class TaskHandle(Generic[R_co]):
             TaskNotFound: The id is unknown or its result has expired.
             ActorDied: The system has failed or is closed.
         """
-        ending = await self._wait()
-        return task_result(ending.head, ending.output, ending.cause)
+        await self._wait()
+        return self.peek()
 
     async def value(self) -> R_co:
         """Wait until the task has ended and return its value.
@@ -106,14 +106,18 @@ class TaskHandle(Generic[R_co]):
                 self._client.session.watch((self.id,))
         return self._ending
 
+    def peek(self) -> TaskResult[R_co]:
+        """Return the result of a task that is known to have ended."""
+        ending = self._ending.peek()
+        return task_result(ending.head, ending.output, ending.cause)
+
     def failure(self) -> Exception | None:
         """Return what `value` would raise if the task has failed; None if it has not, or yet."""
         if not self._ending.done:
             return None
         try:
-            ending = self._ending.peek()
-            if ending.head.status is FAILURE:
-                task_result(ending.head, ending.output, ending.cause).unwrap()
+            if self._ending.peek().head.status is FAILURE:
+                self.peek().unwrap()
         except Exception as error:  # noqa: BLE001 - it is the answer
             return error
         return None

@@ -63,6 +63,8 @@ class Exchange:
         """The actor is open: connect every peer, in the order in which they came."""
         self._post = post
         for peer in list(self._peers):
+            if self._post is not post:
+                return  # it crashed over an earlier hello
             self._connect(peer, post)
 
     def close(self, error: BaseException | None = None) -> None:

@@ -79,9 +79,11 @@ class Supervisor:
                 while True:
                     await self._exits.wait()
                     for child, failure in self._exits.take(len(self._exits)):
-                        await self._restart(child, failure, nursery)
+                        self._spend(child, failure)
+                        nursery.start_soon(self._restart, child, nursery)
             except Exception as error:  # noqa: BLE001 - raised below, out of the nursery's group
                 failures.append(error)
+                nursery.cancel_scope.cancel("a child cannot be started")
             finally:
                 with trio.CancelScope(shield=True):
                     await self._stop()
@@ -102,10 +104,9 @@ class Supervisor:
     async def _run(
         self, child: Child, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        ready = _Started(task_status)
         failure: BaseException
-        # Shielded: outside cancellation reaches a child by its supervisor, in order, or not at all.
-        with trio.CancelScope(shield=True) as child.scope:
+        with trio.CancelScope() as child.scope:
+            ready = _Started(task_status, child.scope)
             try:
                 await child.spec.make(child.incarnation)(ready)
                 failure = RuntimeError(f"{child.spec.name} ended, which it should not")
@@ -118,36 +119,39 @@ class Supervisor:
             finally:
                 child.ended.set()
             if child.stopping:
+                # Nobody waits for it any more, but what it could not clean up should be known.
+                self._tell(EventKind.ACTOR_DIED, actor=child.spec.name, error=repr(failure))
                 return
             if not ready.called:
                 raise failure
             self._exits.post((child, failure))
             self._exits.wake()
 
-    async def _restart(self, child: Child, failure: BaseException, nursery: trio.Nursery) -> None:
-        """Start a crashed child again, after a wait that grows; failed starts count as crashes."""
-        while True:
-            if not self._budget.spend(trio.current_time(), failure):
-                self._tell(EventKind.ACTOR_DIED, actor=child.spec.name, error=repr(failure))
-                raise RestartIntensityExceeded(
-                    f"{child.spec.name} crashed more than {self._budget.intensity} times in "
-                    f"{self._budget.period:g} s, the last time with {failure!r}",
-                    self._budget.failures,
-                ) from failure
-            self._tell(
-                EventKind.ACTOR_RESTARTED,
-                actor=child.spec.name,
-                incarnation=child.incarnation + 1,
-                error=repr(failure),
-            )
-            ran_for = trio.current_time() - child.started_at
-            await trio.sleep(child.streak.next(ran_for, self._rng.uniform(-1.0, 1.0)))
-            try:
-                await self._start(child, nursery)
-            except Exception as error:  # noqa: BLE001 - a failed start is a crash
-                failure = error
-            else:
-                return
+    def _spend(self, child: Child, failure: BaseException) -> None:
+        """Count a crash, a failed start included; give up if there were too many."""
+        if not self._budget.spend(trio.current_time(), failure):
+            self._tell(EventKind.ACTOR_DIED, actor=child.spec.name, error=repr(failure))
+            raise RestartIntensityExceeded(
+                f"{child.spec.name} crashed more than {self._budget.intensity} times in "
+                f"{self._budget.period:g} s, the last time with {failure!r}",
+                self._budget.failures,
+            ) from failure
+        self._tell(
+            EventKind.ACTOR_RESTARTED,
+            actor=child.spec.name,
+            incarnation=child.incarnation + 1,
+            error=repr(failure),
+        )
+
+    async def _restart(self, child: Child, nursery: trio.Nursery) -> None:
+        """Start a crashed child again, after a wait that grows."""
+        ran_for = trio.current_time() - child.started_at
+        await trio.sleep(child.streak.next(ran_for, self._rng.uniform(-1.0, 1.0)))
+        try:
+            await self._start(child, nursery)
+        except Exception as error:  # noqa: BLE001 - a failed start counts as a crash
+            self._exits.post((child, error))
+            self._exits.wake()
 
     async def _stop(self) -> None:
         """Stop the children in reverse order, each before the one that was started earlier."""
@@ -159,12 +163,18 @@ class Supervisor:
 
 
 class _Started:
-    """A task status that remembers whether it was called."""
+    """A task status that remembers whether it was called, and shields the child from then on.
 
-    def __init__(self, status: trio.TaskStatus[None]) -> None:
+    A child that runs is stopped by its supervisor, in order; one that never gets ready is cancelled
+    by whoever cancels the supervisor, which waits for it.
+    """
+
+    def __init__(self, status: trio.TaskStatus[None], scope: trio.CancelScope) -> None:
         self._status = status
+        self._scope = scope
         self.called = False
 
     def started(self, value: None = None) -> None:
         self.called = True
+        self._scope.shield = True
         self._status.started(value)

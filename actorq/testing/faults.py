@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -82,7 +82,7 @@ class FaultyStore:
         self._planned.clear()
 
     @contextmanager
-    def commits_held(self) -> Iterator[None]:
+    def commits_held(self) -> Generator[None, None, None]:
         """Let commits wait, before anything is applied, until the block is left."""
         if self.immediate:
             raise RuntimeError("an immediate store cannot wait: open it with suspends=True")

@@ -6,12 +6,13 @@ from collections.abc import Awaitable, Coroutine
 from typing import Any, TypeVar
 
 from msgspec import UnsetType
+from msgspec.structs import replace
 
 from actorq.contracts.store import Store
 from actorq.errors import Fenced
 from actorq.model.filters import Filter
 from actorq.model.options import TaskOptions
-from actorq.model.records import Head, Output, Ownership, Record, Write, replace
+from actorq.model.records import Head, Output, Ownership, Record, Write
 from actorq.model.status import TaskStatus
 
 T = TypeVar("T")

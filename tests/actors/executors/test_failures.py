@@ -22,10 +22,9 @@ class Wild(Exception):
 
 
 def raised(error: BaseException) -> BaseException:
-    try:
+    with pytest.raises(type(error)) as caught:
         raise error
-    except BaseException as caught:
-        return caught
+    return caught.value
 
 
 def test_an_error_is_described_by_type_message_traceback_notes_and_bases() -> None:

@@ -1,0 +1,173 @@
+from math import inf
+
+import pytest
+import trio
+from trio.testing import assert_checkpoints, wait_all_tasks_blocked
+
+from actorq.errors import Fenced, StoreUnavailable
+from actorq.stores.memory import MemoryStore
+from actorq.testing import FaultyStore, StoreContract
+from actorq.testing.samples import (
+    EVERYTHING, PARTITION, ended, everything, fetched, found, live, loaded, own,
+)  # fmt: skip
+
+
+class TestFaultyStore(StoreContract):
+    @pytest.fixture(params=[False, True], ids=["immediate", "suspending"])
+    def store(self, request: pytest.FixtureRequest) -> FaultyStore:
+        return FaultyStore(MemoryStore(), suspends=request.param)
+
+
+async def test_a_call_that_is_to_fail_changes_nothing() -> None:
+    store = FaultyStore(MemoryStore())
+    owner = await own(store)
+    store.fail("commit")
+    with pytest.raises(StoreUnavailable, match="injected"):
+        await store.commit(owner, [live(1)])
+
+    assert await found(store) == []
+    assert (store.commits, store.faults) == ([], 1)
+
+
+async def test_a_call_whose_answer_is_lost_was_applied() -> None:
+    store = FaultyStore(MemoryStore())
+    owner = await own(store)
+    store.fail("commit", applied=True)
+    with pytest.raises(StoreUnavailable):
+        await store.commit(owner, [live(1)])
+
+    assert await found(store) == [1]
+    assert store.commits == [(live(1),)]
+
+
+async def test_calls_are_counted_from_now_on() -> None:
+    store = FaultyStore(MemoryStore())
+    owner = await own(store)
+    await store.commit(owner, [live(1)])
+    store.fail("commit", 2)
+
+    await store.commit(owner, [live(2)])
+    with pytest.raises(StoreUnavailable):
+        await store.commit(owner, [live(3)])
+    await store.commit(owner, [live(4)])
+
+
+async def test_several_calls_in_a_row_can_fail() -> None:
+    store = FaultyStore(MemoryStore())
+    store.fail("fetch", times=2)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            await fetched(store, 1)
+
+    assert await fetched(store, 1) == [None]
+    assert store.faults == 2
+
+
+async def test_a_store_can_fail_until_it_is_healed() -> None:
+    store = FaultyStore(MemoryStore())
+    store.fail("find", times=inf)
+    for _ in range(5):
+        with pytest.raises(StoreUnavailable):
+            await found(store)
+    store.heal()
+
+    assert await found(store) == []
+
+
+async def test_the_error_can_be_chosen() -> None:
+    store = FaultyStore(MemoryStore())
+    store.fail("acquire", error=lambda: Fenced("chosen"))
+
+    with pytest.raises(Fenced, match="chosen"):
+        await own(store)
+
+
+async def test_two_faults_for_one_call_are_one() -> None:
+    store = FaultyStore(MemoryStore())
+    store.fail("acquire", 2, error=lambda: Fenced("planned first"))
+    store.fail("acquire", 2)
+    await own(store)
+    with pytest.raises(Fenced):
+        await own(store)
+
+    await own(store)
+    assert store.faults == 1
+
+
+@pytest.mark.parametrize("applied", [False, True])
+async def test_every_verb_can_fail(applied: bool) -> None:
+    store = FaultyStore(MemoryStore())
+    owner = await own(store)
+    calls = {
+        "acquire": lambda: own(store, "other"),
+        "load": lambda: loaded(store, owner),
+        "commit": lambda: store.commit(owner, []),
+        "fetch": lambda: store.fetch(PARTITION, []),
+        "find": lambda: store.find(PARTITION, EVERYTHING, None, 1),
+        "purge": lambda: store.purge(owner, 0.0, 0),
+        "release": lambda: store.release(owner),
+    }
+    calls["acquire"] = calls.pop("acquire")  # last, as it ends the ownership of the others
+    for verb in calls:
+        store.fail(verb, applied=applied)
+    for verb, call in calls.items():
+        if applied and verb == "acquire":
+            owner = None
+        with pytest.raises(StoreUnavailable):
+            await call()
+
+    assert store.faults == len(calls)
+
+
+async def test_every_method_of_a_suspending_store_is_a_checkpoint() -> None:
+    store = FaultyStore(MemoryStore(), suspends=True)
+    with assert_checkpoints():
+        owner = await own(store)
+    with assert_checkpoints():
+        await store.commit(owner, [live(1), ended(2)])
+    with assert_checkpoints():
+        await loaded(store, owner)
+    with assert_checkpoints():
+        await fetched(store, 1)
+    with assert_checkpoints():
+        await everything(store)
+    with assert_checkpoints():
+        await store.purge(owner, 0.0, 0)
+    with assert_checkpoints():
+        await store.release(owner)
+
+    assert not store.immediate
+    assert FaultyStore(MemoryStore()).immediate
+
+
+async def test_a_commit_of_a_suspending_store_can_be_cancelled_before_and_after() -> None:
+    store = FaultyStore(MemoryStore(), suspends=True)
+    owner = await own(store)
+    for number, wait in enumerate((0, 1)):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.commit, owner, [live(number)])
+            for _ in range(wait + 1):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+
+    assert await found(store) in ([], [1])
+
+
+async def test_commits_can_be_held_before_they_are_applied() -> None:
+    store = FaultyStore(MemoryStore(), suspends=True)
+    owner = await own(store)
+    async with trio.open_nursery() as nursery:
+        with store.commits_held():
+            nursery.start_soon(store.commit, owner, [live(1)])
+            nursery.start_soon(store.commit, owner, [live(2)])
+            await wait_all_tasks_blocked()
+            assert await found(store) == []
+
+    assert await found(store) == [2, 1]
+
+
+async def test_an_immediate_store_cannot_hold_anything() -> None:
+    store = FaultyStore(MemoryStore())
+
+    with pytest.raises(RuntimeError, match="suspends=True"), store.commits_held():
+        pass
