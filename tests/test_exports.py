@@ -8,20 +8,24 @@ import actorq
 from actorq import errors
 
 NAMES = {
-    "ActorDied", "ActorError", "ActorqError", "Client", "Current", "DuplicateTask", "EncodeError",
-    "Fenced", "GiveUp", "InvalidArguments", "PayloadTooLarge", "QueueFull", "RemoteError",
-    "RestartIntensityExceeded", "Retry", "RetryLater", "StoreError", "StoreUnavailable",
-    "SubmitError", "System", "TaskCancelled", "TaskError", "TaskExpired", "TaskFailed",
-    "TaskHandle", "TaskNotFound", "TaskNursery", "TaskOptions", "TaskPriority", "TaskResult",
-    "TaskStatus", "TaskTimeout", "UnknownTask", "WorkerLost", "current", "open_system", "task",
+    "ActorDied", "ActorError", "ActorqError", "AsyncTask", "Client", "Current", "DuplicateTask",
+    "EncodeError", "Event", "EventKind", "Fenced", "GiveUp", "Instrument", "InvalidArguments",
+    "Page", "PayloadTooLarge", "PoolStats", "Progress", "QueueFull", "QueueStats",
+    "RemoteError", "RestartIntensityExceeded", "Retry", "RetryLater", "Stats", "StoreError",
+    "StoreUnavailable", "StreamTask", "SubmitError", "SyncTask", "System", "Task",
+    "TaskCancelled", "TaskError", "TaskExpired", "TaskFailed", "TaskHandle", "TaskMessage",
+    "TaskNotFound", "TaskNursery", "TaskOptions", "TaskPriority", "TaskResult", "TaskStatus",
+    "TaskTimeout", "UnknownTask", "WorkerLost", "current", "open_system", "task",
 }  # fmt: skip
-MODULES = {
-    name for name, value in vars(actorq).items() if inspect.ismodule(value)
-}  # submodules become attributes when they are imported
 
 
 def public_names() -> set[str]:
-    return {name for name in vars(actorq) if not name.startswith("_")} - MODULES
+    """Return all but submodules, which become attributes when they are imported."""
+    return {
+        name
+        for name, value in vars(actorq).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    }
 
 
 def test_the_public_names_are_these() -> None:

@@ -26,7 +26,7 @@ from actorq.actors.executors.thread import Abandoned, run_in_thread
 from actorq.actors.slots import Slot, SlotPool
 from actorq.contracts.clock import Clock
 from actorq.contracts.link import Peer, Port
-from actorq.errors import RemoteError, TaskTimeout, qualified_name
+from actorq.errors import RemoteError, TaskTimeout, leaves, qualified_name
 from actorq.model import messages as m
 from actorq.model.events import EventKind
 from actorq.model.records import Head, Output
@@ -339,7 +339,7 @@ class WorkerActor:
             else:
                 self._started(slot)
                 value = await self._run_aside(slot, call, current, seconds)
-        except (trio.Cancelled, Abandoned, Killed, KeyboardInterrupt, GeneratorExit):
+        except (Abandoned, Killed, KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # noqa: BLE001 - even SystemExit: a task ends no program
             if task.run_in == "thread" and isinstance(error.__cause__, StopIteration):
@@ -387,8 +387,8 @@ class WorkerActor:
         """Say what it means that the function raised.
 
         Raises:
-            BaseExceptionGroup: ``raised``, if it holds a KeyboardInterrupt, or nothing but the
-                Cancelled that we caused.
+            BaseException: ``raised``, if it holds a KeyboardInterrupt, or nothing but the Cancelled
+                that we caused.
         """
         if isinstance(raised, ChildLost):
             return m.Finish(head.id, head.fence, "lost", Output(), slot.started_at)
@@ -396,12 +396,16 @@ class WorkerActor:
         if isinstance(raised, ChildFailed):
             error, later, exception = raised.error, raised.later, None
         else:
-            if isinstance(raised, BaseExceptionGroup):
+            members = list(leaves(raised))
+            if any(isinstance(member, KeyboardInterrupt) for member in members):
+                raise raised
+            if slot.scope.cancel_called or trio.current_effective_deadline() == -inf:
                 # A nursery of the task mixes its errors with the Cancelled of the others.
-                exception = raised.split(trio.Cancelled)[1]
-                if exception is None or raised.subgroup(KeyboardInterrupt) is not None:
+                if all(isinstance(member, trio.Cancelled) for member in members):
                     raise raised
-            assert exception is not None  # for the type checker
+                if isinstance(raised, BaseExceptionGroup):
+                    exception = raised.split(trio.Cancelled)[1]
+            assert exception is not None  # not all of it was Cancelled
             error, later = describe(exception), wants_later(exception)
         output = Output(error=error, kind=FailureKind.ERROR)
         if later is not None:

@@ -42,7 +42,8 @@ class _Ready(Generic[R]):
         if self._ended:
             await trio.lowlevel.checkpoint()
         while not self._ended:
-            self._more = Future()
+            if self._more.done:
+                self._more = Future()
             await self._more.wait()
         return self._ended[0]
 
@@ -117,13 +118,16 @@ class _Window(Generic[T, R]):
     async def _next(self) -> TaskResult[R]:
         """Keep the window full; return the next result. Cancelled, it loses nothing."""
         await self._fill()
-        if not self._open:
+        if not (self._line if self._ordered else self._open):
             await trio.lowlevel.checkpoint()
             raise StopAsyncIteration
         if self._ordered:
-            handle = self._line[0]
-            await handle.watch().wait()
-            self._line.popleft()
+            handle = self._line.popleft()
+            try:
+                await handle.watch().wait()
+            except BaseException:
+                self._line.appendleft(handle)
+                raise
         else:
             handle = await self._ready.first()
             self._ready.pop()

@@ -5,7 +5,16 @@ from hypothesis import strategies as st
 from actorq.errors import Fenced
 from actorq.stores.memory import MemoryStore
 from actorq.testing.samples import (
-    NOW, PARTITION, TTL, at_once, deleted, ended, fetched, found, live, own,
+    NOW,
+    PARTITION,
+    TTL,
+    at_once,
+    deleted,
+    ended,
+    fetched,
+    found,
+    live,
+    own,
 )  # fmt: skip
 from actorq.testing.store_contract import StoreContract
 

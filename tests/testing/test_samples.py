@@ -5,7 +5,18 @@ from actorq.errors import Fenced
 from actorq.model.status import TaskStatus
 from actorq.stores.memory import MemoryStore
 from actorq.testing.samples import (
-    at_once, deleted, ended, everything, fenced, fetched, found, head, live, loaded, own, record,
+    at_once,
+    deleted,
+    ended,
+    everything,
+    fenced,
+    fetched,
+    found,
+    head,
+    live,
+    loaded,
+    own,
+    record,
     task_id,
 )  # fmt: skip
 
@@ -49,6 +60,9 @@ async def test_a_call_that_suspends_is_not_at_once() -> None:
     async def returns() -> int:
         return 7
 
+    async def suspends() -> None:
+        await trio.lowlevel.checkpoint()
+
     assert at_once(returns()) == 7
     with pytest.raises(AssertionError, match="it suspends"):
-        at_once(trio.lowlevel.checkpoint())
+        at_once(suspends())

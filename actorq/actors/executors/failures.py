@@ -22,31 +22,37 @@ def describe(error: BaseException, depth: int = 0) -> RemoteError:
         children = tuple(describe(e, depth + 1) for e in error.exceptions[:_CHILDREN_MAX])
     return RemoteError(
         type=qualified_name(type(error)),
-        message=_cut(_message(error)),
+        message=_cut(_text(error)),
         traceback=_cut(_traceback(error)) if depth == 0 else "",
-        notes=tuple(_cut(str(note)) for note in _notes(error)),
+        notes=tuple(_cut(_text(note)) for note in _notes(error)),
         mro=tuple(qualified_name(cls) for cls in type(error).__mro__[:-1]),
         children=children,
     )
 
 
-def _message(error: BaseException) -> str:
+# All that follows calls users' code, which may raise anything, SystemExit included.
+
+
+def _text(thing: object) -> str:
     try:
-        return str(error)
-    except Exception as broken:  # noqa: BLE001 - users' code
+        return str(thing)
+    except BaseException as broken:  # noqa: BLE001 - see above
         return f"<its __str__ raised {type(broken).__name__}>"
-
-
-def _notes(error: BaseException) -> list[object]:
-    notes = getattr(error, "__notes__", None)
-    return list(notes) if isinstance(notes, list | tuple) else []
 
 
 def _traceback(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
-    except Exception as broken:  # noqa: BLE001 - users' code
+    except BaseException as broken:  # noqa: BLE001 - see above
         return f"<its traceback could not be formatted: {type(broken).__name__}>"
+
+
+def _notes(error: BaseException) -> list[object]:
+    try:
+        notes = getattr(error, "__notes__", None)
+        return list(notes) if isinstance(notes, list | tuple) else []
+    except BaseException:  # noqa: BLE001 - see above
+        return []
 
 
 def _cut(text: str) -> str:

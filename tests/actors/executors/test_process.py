@@ -297,7 +297,9 @@ def test_the_child_turns_every_end_into_something_that_travels() -> None:
     path = f"{__name__}:explode"
     facts = encode_value("facts", ("id", "name", 1, 5.0, {}))
 
-    error, content, later_by = copy_context().run(run_child, path, encode_call("name", ("no",), {}), facts)
+    error, content, later_by = copy_context().run(
+        run_child, path, encode_call("name", ("no",), {}), facts
+    )
 
     assert (error.type, error.message) == ("builtins.ValueError", "no")
     assert (content, later_by) == (b"", None)
@@ -306,7 +308,9 @@ def test_the_child_turns_every_end_into_something_that_travels() -> None:
 def test_the_child_returns_encoded_values() -> None:
     path, facts = f"{__name__}:identify", encode_value("facts", ("id", "name", 1, 5.0, {}))
 
-    error, content, _ = copy_context().run(run_child, path, encode_call("name", (), {"value": 7}), facts)
+    error, content, _ = copy_context().run(
+        run_child, path, encode_call("name", (), {"value": 7}), facts
+    )
 
     assert error is None
     assert decode_value("name", content) == (os.getpid(), 7)
