@@ -18,7 +18,7 @@ import sysconfig
 import time
 import tokenize
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from heapq import nlargest
@@ -168,7 +168,7 @@ async def index_files(report: Report, console: Console) -> None:
 
 
 @contextmanager
-def progress(total: int, console: Console) -> Iterator[Callable[[int], None]]:
+def progress(total: int, console: Console) -> Generator[Callable[[int], None], None, None]:
     """Yield what shows how many files are done: in a bar, or in a line every now and then."""
     from rich.progress import MofNCompleteColumn, Progress
 

@@ -70,7 +70,7 @@ def test_a_name_is_where_the_function_is_unless_it_is_given() -> None:
 
 @pytest.mark.parametrize("name", ["", "x" * 201, "a\0b", "\ud800"])
 def test_a_name_that_cannot_be_stored_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="^name must be"):
+    with pytest.raises(ValueError, match=r"^name must be"):
         actorq.task(name=name)(plain)
 
 

@@ -21,7 +21,8 @@ from actorq.contracts.clock import Clock
 from actorq.contracts.store import Store
 from actorq.errors import StoreUnavailable
 from actorq.machines.effects import Effect, Found, Lookup, Search, Searched, Send, Tell
-from actorq.machines.queue import Limits, QueueMachine
+from actorq.machines.queue import QueueMachine
+from actorq.machines.tables import Limits
 from actorq.model import messages as m
 from actorq.model.ids import PARTITION
 from actorq.model.records import Ownership, Write

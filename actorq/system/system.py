@@ -17,7 +17,7 @@ from actorq.client.session import Session
 from actorq.contracts.instrument import Instrument
 from actorq.contracts.store import Store
 from actorq.errors import ActorDied, leaves
-from actorq.machines.queue import Limits
+from actorq.machines.tables import Limits
 from actorq.model import messages as m
 from actorq.model.events import Event, EventKind
 from actorq.runtime.clock import AnchoredClock
@@ -76,6 +76,34 @@ class _House:
         """Set when the queue and the worker are up; fails with what kept them down."""
         self.failure: BaseException | None = None
         """What brought the house down."""
+
+    @asynccontextmanager
+    async def open(self, registry: Registry) -> AsyncGenerator[System, None]:
+        """Start the actors, yield the client, and end everything; see `open_system`."""
+        session = Session(token_hex(8))
+        system = System(self, session, registry)
+        left_by: BaseException | None = None
+        async with trio.open_nursery() as nursery:
+            # Before the worker: what the client has asked, closing above all, is sent again first.
+            self.exchange.attach(session)
+            nursery.start_soon(self.run, nursery.cancel_scope, name="actorq root supervisor")
+            try:
+                await self.ready.wait()
+                yield system
+            except BaseException as error:  # noqa: BLE001 - raised again, when all is closed
+                left_by = error
+            if self.failure is None and left_by is None and self.settings.drain:
+                try:
+                    await _let_finish(session, self.settings)
+                except trio.Cancelled as error:
+                    left_by = error
+            if self.failure is None:
+                await _end_all(session, self.settings)
+            self.close()
+        if self.failure is not None:
+            raise self.failure
+        if left_by is not None:
+            raise left_by
 
     async def run(self, block: trio.CancelScope) -> None:
         """Keep the actors running until `close`; if that fails, note why and cancel ``block``.
@@ -212,30 +240,8 @@ async def open_system(
         lifespan,
         [LogInstrument()] if instruments is None else instruments,
     )
-    session = Session(token_hex(8))
-    system = System(house, session, Registry(tasks))
-    left_by: BaseException | None = None
-    async with trio.open_nursery() as nursery:
-        # Before the worker: what the client has asked, closing above all, is sent again first.
-        house.exchange.attach(session)
-        nursery.start_soon(house.run, nursery.cancel_scope, name="actorq root supervisor")
-        try:
-            await house.ready.wait()
-            yield system
-        except BaseException as error:  # noqa: BLE001 - raised again, when all is closed
-            left_by = error
-        if house.failure is None and left_by is None and settings.drain:
-            try:
-                await _let_finish(session, settings)
-            except trio.Cancelled as error:
-                left_by = error
-        if house.failure is None:
-            await _end_all(session, settings)
-        house.close()
-    if house.failure is not None:
-        raise house.failure
-    if left_by is not None:
-        raise left_by
+    async with house.open(Registry(tasks)) as system:
+        yield system
 
 
 async def _let_finish(session: Session, settings: Settings) -> None:

@@ -1,7 +1,7 @@
 """The queue actor crashes wherever it can, and nobody outside notices more than a short wait."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from itertools import count
 from math import inf
@@ -16,6 +16,7 @@ from actorq.actors.queue import MAIL_MAX, QueueActor
 from actorq.errors import Fenced
 from actorq.machines.queue import QueueMachine
 from actorq.model.events import Event, EventKind
+from actorq.model.records import Head, Ownership
 from actorq.stores.memory import MemoryStore
 from actorq.system import system as system_module
 from actorq.testing.faults import FaultyStore
@@ -302,6 +303,45 @@ async def test_a_crash_while_closing_starts_nothing(
         "success",
         "cancelled",
     ]
+
+
+async def test_what_waits_keeps_its_order_through_a_crash(autojump_clock: MockClock) -> None:
+    class LoadsBackwards(MemoryStore):
+        async def load(self, ownership: Ownership) -> AsyncIterator[Head]:
+            for head in reversed([head async for head in super().load(ownership)]):
+                yield head
+
+    store, order = FaultyStore(LoadsBackwards()), []
+
+    async def note(number: int) -> None:
+        order.append(number)
+        await trio.sleep(1)  # virtual
+
+    async with open_quietly(store, concurrency=1) as system:
+        for number in range(10):
+            await system.submit(note, number)
+        store.fail("commit")
+        await system.join()
+
+    assert (order, store.faults) == (list(range(10)), 1)
+
+
+async def test_a_commit_in_flight_is_never_cancelled(autojump_clock: MockClock) -> None:
+    store = FaultyStore(MemoryStore(), suspends=True)
+
+    async def block() -> None:
+        async with open_quietly(store, concurrency=0) as system:
+            await system.submit(nap, 0)
+
+    async with trio.open_nursery() as nursery:
+        with store.commits_held():
+            nursery.start_soon(block)
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                await trio.sleep(60)  # virtual: longer than closing waits for anything
+
+    assert len(store.commits) >= 1
 
 
 async def test_instruments_are_told_of_a_restart(

@@ -50,10 +50,12 @@ async def test_it_starts_at_wall_time_and_runs_with_trios_clock(
 ) -> None:
     clock = AnchoredClock()
     before = clock.now()
+    mock_clock.jump(0.25)
+    between = clock.now()
     mock_clock.jump(3_600)
 
-    assert before == 1_700_000_000.0
-    assert clock.now() == before + 3_600
+    assert (before, between) == (1_700_000_000.0, 1_700_000_000.25)
+    assert clock.now() == between + 3_600
 
 
 async def test_a_virtual_clock_has_no_drift(mock_clock: MockClock, wall: Wall) -> None:

@@ -1,0 +1,143 @@
+"""Chapter three: which tasks are accepted, and where the others wait for room."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from actorq.errors import QueueFull, SubmitError
+from actorq.machines.effects import Send
+from actorq.machines.granting import Granting
+from actorq.machines.ledger import add_watch
+from actorq.machines.parking import Parked
+from actorq.machines.tables import CLOSING
+from actorq.machines.times import rank
+from actorq.model import messages as m
+from actorq.model.records import Cancel, Head, Record
+from actorq.model.status import PENDING, SCHEDULED
+
+
+class Accepting(Granting):
+    """Submits and their withdrawal."""
+
+    def _submit(self, origin: int, submit: m.Submit) -> None:
+        if submit.resent:  # it may be stored already, and even over
+            unknown = tuple(task.id for task in submit.tasks if task.id not in self._live)
+            if unknown:
+                self._out.lookup(origin, submit, *unknown)
+                return
+        self._admit(origin, submit, {})
+
+    def _admit(
+        self, origin: int, submit: m.Submit, stored: dict[str, Record], *, fits: bool = False
+    ) -> None:
+        """Accept what is new of a submit, once there is room, and answer it."""
+        tasks = submit.tasks
+        known = stored.keys() | [task.id for task in tasks if task.id in self._live]
+        new = [task for task in tasks if task.id not in known] if known else tasks
+        if new:
+            refusal = self._refusal(new)
+            if refusal is not None:
+                self._out.reply(origin, submit, error=refusal)
+                return
+            needs = _needs(new)
+            full = None if fits else self._full_queue(needs)
+            if full is not None:
+                if any(task.options.when_full == "raise" for task in new):
+                    self._out.reply(origin, submit, error=self._queue_full(full))
+                else:
+                    self._parking.park(Parked(origin, submit, stored, needs))
+                return
+        for id in known:
+            if id in self._live:
+                add_watch(self._live[id], origin)
+            else:
+                self._out.send(origin, m.Outcome(stored[id].head, stored[id].output))
+        for task in new:
+            self._accept(origin, task, alone=len(new) == 1)
+        self._out.append(Send(origin, m.Reply(submit.request, tuple(known) if known else None)))
+
+    def _refusal(self, tasks: Sequence[m.Submission]) -> Exception | None:
+        if self._closing:
+            return CLOSING
+        if len(tasks) > self._limits.max_pending:
+            return QueueFull(
+                f"{len(tasks)} tasks at once never fit: max_pending is {self._limits.max_pending}"
+            )
+        for task in tasks if self._ending else ():
+            if task.scope in self._ending:
+                return SubmitError(
+                    f"task {task.name} ({task.id}): the block that owns it has ended"
+                )
+        return None
+
+    def _full_queue(self, needs: dict[str, int]) -> str | None:
+        """Return a queue that has not the room that is needed, or a line before it."""
+        for queue, count in needs.items():
+            if count > self._room(queue) or queue in self._parking:
+                return queue
+        return None
+
+    def _room(self, queue: str) -> int:
+        return self._limits.max_pending - self._ledger.waiting(queue)
+
+    def _queue_full(self, queue: str) -> QueueFull:
+        return QueueFull(
+            f"queue {queue!r} is full: {self._limits.max_pending} tasks wait in it (max_pending); "
+            "wait for room with when_full='wait', or run more workers"
+        )
+
+    def _accept(self, origin: int, task: m.Submission, *, alone: bool) -> None:
+        options = task.options
+        due = since = self._next_stamp()
+        if options.delay is not None:
+            due = since + options.delay
+        elif options.at is not None:
+            due = max(since, options.at.timestamp())
+        later = due > self._now and due > since
+        head = Head(
+            task.id,
+            task.name,
+            options,
+            task.pool,
+            task.scope,
+            since,
+            since,
+            rank(options.priority, due),
+            due,
+            SCHEDULED if later else PENDING,
+        )
+        live = self._ledger.open(head, task.body, origin)
+        if later or options.deadline is not None or options.expires is not None:
+            self._arm(live)
+        if later:
+            return
+        pool = task.pool
+        if alone and self._fleet.free[pool] > 0 and self._ready.empty(pool) and not self._closing:
+            self._grant(self._fleet.freest(pool), live)  # it would be taken out again at once
+        else:
+            self._ready.add(live)
+
+    def _unpark(self) -> bool:
+        """Let in what waits for room, oldest first, as far as it fits; say whether any did."""
+        some = False
+        while (parked := self._parking.leave(self._room)) is not None:
+            self._admit(parked.origin, parked.submit, parked.stored, fits=True)
+            some = True
+        return some
+
+    def _withdraw(self, origin: int, withdraw: m.Withdraw) -> None:
+        self._drop_parked(lambda to, s: to == origin and s.request == withdraw.submit, None)
+        cancel = Cancel("user", "its submit was cancelled before it was answered")
+        for id in withdraw.ids:
+            if id in self._live:
+                self._cancel(id, cancel, withdraw.grace)
+        self._out.reply(origin, withdraw)
+
+
+def _needs(tasks: Sequence[m.Submission]) -> dict[str, int]:
+    """Return how much room in which queue these need."""
+    needs: dict[str, int] = {}
+    for task in tasks:
+        queue = task.options.queue
+        needs[queue] = needs.get(queue, 0) + 1
+    return needs

@@ -1,0 +1,203 @@
+"""Chapter one: how a task ends, who may end it, and who is told.
+
+A cancel that is recorded has one other end, success: neither a failure nor a lost worker brings a
+cancelled task back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from actorq.errors import RemoteError, SubmitError
+from actorq.machines.effects import Send
+from actorq.machines.ledger import Live
+from actorq.machines.states import Move
+from actorq.machines.tables import CLOSING, Tables
+from actorq.machines.times import deadline as deadline_of
+from actorq.machines.times import expiry as expiry_of
+from actorq.model import messages as m
+from actorq.model.events import EventKind
+from actorq.model.records import Cancel, Output
+from actorq.model.status import PENDING, RUNNING, SCHEDULED, FailureKind
+
+
+class Ending(Tables):
+    """Ends, cancels, scopes, closing, and what time does to a task that waits."""
+
+    def _end(
+        self,
+        live: Live,
+        move: Move,
+        output: Output | None,
+        cause: BaseException | None = None,
+        **changes: Any,
+    ) -> None:
+        """Make a task terminal, with other ``changes``, and tell everybody who waits for that."""
+        head = live.head
+        if head.status is RUNNING:
+            self._release(live)
+        if head.options.result_ttl is None:
+            keep = self._now + self._limits.result_ttl
+        else:
+            keep = self._now + head.options.result_ttl
+        was_pending = head.status is PENDING
+        if self._timers.armed:
+            self._timers.clear(head.id)
+        head = self._ledger.close(
+            live, move, output, completed_at=self._now, keep_until=keep, **changes
+        )
+        if was_pending:
+            self._ready.forget(live)
+        self._totals[head.status] += 1
+        watch = live.watch
+        if watch is not None:
+            outcome = m.Outcome(head, output, cause)
+            if isinstance(watch, int):
+                self._out.append(Send(watch, outcome))
+            else:
+                self._out.extend(Send(connection, outcome) for connection in watch)
+        if self._cancels and head.id in self._cancels:
+            for connection, request in self._cancels.pop(head.id):
+                self._out.send(connection, m.Reply(request, m.Snapshot(head, output, None)))
+        if self._ending and head.scope in self._ending and head.scope not in self._ledger.scopes:
+            for connection, request in self._ending.pop(head.scope):
+                self._out.send(connection, m.Reply(request))
+        if self._closes or self._joins:
+            self._answer_who_waits_for_quiet()
+
+    def _answer_who_waits_for_quiet(self) -> None:
+        if not self._live and not self._parking:
+            for connection, request in self._joins:
+                self._out.send(connection, m.Reply(request))
+            self._joins.clear()
+        running = self._ledger.running()
+        for item in list(self._closes):
+            connection, close = item
+            if not (self._live if close.cancel else running):
+                self._closes.remove(item)
+                self._out.send(connection, m.Reply(close.request))
+
+    def _forget(self, origin: int, forget: m.Forget) -> None:
+        """Nobody waits for this answer any more."""
+        waiter = (origin, forget.request)
+        if waiter in self._joins:
+            self._joins.remove(waiter)
+        for id, waiters in list(self._cancels.items()):
+            if waiter in waiters:
+                waiters.remove(waiter)
+                if not waiters:
+                    del self._cancels[id]
+
+    def _cancel_task(self, origin: int, request: m.CancelTask) -> None:
+        if request.id not in self._live:
+            self._out.lookup(origin, request, request.id)
+            return
+        self._cancels.setdefault(request.id, []).append((origin, request.request))
+        self._cancel(request.id, request.cancel, request.grace)
+
+    def _cancel(self, id: str, cancel: Cancel, grace: float) -> None:
+        live = self._live[id]
+        head = live.head
+        if head.status is not RUNNING:
+            self._ledger.note(live, cancel=cancel)
+            self._end(live, Move.CANCEL, None)
+            return
+        run = live.run
+        assert run is not None  # whatever runs, runs somewhere
+        if head.cancel is None:
+            self._ledger.note(live, cancel=cancel)
+        patience = self._now + grace
+        if run.patience is None or patience < run.patience:
+            run.patience = patience
+            self._timers.set(head.id, patience)
+            self._interrupt(live, live.head.cancel or cancel, grace)
+
+    def _interrupt(self, live: Live, cancel: Cancel, grace: float) -> None:
+        if live.run is not None and live.run.worker.connection is not None:
+            head = live.head
+            interrupt = m.Interrupt(head.id, head.fence, cancel, max(grace, 0.0))
+            self._out.send(live.run.worker.connection, interrupt)
+
+    def _end_scope(self, origin: int, request: m.EndScope) -> None:
+        scope = request.scope
+        self._drop_parked(
+            lambda _, submit: any(task.scope == scope for task in submit.tasks),
+            SubmitError("the block that owns this task has ended"),
+        )
+        members = list(self._ledger.scopes.get(scope, ()))
+        if not members:
+            self._out.reply(origin, request)
+            return
+        self._ending.setdefault(scope, []).append((origin, request.request))
+        for id in members:
+            self._cancel(id, Cancel("scope"), request.grace)
+
+    def _join(self, origin: int, join: m.Join) -> None:
+        self._joins.append((origin, join.request))
+        self._answer_who_waits_for_quiet()
+
+    def _close(self, origin: int, close: m.Close) -> None:
+        self._closing = True
+        self._drop_parked(lambda *_: True, CLOSING)
+        self._closes.append((origin, close))
+        if close.cancel:
+            for id in list(self._live):
+                self._cancel(id, Cancel("shutdown", "its system was closed"), close.grace)
+        self._answer_who_waits_for_quiet()
+
+    def _drop_parked(
+        self, which: Callable[[int, m.Submit], bool], refusal: Exception | None
+    ) -> None:
+        for parked in self._parking.drop(which):
+            if refusal is not None:
+                self._out.reply(parked.origin, parked.submit, error=refusal)
+        self._answer_who_waits_for_quiet()
+
+    def _tick(self, _: int, __: m.Tick) -> None:
+        for id in self._timers.due(self._now):
+            self._on_time(self._live[id])
+
+    def _on_time(self, live: Live) -> None:
+        head, now = live.head, self._now
+        if head.status is RUNNING:
+            if live.run is not None and live.run.patience is not None:
+                self._give_up_waiting(live)
+            return
+        deadline, expires = deadline_of(head), expiry_of(head)
+        if deadline is not None and deadline <= now:
+            message = f"its deadline of {head.options.deadline:g} s passed before it had ended"
+            self._end(
+                live, Move.TIME_OUT, failure(FailureKind.TIMEOUT, "actorq.TaskTimeout", message)
+            )
+        elif expires is not None and expires <= now:
+            message = f"it was not started within {head.options.expires:g} s"
+            self._end(
+                live, Move.EXPIRE, failure(FailureKind.EXPIRED, "actorq.TaskExpired", message)
+            )
+        else:
+            if head.status is SCHEDULED and head.due <= now:
+                self._ledger.move(live, Move.FALL_DUE)
+                self._ready.add(live)
+            self._arm(live)
+
+    def _give_up_waiting(self, live: Live) -> None:
+        """The worker did not confirm a cancel in time: raise the fence, so that it never can."""
+        head = live.head
+        self._out.tell(
+            EventKind.CANCEL_UNCONFIRMED, id=head.id, name=head.name, worker=str(head.worker)
+        )
+        self._ledger.note(live, fence=head.fence + 1, **has_started(live))
+        self._end(live, Move.CANCEL, None)
+
+
+def failure(kind: FailureKind, type: str, message: str) -> Output:
+    """Return the output of a task that the queue itself fails."""
+    return Output(error=RemoteError(type=type, message=message, mro=(type,)), kind=kind)
+
+
+def has_started(live: Live) -> dict[str, Any]:
+    """Return what changes because the running attempt has started, as far as that is known."""
+    if live.run is None or live.run.started is None:
+        return {}
+    return {"attempts": live.head.attempts + 1, "started_at": live.run.started}

@@ -1,0 +1,189 @@
+"""Chapter two: who is granted what, and what a worker's word about it means.
+
+Only the newest grant, by the worker that holds it, can say anything about a task. A grant that
+never arrived spends nothing; one whose worker died is a death.
+"""
+
+from __future__ import annotations
+
+from actorq.machines.effects import Send
+from actorq.machines.ending import Ending, failure, has_started
+from actorq.machines.fleet import POOLS, Worker
+from actorq.machines.ledger import Live, Run
+from actorq.machines.retry import backoff
+from actorq.machines.states import GRANT, SUCCEED, Move
+from actorq.model import messages as m
+from actorq.model.events import EventKind
+from actorq.model.records import Head
+from actorq.model.status import RUNNING, FailureKind
+
+
+class Granting(Ending):
+    """Grants, workers, and the ends of attempts."""
+
+    def _grant_what_is_ready(self) -> None:
+        if self._closing:
+            return
+        free = self._fleet.free
+        for pool in POOLS:
+            while free[pool] > 0 and not self._ready.empty(pool):
+                live = self._ready.take(pool)
+                if live is None:
+                    break
+                self._grant(self._fleet.freest(pool), live)
+
+    def _grant(self, worker: Worker, live: Live) -> None:
+        head = live.head
+        self._ledger.move(live, GRANT, fence=head.fence + 1, worker=worker.name)
+        live.run = Run(worker)
+        if self._timers.armed:
+            self._timers.clear(head.id)
+        self._fleet.charge(worker, head.pool, head.id)
+        deadline = head.options.deadline
+        remaining = None if deadline is None else head.since + deadline - self._now
+        assert worker.connection is not None  # only a connected worker has free slots
+        self._out.append(Send(worker.connection, m.Grant(live.head, live.body, remaining)))
+
+    def _worker_hello(self, origin: int, hello: m.WorkerHello) -> None:
+        former = self._fleet.known(hello.node)
+        if former is not None and former.name != hello.worker:
+            # A new incarnation: whatever an older one held has died with it.
+            self._fleet.disconnect(former)
+            for id in list(former.held):
+                self._lose(self._live[id])
+        worker = self._fleet.connect(origin, hello.node, hello.worker, hello.slots)
+        running = set(hello.running)
+        for id in list(worker.held):
+            live = self._live[id]
+            if (id, live.head.fence) not in running:
+                # Granted and written, but the grant never arrived: no attempt, no death.
+                if live.head.cancel is None:
+                    self._put_back(live, Move.HAND_BACK)
+                else:
+                    self._end(live, Move.CANCEL, None)
+        revoked = tuple(
+            (id, fence)
+            for id, fence in hello.running
+            if id not in worker.held or self._live[id].head.fence != fence
+        )
+        self._out.send(origin, m.Welcome(revoked))
+        for id in worker.held:
+            live = self._live[id]
+            if live.head.cancel is not None and live.run is not None:
+                # Who asked for the cancel, and for how long it may take, did not survive a crash.
+                if live.run.patience is None:
+                    live.run.patience = self._now + self._limits.grace
+                    self._timers.set(id, live.run.patience)
+                self._interrupt(live, live.head.cancel, live.run.patience - self._now)
+
+    def _worker_ready(self, origin: int, ready: m.Ready) -> None:
+        worker = self._fleet.by_connection.get(origin)
+        if worker is not None:
+            self._fleet.offer(worker, ready.pool, ready.credit)
+
+    def _started(self, origin: int, started: m.Started) -> None:
+        live = self._held(origin, started.id, started.fence)
+        if live is not None and live.run is not None:
+            live.run.started = started.at
+
+    def _report(self, origin: int, report: m.Report) -> None:
+        live = self._held(origin, report.id, report.fence)
+        if live is not None and live.run is not None:
+            live.run.progress = report.progress
+
+    def _held(self, origin: int, id: str, fence: int) -> Live | None:
+        """Return the task if (id, fence) is the grant that runs on this connection's worker."""
+        worker, live = self._fleet.by_connection.get(origin), self._live.get(id)
+        if (
+            worker is None
+            or live is None
+            or live.head.status is not RUNNING
+            or live.head.fence != fence
+            or live.head.worker != worker.name
+        ):
+            return None
+        return live
+
+    def _finish(self, origin: int, finish: m.Finish) -> None:
+        live = self._held(origin, finish.id, finish.fence)
+        if live is not None:
+            self._out.append(Send(origin, m.Finished(finish.id, finish.fence, True)))
+            self._conclude(live, finish)
+        elif finish.id in self._live:
+            self._answer_late_finish(origin, finish, self._live[finish.id].head)
+        else:
+            self._out.lookup(origin, finish, finish.id)
+
+    def _answer_late_finish(self, origin: int, finish: m.Finish, head: Head | None) -> None:
+        """A repeat of what is recorded is accepted; a grant that was overtaken is refused."""
+        accepted = head is None or head.fence == finish.fence
+        self._out.send(origin, m.Finished(finish.id, finish.fence, accepted))
+        if not accepted and finish.cause != "cancelled":
+            self._out.tell(
+                EventKind.STALE_RESULT, id=finish.id, fence=finish.fence, cause=finish.cause
+            )
+
+    def _conclude(self, live: Live, finish: m.Finish) -> None:
+        """Decide what the end of an attempt means for its task."""
+        cause, started_at = finish.cause, finish.started_at
+        if cause == "ok":
+            attempts = live.head.attempts + 1
+            self._end(live, SUCCEED, finish.output, attempts=attempts, started_at=started_at)
+            return
+        if started_at is not None:
+            attempts = live.head.attempts + (cause != "later")
+            self._ledger.note(live, attempts=attempts, started_at=started_at)
+            if live.run is not None:
+                live.run.started = None  # counted
+        head = live.head
+        if head.cancel is not None:
+            self._end(live, Move.CANCEL, None)
+        elif cause == "lost":
+            self._lose(live)
+        elif cause == "deadline":
+            self._end(live, Move.TIME_OUT, finish.output)
+        elif cause == "later":
+            self._back_off(live, finish.delay, finish)
+        elif finish.retryable and head.attempts < head.options.retry.attempts:
+            self._back_off(live, backoff(head.options.retry, head.attempts, head.id), finish)
+        else:
+            self._end(live, Move.FAIL, finish.output, finish.exception)
+
+    def _back_off(self, live: Live, wait: float, finish: m.Finish) -> None:
+        head, due = live.head, self._now + wait
+        if head.options.deadline is not None and due >= head.since + head.options.deadline:
+            # Its deadline comes before its next attempt: the error at hand says more.
+            self._end(live, Move.FAIL, finish.output, finish.exception)
+            return
+        self._totals["retries"] += 1
+        self._release(live)
+        self._ledger.move(live, Move.BACK_OFF, due=due)
+        self._arm(live)
+        self._answer_who_waits_for_quiet()
+
+    def _lose(self, live: Live) -> None:
+        """A worker died under a task: deliver it again, or give it up as poison."""
+        head = live.head
+        self._totals["lost"] += 1
+        deaths = head.deaths + 1
+        self._ledger.note(live, deaths=deaths, **has_started(live))
+        self._out.tell(EventKind.DELIVERY_LOST, id=head.id, name=head.name, deaths=deaths)
+        if head.cancel is not None:
+            self._end(live, Move.CANCEL, None)
+        elif head.options.at_most_once or deaths >= head.options.max_deliveries:
+            why = (
+                "at_most_once: it is not delivered again"
+                if head.options.at_most_once
+                else f"max_deliveries is {head.options.max_deliveries}"
+            )
+            message = f"worker {head.worker} died under it (death {deaths}; {why})"
+            self._end(live, Move.FAIL, failure(FailureKind.LOST, "actorq.WorkerLost", message))
+        else:
+            self._put_back(live, Move.LOSE)
+
+    def _put_back(self, live: Live, move: Move) -> None:
+        self._release(live)
+        self._ledger.move(live, move)
+        self._ready.add(live)
+        self._arm(live)
+        self._answer_who_waits_for_quiet()

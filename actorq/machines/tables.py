@@ -1,0 +1,99 @@
+"""The tables that the chapters of the queue's rule book share, and the clock that they go by."""
+
+from __future__ import annotations
+
+from math import inf, nextafter
+
+from msgspec import Struct
+
+from actorq.errors import ActorDied
+from actorq.machines.effects import Outbox
+from actorq.machines.fleet import Fleet
+from actorq.machines.ledger import Ledger, Live
+from actorq.machines.parking import Parking
+from actorq.machines.ready import Ready
+from actorq.machines.timers import Timers
+from actorq.machines.times import deadline as deadline_of
+from actorq.machines.times import expiry as expiry_of
+from actorq.model import messages as m
+from actorq.model.status import RUNNING, SCHEDULED
+
+
+class Limits(Struct, frozen=True):
+    """The owner's bounds.
+
+    Attributes:
+        max_pending: Waiting tasks per queue.
+        result_ttl: Seconds for which results are kept.
+        grace: Seconds that a cancelled task has if nobody said otherwise.
+    """
+
+    max_pending: int = 100_000
+    result_ttl: float = 3_600.0
+    grace: float = 10.0
+
+
+class Tables:
+    """State, and the few moves on it that every chapter makes."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._now = 0.0
+        self._stamp = 0.0
+        self._closing = False
+        self._out = Outbox()
+        self._ledger = Ledger()
+        self._live = self._ledger.live
+        self._ready: Ready[Live] = Ready()
+        self._timers = Timers()
+        self._fleet = Fleet()
+        self._parking = Parking()
+        self._cancels: dict[str, list[tuple[int, int]]] = {}
+        self._ending: dict[str, list[tuple[int, int]]] = {}
+        self._joins: list[tuple[int, int]] = []
+        self._closes: list[tuple[int, m.Close]] = []
+        self._totals: dict[str, int] = dict.fromkeys(
+            ("success", "failure", "cancelled", "retries", "lost"), 0
+        )
+
+    def tables(self) -> dict[str, int]:
+        """Return the size of every internal table; all are 0 when no task is live.
+
+        Connected workers are counted by what they hold.
+        """
+        return self._ledger.tables() | {
+            "ready": len(self._ready),
+            "timers": len(self._timers),
+            "parked": len(self._parking),
+            "cancels": len(self._cancels),
+            "ending": len(self._ending),
+            "joins": len(self._joins),
+            "closes": len(self._closes),
+            "held": self._fleet.held(),
+        }
+
+    def _next_stamp(self) -> float:
+        """Return now, or just after the last stamp: so rank alone is the order, with no ties."""
+        now, last = self._now, self._stamp
+        self._stamp = stamp = now if now > last else nextafter(last, inf)
+        return stamp
+
+    def _arm(self, live: Live) -> None:
+        """Set the task's alarm to the next moment at which time alone changes it."""
+        head = live.head
+        if head.status is RUNNING:
+            return
+        times = [t for t in (deadline_of(head), expiry_of(head)) if t is not None]
+        if head.status is SCHEDULED:
+            times.append(head.due)
+        if times:
+            self._timers.set(head.id, min(times))
+
+    def _release(self, live: Live) -> None:
+        """Take a running task off its worker's list; the slot comes back by the worker's word."""
+        if live.run is not None:
+            live.run.worker.held.discard(live.head.id)
+            live.run = None
+
+
+CLOSING = ActorDied("this system is closing and takes no new tasks")
