@@ -75,8 +75,8 @@ def test_a_name_that_cannot_be_stored_is_refused(name: str) -> None:
 
 
 def test_options_are_checked_where_they_are_written() -> None:
-    with pytest.raises(TypeError, match="unknown option 'timout'"):
-        actorq.task(timout=3)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="unknown option 'time_out'"):
+        actorq.task(time_out=3)  # type: ignore[call-overload]
     with pytest.raises(ValueError, match="option 'timeout' must be more"):
         actorq.task(timeout=0)
     with pytest.raises(TypeError, match="option 'queue' must be a string"):

@@ -20,7 +20,7 @@ import trio
 
 from actorq.actors.executors.current import Current, running
 from actorq.actors.executors.failures import describe, retryable, wants_later
-from actorq.actors.executors.loop import Killed, drive, exhaust
+from actorq.actors.executors.loop import Killed, TornDown, drive, exhaust
 from actorq.actors.executors.process import ChildFailed, ChildLost, open_processes, run_in_process
 from actorq.actors.executors.thread import Abandoned, run_in_thread
 from actorq.actors.slots import Slot, SlotPool
@@ -339,8 +339,10 @@ class WorkerActor:
             else:
                 self._started(slot)
                 value = await self._run_aside(slot, call, current, seconds)
-        except (Abandoned, Killed, KeyboardInterrupt, GeneratorExit):
+        except (Abandoned, Killed, KeyboardInterrupt):
             raise
+        except TornDown:
+            raise GeneratorExit from None
         except BaseException as error:  # noqa: BLE001 - even SystemExit: a task ends no program
             if task.run_in == "thread" and isinstance(error.__cause__, StopIteration):
                 error = error.__cause__  # which no coroutine can raise
@@ -406,11 +408,15 @@ class WorkerActor:
                 if isinstance(raised, BaseExceptionGroup):
                     exception = raised.split(trio.Cancelled)[1]
             assert exception is not None  # not all of it was Cancelled
-            error, later = describe(exception), wants_later(exception)
+            error, later = describe(exception, text=False), wants_later(exception)
+        again = retryable(error, head.options.retry)
+        last = head.attempts + 1 >= head.options.retry.attempts or not again
+        if exception is not None and later is None and (last or head.options.deadline is not None):
+            # Formatting a traceback takes 1 ms: not for an attempt that nobody will ask about.
+            error = describe(exception)
         output = Output(error=error, kind=FailureKind.ERROR)
         if later is not None:
             return m.Finish(head.id, head.fence, "later", output, slot.started_at, delay=later)
-        again = retryable(error, head.options.retry)
         return m.Finish(
             head.id, head.fence, "failed", output, slot.started_at, again, exception=exception
         )

@@ -92,13 +92,16 @@ class _House:
                 yield system
             except BaseException as error:  # noqa: BLE001 - raised again, when all is closed
                 left_by = error
-            if self.failure is None and left_by is None and self.settings.drain:
-                try:
+            try:
+                if self.failure is None and left_by is None and self.settings.drain:
                     await _let_finish(session, self.settings)
-                except trio.Cancelled as error:
-                    left_by = error
-            if self.failure is None:
-                await _end_all(session, self.settings)
+            except BaseException as error:  # noqa: BLE001 - likewise
+                left_by = error
+            try:
+                if self.failure is None:
+                    await _end_all(session, self.settings)
+            except BaseException as error:  # noqa: BLE001 - a second Ctrl-C ends the waiting
+                left_by = error
             self.close()
         if self.failure is not None:
             raise self.failure

@@ -23,7 +23,7 @@ def work(data: bytes) -> int:
 @pytest.mark.parametrize(
     ("wrong", "error", "said"),
     [
-        (lambda: fetch.options(timout=3), TypeError, "unknown option 'timout'"),
+        (lambda: fetch.options(time_out=3), TypeError, "unknown option 'time_out'"),
         (lambda: fetch.options(timeout="3"), TypeError, "option 'timeout'"),
         (lambda: fetch.options(timeout=-3), ValueError, "option 'timeout'"),
         (lambda: fetch.options(delay=float("nan")), ValueError, "option 'delay'"),

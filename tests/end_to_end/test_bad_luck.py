@@ -222,7 +222,7 @@ async def spin():
 @actorq.task(run_in="process")
 def hang():
     print("process", os.getpid(), flush=True)
-    time.sleep(600)
+    time.sleep(600)  # real: interrupted by then
 
 async def main(what):
     async with actorq.open_system(processes=1) as system:

@@ -163,6 +163,24 @@ async def test_a_child_has_the_time_that_it_needs_to_stop(autojump_clock: MockCl
     assert family.log == ["b 6", "a 11"]
 
 
+async def test_a_child_that_fails_while_it_stops_is_told_and_stops_nobody_else_from_stopping(
+    autojump_clock: MockClock,
+) -> None:
+    async def body(family: Family, name: str, incarnation: int, task_status: Any) -> None:
+        try:
+            await family.live(name, incarnation, task_status=task_status)
+        finally:
+            if name == "b":
+                raise ValueError("cannot clean up")
+
+    family = Family("a", "b", body=body)
+    await family.run_for(1)
+
+    details = {"actor": "b", "error": "ValueError('cannot clean up')"}
+    assert family.events == [(EventKind.ACTOR_DIED, details)]
+    assert family.log[-1] == "a stopped"
+
+
 # --- restarts ------------------------------------------------------------------------------------
 
 

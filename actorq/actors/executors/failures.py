@@ -12,10 +12,11 @@ _CHILDREN_MAX = 50
 _DEPTH_MAX = 5
 
 
-def describe(error: BaseException, depth: int = 0) -> RemoteError:
+def describe(error: BaseException, depth: int = 0, *, text: bool = True) -> RemoteError:
     """Return what is known of an exception; never raises, and bounds what it returns.
 
-    Groups keep up to 50 members on each of 5 levels; longer texts are cut in the middle.
+    Groups keep up to 50 members on each of 5 levels; longer texts are cut in the middle. Without
+    ``text`` there is no traceback.
     """
     children: tuple[RemoteError, ...] = ()
     if isinstance(error, BaseExceptionGroup) and depth < _DEPTH_MAX:
@@ -23,7 +24,7 @@ def describe(error: BaseException, depth: int = 0) -> RemoteError:
     return RemoteError(
         type=qualified_name(type(error)),
         message=_cut(_text(error)),
-        traceback=_cut(_traceback(error)) if depth == 0 else "",
+        traceback=_cut(_traceback(error)) if text and depth == 0 else "",
         notes=tuple(_cut(_text(note)) for note in _notes(error)),
         mro=tuple(qualified_name(cls) for cls in type(error).__mro__[:-1]),
         children=children,

@@ -13,6 +13,10 @@ _UNDEAD: list[object] = []
 where nobody can catch it."""
 
 
+class TornDown(BaseException):
+    """The slot itself is being closed; a GeneratorExit of the task is just a failure."""
+
+
 class Killed(Exception):
     """The coroutine swallowed its cancellation for too long and was thrown away."""
 
@@ -37,6 +41,9 @@ def drive(
     while True:
         try:
             sent = yield trap
+        except GeneratorExit:  # the program's loop has broken down around us
+            run(coroutine.close)
+            raise TornDown from None
         except BaseException as error:  # noqa: BLE001 - trio's, for the task to see
             step, argument = coroutine.throw, error
         else:

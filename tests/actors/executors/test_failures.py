@@ -68,6 +68,18 @@ def test_notes_that_are_no_list_and_no_text_hurt_nobody() -> None:
     assert len(describe(worse).notes) == 1
 
 
+def test_notes_and_tracebacks_that_cannot_be_read_hurt_nobody() -> None:
+    class Hidden(Exception):
+        @property
+        def __notes__(self) -> list[str]:
+            raise RuntimeError("no notes")
+
+    found = describe(raised(Hidden("said")))
+
+    assert (found.message, found.notes) == ("said", ())
+    assert found.traceback
+
+
 def test_long_texts_are_cut_in_the_middle() -> None:
     found = describe(ValueError("a" * 1_000_000 + "end"))
 

@@ -1,0 +1,40 @@
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actorq.model.ids import PARTITION, IdSource
+
+
+def source(*times: float, seed: int = 0) -> IdSource:
+    return IdSource(iter(times).__next__, random.Random(seed))
+
+
+def test_an_id_is_partition_microseconds_and_tail() -> None:
+    id = source(1_700_000_000.5).next()
+
+    assert id[:2] == PARTITION
+    assert int(id[2:15], 16) == 1_700_000_000_500_000
+    assert len(id) == 31
+    assert set(id) <= set("0123456789abcdef")
+
+
+@given(st.lists(st.floats(0, 1e10), min_size=1, max_size=50))
+def test_ids_of_one_source_grow_whatever_the_clock_does(times: list[float]) -> None:
+    ids = source(*times)
+
+    made = [ids.next() for _ in times]
+
+    assert made == sorted(set(made))
+
+
+def test_later_ids_sort_after_earlier_ones_of_other_sources() -> None:
+    earlier, later = source(1000.0, seed=1), source(1000.001, seed=2)
+
+    assert earlier.next() < later.next()
+
+
+def test_sources_differ_even_at_the_same_moment() -> None:
+    ids = {IdSource(lambda: 1000.0).next() for _ in range(100)}
+
+    assert len(ids) == 100
