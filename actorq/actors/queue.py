@@ -41,6 +41,9 @@ PURGE_EVERY = 60.0
 _PURGE_SHARE = 64
 _RELEASE_MAX = 5.0
 
+Mail = tuple[int, tuple[Any, ...]]
+"""What came on a connection: its number and what was sent together."""
+
 _LOAD_CHUNK = 500
 _TICK = (m.Tick(),)
 
@@ -62,12 +65,13 @@ class QueueActor:
     ) -> None:
         self._nonce = nonce
         self._store = store
+        self._immediate = store.immediate
         self._exchange = exchange
         self._clock = clock
         self._max_results = max_results
         self._tell = tell
         self._machine = machine(limits)
-        self._mail: Mailbox[tuple[int, tuple[Any, ...]]] = Mailbox()
+        self._mail: Mailbox[Mail] = Mailbox()
         self._ownership: Ownership | None = None
         self._in_turn = False
         self._failure: BaseException | None = None
@@ -108,7 +112,7 @@ class QueueActor:
                 if self._failure is not None:
                     raise self._failure
                 self._in_turn = True
-                await self._turn()
+                await self._turn(self._mail.take(MAIL_MAX))
                 self._in_turn = False
         finally:
             self._in_turn = True  # no turn from now on
@@ -140,16 +144,17 @@ class QueueActor:
     # A KeyboardInterrupt in the middle of a turn would break it; protected, it is raised after it.
     @trio.lowlevel.enable_ki_protection
     def _post(self, connection: int, messages: tuple[Any, ...]) -> None:
+        if self._immediate and not self._in_turn:
+            self._turn_now([(connection, messages)])
+            return
         self._mail.post((connection, messages))
-        if not self._store.immediate:
+        if not self._immediate:
             self._mail.wake()
-        elif not self._in_turn:
-            self._turn_now()
 
-    def _turn_now(self) -> None:
+    def _turn_now(self, mail: list[Mail]) -> None:
         """Run a turn to its end in the poster's call."""
         self._in_turn = True
-        turn = self._turn()
+        turn = self._turn(mail)
         try:
             turn.send(None)
         except StopIteration:
@@ -171,13 +176,13 @@ class QueueActor:
 
     # --- the turn --------------------------------------------------------------------------------
 
-    async def _turn(self) -> None:
-        """Take all mail that there is, and what comes of it."""
-        machine, mail = self._machine, self._mail
+    async def _turn(self, mail: list[Mail]) -> None:
+        """Take this mail, what comes of it, and all that arrives meanwhile."""
+        machine = self._machine
         while True:
             self._now = now = self._clock.now()
             effects: list[Effect] = []
-            for connection, messages in mail.take(MAIL_MAX):
+            for connection, messages in mail:
                 effects += machine.step(connection, messages, now)
             deadline = machine.next_deadline()
             # Mail first: what has arrived in time counts, even if nobody looked until now.
@@ -190,6 +195,7 @@ class QueueActor:
                     await self._purge()
                 else:
                     self._purge_at = self._spare_until
+            mail = self._mail.take(MAIL_MAX)
             if not mail:
                 return
 
@@ -203,7 +209,7 @@ class QueueActor:
                 writes[id] = effect.over(writes[id]) if id in writes else effect
         if writes:
             assert self._ownership is not None  # turns begin after `acquire`
-            if self._store.immediate:
+            if self._immediate:
                 await self._store.commit(self._ownership, list(writes.values()))
             else:
                 # Cancelled in the middle, its outcome would be unknown to whoever looks next.

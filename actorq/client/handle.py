@@ -89,7 +89,7 @@ class TaskHandle(Generic[R_co]):
             ActorDied: The system has failed or is closed.
         """
         ending = await self._wait()
-        if ending.head.status is SUCCESS and ending.output is not None:
+        if ending.output is not None and ending.head.status is SUCCESS:
             return cast(R_co, ending.output.value)
         result: TaskResult[R_co] = task_result(ending.head, ending.output, ending.cause)
         return result.unwrap()

@@ -73,7 +73,7 @@ class Accepting(Granting):
     def _full_queue(self, needs: dict[str, int]) -> str | None:
         """Return a queue that has not the room that is needed, or a line before it."""
         for queue, count in needs.items():
-            if count > self._room(queue) or queue in self._parking:
+            if count > self._room(queue) or queue in self._parking.lines:
                 return queue
         return None
 
@@ -88,12 +88,14 @@ class Accepting(Granting):
 
     def _accept(self, origin: int, task: m.Submission, *, alone: bool) -> None:
         options = task.options
-        due = since = self._next_stamp()
+        now = self._now
+        since = now if now > self._stamp else self._next_stamp()
+        self._stamp = due = since
         if options.delay is not None:
             due = since + options.delay
         elif options.at is not None:
             due = max(since, options.at.timestamp())
-        later = due > self._now and due > since
+        later = due > now and due > since
         head = Head(
             task.id,
             task.name,

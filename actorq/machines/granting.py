@@ -24,9 +24,9 @@ class Granting(Ending):
     def _grant_what_is_ready(self) -> None:
         if self._closing:
             return
-        free = self._fleet.free
+        free, waiting = self._fleet.free, self._ready.heaps
         for pool in POOLS:
-            while free[pool] > 0 and not self._ready.empty(pool):
+            while waiting[pool] and free[pool] > 0:
                 live = self._ready.take(pool)
                 if live is None:
                     break

@@ -126,10 +126,9 @@ class Ledger:
     def changes(self) -> list[Any]:
         """Return and forget one `Write` per changed record, its last state."""
         heads, bodies, outputs = self._heads, self._bodies, self._outputs
-        writes = [
-            Write(id, head, bodies.get(id, UNSET), outputs.get(id, UNSET))
-            for id, head in heads.items()
-        ]
+        writes: list[Any] = []
+        for id, head in heads.items():
+            writes.append(Write(id, head, bodies.get(id, UNSET), outputs.get(id, UNSET)))
         heads.clear()
         bodies.clear()
         outputs.clear()

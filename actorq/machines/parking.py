@@ -29,23 +29,24 @@ class Parking:
     """One line per queue that somebody waits for."""
 
     def __init__(self) -> None:
-        self._lines: dict[str, deque[Parked]] = {}
+        self.lines: dict[str, deque[Parked]] = {}
+        """By queue, oldest first; to look at, not to change."""
 
     def __contains__(self, queue: str) -> bool:
         """Say whether somebody waits for ``queue``, so that nobody may overtake."""
-        return queue in self._lines
+        return queue in self.lines
 
     def __len__(self) -> int:
-        return sum(map(len, self._lines.values()))
+        return sum(map(len, self.lines.values()))
 
     def park(self, parked: Parked) -> None:
         """Add a submit to the end of its lines."""
         for queue in parked.needs:
-            self._lines.setdefault(queue, deque()).append(parked)
+            self.lines.setdefault(queue, deque()).append(parked)
 
     def leave(self, room: Callable[[str], int]) -> Parked | None:
         """Take out and return a submit that is the first of all its lines and fits, if any."""
-        lines = self._lines
+        lines = self.lines
         for line in lines.values():
             first = line[0]
             if all(lines[q][0] is first and room(q) >= n for q, n in first.needs.items()):
@@ -57,7 +58,7 @@ class Parking:
         """Take out and return every submit that ``which`` says yes to."""
         found = {
             id(parked): parked
-            for line in self._lines.values()
+            for line in self.lines.values()
             for parked in line
             if which(parked.origin, parked.submit)
         }
@@ -67,11 +68,11 @@ class Parking:
 
     def _remove(self, parked: Parked) -> None:
         for queue in parked.needs:
-            line = self._lines[queue]
+            line = self.lines[queue]
             line.remove(parked)
             if not line:
-                del self._lines[queue]
+                del self.lines[queue]
 
     def counts(self) -> dict[str, int]:
         """Return the length of each line."""
-        return {queue: len(line) for queue, line in self._lines.items()}
+        return {queue: len(line) for queue, line in self.lines.items()}

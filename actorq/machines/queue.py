@@ -89,7 +89,7 @@ class QueueMachine(Accepting):
         for message in messages:
             self._handlers[type(message)](origin, message)
         self._grant_what_is_ready()
-        while self._parking and self._unpark():
+        while self._parking.lines and self._unpark():
             self._grant_what_is_ready()
         out = self._out
         effects = [*self._ledger.changes(), *out]

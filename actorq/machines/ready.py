@@ -114,11 +114,12 @@ class Ready(Generic[E]):
     its best task at some moment; an entry found to be out of date is corrected when it is met.
     """
 
-    __slots__ = ("_heaps", "_lanes", "_numbers")
+    __slots__ = ("_lanes", "_numbers", "heaps")
 
     def __init__(self) -> None:
         self._lanes: dict[tuple[Pool, str, str], _Lane[E]] = {}
-        self._heaps: dict[Pool, list[tuple[float, int, _Lane[E]]]] = {"main": [], "process": []}
+        self.heaps: dict[Pool, list[tuple[float, int, _Lane[E]]]] = {"main": [], "process": []}
+        """By pool; empty if nothing waits. To look at, not to change."""
         self._numbers = 0
 
     def __len__(self) -> int:
@@ -126,7 +127,7 @@ class Ready(Generic[E]):
 
     def empty(self, pool: Pool) -> bool:
         """Say whether nothing waits for ``pool``."""
-        return not self._heaps[pool]
+        return not self.heaps[pool]
 
     def add(self, entry: E) -> None:
         """Take in a task that has become pending."""
@@ -140,7 +141,7 @@ class Ready(Generic[E]):
         if head.rank < lane.queued:
             lane.queued = head.rank
             lane.where = None
-            heappush(self._heaps[key[0]], (head.rank, lane.number, lane))
+            heappush(self.heaps[key[0]], (head.rank, lane.number, lane))
 
     def forget(self, entry: E) -> None:
         """Note that a task in here has ended without being granted; its head must say so."""
@@ -155,7 +156,7 @@ class Ready(Generic[E]):
 
         None for ``knows`` is every name. Returns None if there is no such task.
         """
-        heap = self._heaps[pool]
+        heap = self.heaps[pool]
         aside: list[tuple[float, int, _Lane[E]]] = []
         taken: E | None = None
         while heap and taken is None:
@@ -181,7 +182,7 @@ class Ready(Generic[E]):
     def _close(self, key: tuple[Pool, str, str], lane: _Lane[E]) -> None:
         lane.queued = inf
         del self._lanes[key]
-        heap = self._heaps[key[0]]
+        heap = self.heaps[key[0]]
         if len(heap) > 2 * len(self._lanes) + _HEAP_SLACK or not self._lanes:
             heap[:] = [item for item in heap if item[0] == item[2].queued]
             heapify(heap)

@@ -41,6 +41,8 @@ class Mailbox(Generic[M]):
     def take(self, most: int) -> list[M]:
         """Return and remove the oldest ``most`` messages."""
         mail = self._mail
+        if not mail:
+            return []
         if len(mail) <= most:
             taken = list(mail)
             mail.clear()

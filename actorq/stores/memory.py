@@ -87,7 +87,7 @@ class MemoryStore:
     async def commit(self, ownership: Ownership, writes: Sequence[Write]) -> None:
         """Apply all writes; see `Store`."""
         kept = self._owned(ownership)
-        records = kept.records
+        records, ended = kept.records, kept.ended
         for write in writes:
             id, head = write.id, write.head
             if head is None:
@@ -104,10 +104,10 @@ class MemoryStore:
             if write.output is not UNSET:
                 record.output = write.output
             if head.keep_until is not None:
-                kept.ended[id] = None
+                ended[id] = None
                 heappush(kept.expiries, (head.keep_until, id))
-            elif id in kept.ended:
-                del kept.ended[id]
+            elif id in ended:
+                del ended[id]
 
     async def fetch(self, partition: str, ids: Sequence[str]) -> list[Record | None]:
         """Return the record of each id; see `Store`."""

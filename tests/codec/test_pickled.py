@@ -60,7 +60,7 @@ def test_a_value_that_cannot_leave_its_process_is_an_encode_error() -> None:
 
 
 def test_a_value_that_cannot_be_rebuilt_is_an_encode_error() -> None:
-    with pytest.raises(EncodeError, match="the value of task job has left.* cannot be built"):
+    with pytest.raises(EncodeError, match=r"the value of task job has left.* cannot be built"):
         decode_value("job", encode_value("job", Stubborn()))
 
 

@@ -28,7 +28,7 @@ def work(data: bytes) -> int:
         (lambda: fetch.options(timeout=-3), ValueError, "option 'timeout'"),
         (lambda: fetch.options(delay=float("nan")), ValueError, "option 'delay'"),
         (lambda: fetch.options(delay=1, at=datetime.now().astimezone()), ValueError, "'delay' and"),
-        (lambda: fetch.options(at=datetime(2030, 1, 1)), ValueError, "has no time zone"),  # noqa: DTZ001
+        (lambda: fetch.options(at=datetime(2030, 1, 1)), ValueError, "has no time zone"),  # noqa: DTZ001 - the error
         (lambda: fetch.options(at="tomorrow"), TypeError, "option 'at'"),
         (lambda: fetch.options(priority="urgent"), ValueError, "option 'priority'"),
         (lambda: fetch.options(priority=2), TypeError, "option 'priority'"),

@@ -86,7 +86,7 @@ def test_a_failure_unwraps_to_the_error_of_its_kind(
 def test_a_failure_in_the_same_process_has_the_original_as_its_cause() -> None:
     cause = ValueError("boom")
 
-    with pytest.raises(TaskFailed, match="builtins.ValueError: boom") as caught:
+    with pytest.raises(TaskFailed, match=r"builtins\.ValueError: boom") as caught:
         result(FAILURE, Output(error=BOOM, kind=FailureKind.ERROR), cause).unwrap()
 
     assert caught.value.__cause__ is cause
