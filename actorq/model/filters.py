@@ -129,6 +129,8 @@ def _task_name(value: object) -> str:
 def _ids(value: Iterable[str]) -> tuple[str, ...]:
     if isinstance(value, str):
         raise TypeError(f"filter 'ids' must be several ids; write [{value!r}] for one")
+    if not isinstance(value, Iterable):
+        raise TypeError(f"filter 'ids' must be several ids, not {value!r}")
     ids = tuple(value)
     for item in ids:
         if not isinstance(item, str):

@@ -208,7 +208,8 @@ class Referee(Stage):
                     return self.after_finish(old, message)
         assert old.cancel is not None, "it left its worker for no reason"
         assert self.now >= self.wished(old), "its grace was cut short"
-        return replace(old, status=CANCELLED, fence=old.fence + 1)
+        attempts = old.attempts + (key in self.starts)
+        return replace(old, status=CANCELLED, fence=old.fence + 1, attempts=attempts)
 
     def after_finish(self, old: Head, finish: m.Finish) -> Head:
         if finish.cause == "lost" and old.cancel is None:

@@ -16,9 +16,7 @@ def test_an_event_is_named_as_it_is_spelled(kind: EventKind) -> None:
 def test_every_kind_says_what_its_details_hold() -> None:
     source = inspect.getsource(events)
 
-    described = re.findall(
-        r'^    ([A-Z_]+) = "[a-z_]+"\n    """[^:]+: .+\."""', source, re.MULTILINE
-    )
+    described = re.findall(r'\n    ([A-Z_]+) = "[a-z_]+"\n    """[^:]+: .+\."""', source)
 
     assert described == [kind.name for kind in EventKind]
 

@@ -19,7 +19,7 @@ def test_an_id_is_partition_microseconds_and_tail() -> None:
     assert set(id) <= set("0123456789abcdef")
 
 
-@given(st.lists(st.floats(0, 1e10), min_size=1, max_size=50))
+@given(st.lists(st.floats(0, 4e9), min_size=1, max_size=50))
 def test_ids_of_one_source_grow_whatever_the_clock_does(times: list[float]) -> None:
     ids = source(*times)
 

@@ -10,6 +10,7 @@ from actorq.model.options import NO_OPTIONS
 MESSAGES = [
     cls for _, cls in inspect.getmembers(m, inspect.isclass) if cls.__module__ == m.__name__
 ]
+TASK = m.Submission("a", "job", "main", NO_OPTIONS, None, "call")
 
 
 @pytest.mark.parametrize("cls", MESSAGES)
@@ -36,7 +37,7 @@ def test_every_verb_that_has_an_answer_is_a_request() -> None:
 @pytest.mark.parametrize(
     ("message", "field", "default"),
     [
-        (m.Submit(1, (m.Submission("a", "job", "main", NO_OPTIONS, None, "call"),)), "resent", False),
+        (m.Submit(1, (TASK,)), "resent", False),
         (m.Watch(1, ("a",)), "resent", False),
         (m.Reply(1), "error", None),
     ],
