@@ -1,4 +1,4 @@
-"""The desk alone; what it answers inside the queue's machine is in test_queue_asking.py."""
+"""The desk alone; what it answers inside the queue's machine is in test_queue.py."""
 
 from typing import Any
 

@@ -1,146 +1,26 @@
-"""The rules of the queue: accepting, ordering, granting and how an attempt ends.
+"""The queue's machine from outside: its steps, its restarts, and the questions that it answers.
 
-How tasks are cancelled and closed is in test_queue_ending.py, questions about them in
-test_queue_asking.py, and all of it at once, against a model, in test_queue_model.py.
+The rules have their tests in test_accepting.py, test_granting.py and test_ending.py; all of it at
+once, against a model, is in test_queue_model.py.
 """
-
-from datetime import UTC, datetime
 
 import pytest
 
-from actorq.errors import ActorDied, QueueFull, SubmitError
-from actorq.machines.effects import Lookup, Send
+from actorq.errors import TaskNotFound
+from actorq.machines.effects import Found, Lookup, Search, Send
 from actorq.model import messages as m
-from actorq.model.events import EventKind
+from actorq.model.filters import Filter
 from actorq.model.options import Retry
-from actorq.model.records import Output, Write
-from actorq.model.status import CANCELLED, FAILURE, PENDING, RUNNING, SCHEDULED, SUCCESS
+from actorq.model.records import Cancel, Output, Record, Write
+from actorq.model.results import PoolStats, Progress, QueueStats
+from actorq.model.status import CANCELLED, FAILURE, PENDING, RUNNING, SUCCESS
 from actorq.model.status import FailureKind as Kind
 from tests.machines.stage import BOOM, CLIENT, MORNING, Stage, Worker, task
 
 STEADY = Retry(attempts=3, delay=10, factor=2, jitter=0)
+FAILED = Filter(statuses=frozenset({FAILURE}))
 
-# --- accepting -----------------------------------------------------------------------------------
-
-
-def test_a_submit_is_answered_after_its_task_is_written() -> None:
-    stage = Stage()
-
-    submit = stage.submit(task("a", body="call"))
-
-    write, sent = stage.last
-    assert isinstance(write, Write)
-    assert (write.id, write.body) == ("a", "call")
-    assert sent == Send(CLIENT, m.Reply(submit.message.request))
-
-
-def test_a_task_is_stamped_by_the_owner_when_it_is_accepted() -> None:
-    stage = Stage()
-
-    stage.submit(task("a", name="job", queue="images", scope="block"))
-
-    head = stage.head("a")
-    assert (head.name, head.options.queue, head.scope) == ("job", "images", "block")
-    assert head.submitted_at == head.since == head.due == head.rank == MORNING
-    assert (head.fence, head.attempts, head.deaths) == (0, 0, 0)
-
-
-def test_stamps_grow_even_if_the_clock_stands_still_or_was_set_back_before_a_restart() -> None:
-    stage = Stage()
-    stage.submit(task("a"), task("b"))
-    stage.crash()
-    stage.now = MORNING - 60
-
-    stage.submit(task("c"))
-
-    stamps = [stage.head(id).submitted_at for id in "abc"]
-    assert stamps == sorted(set(stamps))
-
-
-def test_a_resent_submit_of_a_live_task_is_accepted_again_and_runs_once() -> None:
-    stage = Stage()
-    stage.submit(task("a"))
-
-    again = stage.submit(task("a"), resent=True)
-
-    worker = Worker(stage, 5)
-    assert again.value == ("a",)
-    assert worker.log == ["a"]
-
-
-def test_a_resent_submit_of_an_ended_task_gets_its_outcome_from_the_store() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a"))
-    worker.finish("a", output=Output(42))
-    stage.inbox.clear()
-
-    again = stage.submit(task("a"), resent=True)
-
-    assert isinstance(stage.last[0], Lookup)
-    assert again.value == ("a",)
-    (outcome,) = stage.inbox[CLIENT]
-    assert (outcome.head.status, outcome.output.value) == (SUCCESS, 42)
-    assert worker.log == ["a"]
-
-
-def test_a_resent_submit_that_never_arrived_is_accepted_now() -> None:
-    stage = Stage()
-
-    again = stage.submit(task("a"), resent=True)
-
-    assert again.value is None
-    assert stage.status("a") is PENDING
-
-
-def test_a_resent_submit_gets_what_the_store_still_has_even_past_its_time() -> None:
-    stage = Stage(result_ttl=60)
-    worker = Worker(stage)
-    stage.submit(task("a"))
-    worker.finish("a")
-    stage.pass_time(61)
-
-    again = stage.submit(task("a"), resent=True)
-
-    assert again.value == ("a",)
-    assert worker.log == ["a"]
-
-
-def test_a_resent_batch_takes_only_what_is_new() -> None:
-    stage = Stage()
-    worker = Worker(stage, 5)
-    stage.submit(task("a"))
-    worker.finish("a")
-    stage.submit(task("b"))
-
-    again = stage.submit(task("a"), task("b"), task("c"), resent=True)
-
-    assert sorted(again.value) == ["a", "b"]
-    assert worker.log == ["a", "b", "c"]
-
-
-def test_an_outcome_goes_to_the_client_that_submitted() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a"), origin=7)
-
-    worker.finish("a", output=Output("value"))
-
-    (outcome,) = stage.inbox[7]
-    assert outcome == m.Outcome(stage.head("a"), Output("value"))
-    assert stage.outcomes(CLIENT) == []
-
-
-def test_an_outcome_carries_the_original_exception() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a"))
-    boom = ValueError("boom")
-
-    worker.finish("a", "failed", output=BOOM, exception=boom)
-
-    assert stage.inbox[CLIENT][-1].cause is boom
-    assert stage.output("a") == BOOM
+# --- a step --------------------------------------------------------------------------------------
 
 
 def test_nothing_leaves_before_what_it_rests_on_is_written() -> None:
@@ -173,992 +53,9 @@ def test_a_hello_of_a_client_changes_nothing() -> None:
     assert stage.left() == {}
 
 
-# --- order ---------------------------------------------------------------------------------------
-
-
-def test_tasks_of_one_level_are_granted_in_the_order_of_their_submission() -> None:
-    stage = Stage()
-    for id in "cab":
-        stage.submit(task(id))
-
-    assert Worker(stage, 3).log == ["c", "a", "b"]
-
-
-def test_a_batch_keeps_its_own_order() -> None:
-    stage = Stage()
-    stage.submit(*(task(id) for id in "dbca"))
-
-    assert Worker(stage, 4).log == ["d", "b", "c", "a"]
-
-
-def test_order_holds_across_queues_and_task_names() -> None:
-    stage = Stage()
-    stage.submit(task("a", queue="one"), task("b", name="other"), task("c", queue="two"), task("d"))
-
-    assert Worker(stage, 4).log == ["a", "b", "c", "d"]
-
-
-def test_a_higher_level_is_granted_first() -> None:
-    stage = Stage()
-    levels = ["low", "normal", "critical", "high"]
-    stage.submit(*(task(level, priority=level) for level in levels))
-
-    assert Worker(stage, 4).log == ["critical", "high", "normal", "low"]
-
-
-def test_an_hour_of_waiting_outweighs_a_level() -> None:
-    stage = Stage()
-    stage.submit(task("old"))
-    stage.pass_time(3599)
-    stage.submit(task("early", priority="high"))
-    stage.pass_time(2)
-    stage.submit(task("late", priority="high"))
-
-    assert Worker(stage, 3).log == ["early", "old", "late"]
-
-
-def test_a_retry_keeps_its_place() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a", retry=STEADY))
-    worker.fail("a")
-    stage.submit(task("b"), task("c"))
-    stage.pass_time(10)
-
-    worker.finish("b")
-
-    assert worker.log == ["a", "b", "a"]
-
-
-def test_a_delayed_task_takes_its_place_by_its_due_time() -> None:
-    stage = Stage()
-    stage.submit(task("late", delay=10))
-    stage.pass_time(5)
-    stage.submit(task("early"))
-    stage.pass_time(10)
-    stage.submit(task("last"))
-
-    assert Worker(stage, 3).log == ["early", "late", "last"]
-
-
-def test_order_survives_a_restart_of_the_owner() -> None:
-    stage = Stage()
-    stage.submit(
-        task("x"), task("low", priority="low"), task("b"), task("a"), task("late", delay=5)
-    )
-    stage.crash()
-    stage.pass_time(6)
-
-    assert Worker(stage, 5).log == ["x", "b", "a", "late", "low"]
-
-
-# --- time ----------------------------------------------------------------------------------------
-
-
-def test_a_delayed_task_starts_when_it_is_due_and_not_before() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a", delay=10))
-
-    stage.pass_time(9.9)
-    assert (stage.status("a"), worker.log) == (SCHEDULED, [])
-
-    stage.pass_time(0.2)
-    assert (stage.status("a"), worker.log) == (RUNNING, ["a"])
-
-
-def test_at_is_a_moment_on_the_owners_clock() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a", at=datetime.fromtimestamp(MORNING + 60, UTC)))
-
-    assert stage.machine.next_deadline() == MORNING + 60
-    stage.pass_time(61)
-
-    assert worker.log == ["a"]
-
-
-def test_a_moment_in_the_past_is_now() -> None:
-    stage = Stage()
-    stage.submit(task("a"), task("b", at=datetime.fromtimestamp(MORNING - 60, UTC)), task("c"))
-
-    assert Worker(stage, 3).log == ["a", "b", "c"]
-
-
-def test_a_delay_of_zero_is_no_delay() -> None:
-    stage = Stage()
-
-    stage.submit(task("a", delay=0))
-
-    assert stage.status("a") is PENDING
-    assert stage.machine.next_deadline() is None
-
-
-def test_a_task_that_is_not_started_in_time_expires() -> None:
-    stage = Stage()
-    stage.submit(task("a", expires=10))
-
-    stage.pass_time(11)
-
-    assert stage.status("a") is FAILURE
-    assert stage.output("a").kind is Kind.EXPIRED
-    assert stage.outcomes() == [("a", FAILURE)]
-    assert Worker(stage).log == []
-
-
-def test_expires_counts_from_when_the_task_is_due() -> None:
-    stage = Stage()
-    stage.submit(task("a", delay=100, expires=10))
-
-    stage.pass_time(105)
-    assert stage.status("a") is PENDING
-
-    stage.pass_time(10)
-    assert stage.output("a").kind is Kind.EXPIRED
-
-
-def test_a_task_that_has_started_does_not_expire_while_it_waits_for_its_next_attempt() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a", expires=5, retry=STEADY), task("b", expires=5))
-    worker.fail("a")
-    worker.finish("b", "later", delay=20)
-    stage.submit(task("c"))
-
-    stage.pass_time(100)
-
-    assert (stage.status("a"), stage.status("b")) == (PENDING, PENDING)
-
-
-def test_a_task_that_was_lost_before_it_started_can_still_expire() -> None:
-    stage = Stage()
-    worker = Worker(stage, 1)
-    stage.submit(task("a", expires=5))
-    stage.disconnect(worker.connection)
-    worker.grants.clear()
-    worker.slots = {"main": 0, "process": 0}
-
-    worker.connect(at=101)
-    stage.pass_time(6)
-
-    assert stage.output("a").kind is Kind.EXPIRED
-
-
-def test_a_deadline_bounds_the_wait_for_a_slot() -> None:
-    stage = Stage()
-    stage.submit(task("a", deadline=10))
-
-    stage.pass_time(11)
-
-    assert stage.status("a") is FAILURE
-    assert stage.output("a").kind is Kind.TIMEOUT
-
-
-def test_a_deadline_bounds_the_wait_between_attempts() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a", deadline=12, retry=STEADY))
-    worker.fail("a")
-    stage.submit(task("b"))
-
-    stage.pass_time(13)
-
-    assert stage.output("a").kind is Kind.TIMEOUT
-
-
-def test_a_delay_beyond_the_deadline_is_a_timeout_at_the_deadline() -> None:
-    stage = Stage()
-    Worker(stage)
-    stage.submit(task("a", delay=100, deadline=10))
-
-    stage.pass_time(10)
-
-    assert stage.output("a").kind is Kind.TIMEOUT
-
-
-def test_a_grant_says_what_is_left_of_the_deadline() -> None:
-    stage = Stage()
-    stage.submit(task("a", deadline=10), task("b"))
-    stage.pass_time(4)
-
-    worker = Worker(stage, 2)
-
-    assert worker.grants["a"].remaining == 6
-    assert worker.grants["b"].remaining is None
-
-
-def test_time_wakes_the_machine_only_for_what_it_changes() -> None:
-    stage = Stage()
-    worker = Worker(stage, 2)
-    stage.submit(task("a", deadline=10, expires=5, timeout=1), task("b"))
-
-    assert stage.machine.next_deadline() is None  # the worker watches over what runs
-
-    worker.finish("a")
-    worker.finish("b")
-    assert stage.machine.next_deadline() is None
-
-
-def test_a_tick_too_early_does_nothing() -> None:
-    stage = Stage()
-    stage.submit(task("a", delay=10, expires=5, deadline=100))
-
-    stage.pass_time(10)
-    assert stage.status("a") is PENDING
-    stage.pass_time(4.5)
-    assert stage.status("a") is PENDING
-    assert stage.machine.next_deadline() == stage.head("a").due + 5
-
-
-# --- a full queue --------------------------------------------------------------------------------
-
-
-def test_a_submit_to_a_full_queue_waits_for_room() -> None:
-    stage = Stage(max_pending=1)
-    stage.submit(task("a"))
-    parked = stage.submit(task("b"))
-    assert not parked.answered
-
-    worker = Worker(stage)
-
-    assert parked.value is None
-    assert (worker.log, stage.status("b")) == (["a"], PENDING)
-
-
-def test_room_is_made_by_a_grant_in_the_same_step() -> None:
-    stage = Stage(max_pending=1)
-    worker = Worker(stage)
-    stage.submit(task("a"))
-    stage.submit(task("b"))
-    parked = stage.submit(task("c"))
-
-    worker.finish("a")
-
-    assert worker.log == ["a", "b"]
-    assert parked.answered
-
-
-def test_room_is_made_by_a_cancel() -> None:
-    stage = Stage(max_pending=1)
-    stage.submit(task("a"))
-    parked = stage.submit(task("b"))
-
-    stage.cancel("a")
-
-    assert parked.value is None
-    assert stage.status("b") is PENDING
-
-
-def test_parked_submits_get_in_in_the_order_of_their_arrival() -> None:
-    stage = Stage(max_pending=1)
-    stage.submit(task("a"))
-    parked = [stage.submit(task(id)) for id in "dbc"]
-
-    worker = Worker(stage)
-    for id in "adbc":
-        worker.finish(id)
-
-    assert worker.log == ["a", "d", "b", "c"]
-    assert all(len(question.replies) == 1 for question in parked)
-
-
-def test_a_small_submit_does_not_overtake_a_large_one_that_waits() -> None:
-    stage = Stage(max_pending=2)
-    stage.submit(task("a"))
-    large = stage.submit(task("b"), task("c"))
-    small = stage.submit(task("d"))
-    assert not large.answered
-
-    stage.cancel("a")
-
-    assert large.answered
-    assert not small.answered
-
-
-def test_a_batch_is_accepted_as_a_whole_or_not_at_all() -> None:
-    stage = Stage(max_pending=2)
-    stage.submit(task("a"))
-
-    parked = stage.submit(task("b"), task("c"))
-
-    assert not parked.answered
-    assert stage.records.keys() == {"a"}
-
-
-def test_a_batch_that_can_never_fit_is_refused() -> None:
-    stage = Stage(max_pending=2)
-
-    refused = stage.submit(*(task(id) for id in "abc"))
-
-    assert isinstance(refused.error, QueueFull)
-    assert stage.records == {}
-
-
-def test_a_full_queue_raises_where_that_is_asked_for() -> None:
-    stage = Stage(max_pending=1)
-    stage.submit(task("a"))
-
-    refused = stage.submit(task("b", when_full="raise"))
-
-    assert isinstance(refused.error, QueueFull)
-    assert "'default'" in str(refused.error)
-    assert stage.records.keys() == {"a"}
-
-
-def test_a_queue_with_a_line_before_it_is_full() -> None:
-    stage = Stage(max_pending=2)
-    stage.submit(task("a"))
-    stage.submit(task("b"), task("c"))
-
-    refused = stage.submit(task("d", when_full="raise"))
-
-    assert isinstance(refused.error, QueueFull)
-
-
-def test_every_queue_has_room_of_its_own() -> None:
-    stage = Stage(max_pending=1)
-
-    stage.submit(task("a", queue="one"))
-
-    assert stage.submit(task("b", queue="two")).answered
-    assert not stage.submit(task("c", queue="one")).answered
-
-
-def test_delayed_tasks_take_room_and_running_ones_do_not() -> None:
-    stage = Stage(max_pending=1)
-    Worker(stage)
-    stage.submit(task("a"))
-
-    assert stage.submit(task("b", delay=60)).answered
-    assert not stage.submit(task("c")).answered
-
-
-def test_a_retry_is_never_refused_for_lack_of_room() -> None:
-    stage = Stage(max_pending=1)
-    worker = Worker(stage)
-    stage.submit(task("a", retry=STEADY))
-    stage.submit(task("b"))
-
-    worker.fail("a")
-
-    assert stage.status("a") is SCHEDULED
-    assert worker.log == ["a", "b"]
-
-
-def test_lines_that_wait_for_each_others_queues_all_get_in() -> None:
-    stage = Stage(max_pending=2)
-    stage.submit(*(task(f"1{n}", queue="one", scope="x") for n in range(2)))
-    stage.submit(*(task(f"2{n}", queue="two", scope="x") for n in range(2)))
-    first = stage.submit(task("a", queue="one"), task("b", queue="two"))
-    second = stage.submit(task("c", queue="two"), task("d", queue="one"))
-
-    stage.ask(m.EndScope, "x", 10.0)
-
-    assert (first.answered, second.answered) == (True, True)
-    assert Worker(stage, 4).log == ["a", "b", "c", "d"]
-
-
-def test_nothing_waits_for_room_that_is_there() -> None:
-    stage = Stage(max_pending=2)
-    stage.submit(*(task(f"1{n}", queue="one", scope="x") for n in range(2)))
-    stage.submit(*(task(f"2{n}", queue="two", scope="x") for n in range(2)))
-    both = stage.submit(task("a", queue="one"), task("b", queue="two"))
-    single = stage.submit(task("c", queue="two"))
-
-    stage.ask(m.EndScope, "x", 10.0)
-
-    assert (both.answered, single.answered) == (True, True)
-
-
-def test_a_parked_submit_goes_with_its_connection() -> None:
-    stage = Stage(max_pending=1)
-    stage.submit(task("a"))
-    parked = stage.submit(task("b"), origin=7)
-    kept = stage.submit(task("c"))
-
-    stage.disconnect(7)
-    stage.cancel("a")
-
-    assert (parked.answered, kept.answered) == (False, True)
-    assert "b" not in stage.records
-
-
-def test_a_resent_submit_that_parks_does_not_run_again_what_is_over() -> None:
-    stage = Stage(max_pending=1)
-    worker = Worker(stage)
-    stage.submit(task("a"))
-    worker.finish("a")
-    stage.submit(task("b"))
-    stage.submit(task("c"))
-
-    again = stage.submit(task("a"), task("new"), resent=True)
-    for id in ("b", "c", "new"):
-        worker.finish(id)
-
-    assert again.value == ("a",)
-    assert worker.log == ["a", "b", "c", "new"]
-
-
-def test_a_withdrawn_submit_leaves_the_line() -> None:
-    stage = Stage(max_pending=1)
-    stage.submit(task("a"))
-    parked = stage.submit(task("b"))
-
-    withdraw = stage.ask(m.Withdraw, parked.message.request, ("b",), 10.0)
-    stage.cancel("a")
-
-    assert (parked.answered, withdraw.answered) == (False, True)
-    assert stage.records.keys() == {"a"}
-    assert stage.left() == {}
-
-
-def test_a_withdrawn_submit_that_was_accepted_is_cancelled() -> None:
-    stage = Stage()
-    submit = stage.submit(task("a"), task("b"))
-
-    stage.ask(m.Withdraw, submit.message.request, ("a", "b", "unknown"), 10.0)
-
-    assert (stage.status("a"), stage.status("b")) == (CANCELLED, CANCELLED)
-
-
-# --- credits -------------------------------------------------------------------------------------
-
-
-def test_nothing_is_granted_beyond_the_credit() -> None:
-    stage = Stage()
-    worker = Worker(stage, 2)
-
-    stage.submit(*(task(id) for id in "abcde"))
-
-    assert worker.log == ["a", "b"]
-
-
-def test_the_two_pools_have_credits_of_their_own() -> None:
-    stage = Stage()
-    worker = Worker(stage, main=1, process=1)
-
-    stage.submit(task("a"), task("b"), task("c", pool="process"), task("d", pool="process"))
-
-    assert worker.log == ["a", "c"]
-    worker.finish("c")
-    assert worker.log == ["a", "c", "d"]
-
-
-def test_a_finish_alone_gives_no_credit() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a"), task("b"))
-
-    worker.say(m.Finish("a", 1, "ok", Output(), stage.now))
-    assert worker.log == ["a"]
-
-    worker.grants.clear()
-    worker.say(worker.ready("main"))
-    assert worker.log == ["a", "b"]
-
-
-def test_a_repeated_word_of_credit_counts_once() -> None:
-    stage = Stage()
-    worker = Worker(stage, 2)
-
-    worker.say(worker.ready("main"), worker.ready("main"))
-    stage.submit(*(task(id) for id in "abc"))
-
-    assert worker.log == ["a", "b"]
-
-
-def test_an_old_word_of_credit_does_not_hide_the_slot_of_another_worker() -> None:
-    stage = Stage()
-    worker = Worker(stage, 2)
-    stage.submit(task("a"), task("b"))
-
-    worker.say(m.Ready("main", 1))
-    other = Worker(stage, 1, name="v.0", at=200)
-    stage.submit(task("c"))
-
-    assert other.log == ["c"]
-
-
-def test_credit_begins_anew_with_each_connection() -> None:
-    stage = Stage()
-    worker = Worker(stage, 2)
-    stage.submit(task("a"), task("b"))
-    worker.finish("a")
-
-    stage.disconnect(worker.connection)
-    worker.connect(at=101)
-    stage.submit(task("c"), task("d"))
-
-    assert worker.log == ["a", "b", "c"]
-
-
-def test_credit_goes_with_its_connection() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.disconnect(worker.connection)
-
-    stage.submit(task("a"))
-
-    assert stage.status("a") is PENDING
-
-
-def test_work_is_shared_evenly() -> None:
-    stage = Stage()
-    left, right = Worker(stage, 2, name="l.0", at=100), Worker(stage, 2, name="r.0", at=200)
-
-    stage.submit(*(task(id) for id in "abcd"))
-
-    assert (len(left.log), len(right.log)) == (2, 2)
-
-
-def test_credit_from_a_stranger_is_ignored() -> None:
-    stage = Stage()
-    stage.submit(task("a"))
-
-    stage.say(666, m.Ready("main", 5))
-
-    assert stage.status("a") is PENDING
-
-
-# --- grants and fences ---------------------------------------------------------------------------
-
-
-def test_a_grant_raises_the_fence_and_names_the_worker() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-
-    stage.submit(task("a", body="call"))
-
-    grant = worker.grants["a"]
-    assert grant.head == stage.head("a")
-    assert (grant.head.fence, grant.head.worker, grant.body) == (1, "w.0", "call")
-
-
-def test_every_grant_has_a_higher_fence() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a", retry=STEADY))
-    fences = [worker.grants["a"].head.fence]
-    worker.fail("a")
-    stage.pass_time(10)
-    fences.append(worker.grants["a"].head.fence)
-    worker.vanish()
-    fences.append(worker.grants["a"].head.fence)
-
-    assert fences == [1, 2, 3]
-
-
-def test_a_success_is_stored_with_its_value_and_without_its_call() -> None:
-    stage = Stage(result_ttl=60)
-    worker = Worker(stage)
-    stage.submit(task("a"))
-    stage.pass_time(5)
-
-    worker.finish("a", output=Output(42), started_at=MORNING + 1)
-
-    record, head = stage.records["a"], stage.head("a")
-    assert (head.status, record.output, record.body) == (SUCCESS, Output(42), None)
-    assert (head.attempts, head.started_at) == (1, MORNING + 1)
-    assert (head.completed_at, head.keep_until) == (MORNING + 5, MORNING + 65)
-    assert stage.left() == {}
-
-
-def test_a_task_may_say_how_long_its_outcome_is_kept() -> None:
-    stage = Stage(result_ttl=60)
-    worker = Worker(stage)
-    stage.submit(task("a", result_ttl=5))
-
-    worker.finish("a")
-
-    assert stage.head("a").keep_until == MORNING + 5
-
-
-def test_a_finish_is_answered_once_it_is_recorded() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a"))
-
-    worker.finish("a")
-
-    assert worker.answers == [m.Finished("a", 1, True)]
-    assert isinstance(stage.last[0], Write)
-
-
-@pytest.mark.parametrize(("cause", "status"), [("ok", SUCCESS), ("failed", SCHEDULED)])
-def test_a_repeated_finish_is_accepted_and_changes_nothing(
-    cause: m.FinishCause, status: object
-) -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a", retry=STEADY))
-    finish = worker.finish("a", cause, retryable=True)
-    before = stage.head("a")
-
-    worker.say(finish)
-
-    assert worker.answers == 2 * [m.Finished("a", 1, True)]
-    assert stage.head("a") is before
-    assert (before.status, stage.events) == (status, [])
-
-
-def test_a_finish_of_an_unknown_task_is_accepted() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-
-    worker.say(m.Finish("forgotten", 3, "ok", Output(), None))
-
-    assert worker.answers == [m.Finished("forgotten", 3, True)]
-    assert stage.events == []
-
-
-def test_a_finish_with_an_old_fence_is_refused_and_reported() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a", retry=STEADY))
-    worker.fail("a")
-    stage.pass_time(10)
-
-    worker.say(m.Finish("a", 1, "ok", Output("late"), None))
-
-    assert worker.answers[-1] == m.Finished("a", 1, False)
-    assert stage.status("a") is RUNNING
-    (event,) = stage.events
-    assert event.kind is EventKind.STALE_RESULT
-    assert event.details == {"id": "a", "fence": 1, "cause": "ok"}
-
-
-def test_a_finish_with_an_old_fence_is_refused_after_the_end_too() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a", retry=STEADY))
-    worker.fail("a")
-    stage.pass_time(10)
-    worker.finish("a", output=Output("winner"))
-
-    worker.say(m.Finish("a", 1, "ok", Output("late"), None))
-
-    assert worker.answers[-1] == m.Finished("a", 1, False)
-    assert stage.output("a") == Output("winner")
-
-
-def test_only_the_holder_can_finish() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    Worker(stage, 0, name="v.0", at=200)
-    stage.submit(task("a"))
-
-    for origin in (200, 666):
-        stage.say(origin, m.Finish("a", 1, "ok", Output("stolen"), None))
-        assert stage.status("a") is RUNNING
-
-    worker.finish("a", output=Output("mine"))
-    assert stage.output("a") == Output("mine")
-
-
-def test_a_start_or_progress_of_an_old_fence_is_ignored() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a", retry=STEADY))
-    worker.fail("a")
-    stage.pass_time(10)
-
-    worker.say(m.Started("a", 1, MORNING), m.Report("a", 1, "old"))
-
-    snapshot = stage.ask(m.Inspect, "a").value
-    assert (snapshot.head.attempts, snapshot.progress) == (1, None)
-
-
-# --- failures and retries ------------------------------------------------------------------------
-
-
-def test_a_failure_without_a_retry_ends_the_task() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a"))
-
-    worker.fail("a")
-
-    assert stage.status("a") is FAILURE
-    assert stage.output("a") == BOOM
-    assert stage.records["a"].body == "call"  # somebody may want to run it again
-    assert stage.left() == {}
-
-
-def test_a_retry_waits_for_its_backoff_and_holds_no_slot_meanwhile() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a", retry=STEADY), task("b"))
-
-    worker.fail("a")
-
-    assert (stage.status("a"), stage.head("a").due) == (SCHEDULED, MORNING + 10)
-    assert worker.log == ["a", "b"]
-    assert stage.outcomes() == []
-
-
-def test_backoff_grows_with_each_attempt_until_they_are_spent() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a", retry=STEADY))
-    waits = []
-
-    for _ in range(2):
-        worker.fail("a")
-        waits.append(stage.head("a").due - stage.now)
-        stage.pass_time(waits[-1])
-    worker.fail("a")
-
-    assert waits == [10, 20]
-    assert (stage.status("a"), stage.head("a").attempts) == (FAILURE, 3)
-
-
-def test_an_error_that_the_policy_does_not_cover_ends_the_task() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a", retry=STEADY))
-
-    worker.fail("a", retryable=False)
-
-    assert (stage.status("a"), stage.head("a").attempts) == (FAILURE, 1)
-
-
-def test_a_timeout_is_retried_where_the_policy_covers_it() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a", retry=STEADY), task("b", retry=STEADY))
-
-    worker.finish("a", "timeout", retryable=True)
-    worker.finish("b", "timeout", output=Output(kind=Kind.TIMEOUT))
-
-    assert (stage.status("a"), stage.status("b")) == (SCHEDULED, FAILURE)
-    assert stage.output("b").kind is Kind.TIMEOUT
-
-
-def test_a_passed_deadline_is_never_retried() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a", retry=STEADY, deadline=60))
-
-    worker.finish("a", "deadline", output=Output(kind=Kind.TIMEOUT), retryable=True)
-
-    assert stage.status("a") is FAILURE
-    assert stage.output("a").kind is Kind.TIMEOUT
-
-
-def test_an_attempt_that_would_begin_after_the_deadline_is_not_waited_for() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a", retry=STEADY, deadline=10))
-
-    worker.fail("a")
-
-    assert (stage.status("a"), stage.output("a")) == (FAILURE, BOOM)
-
-
-def test_retry_later_spends_no_attempt() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a"))
-
-    for _ in range(5):
-        worker.finish("a", "later", delay=30)
-        assert stage.head("a").due == stage.now + 30
-        stage.pass_time(30)
-
-    assert (stage.status("a"), stage.head("a").attempts) == (RUNNING, 0)
-
-
-def test_attempts_count_starts() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a", retry=STEADY))
-
-    worker.finish("a", "failed", started_at=None, retryable=True)
-
-    assert (stage.head("a").attempts, stage.head("a").fence) == (0, 1)
-
-
-# --- lost workers --------------------------------------------------------------------------------
-
-
-def test_a_task_whose_worker_died_is_granted_again() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a"))
-
-    worker.vanish()
-
-    head = stage.head("a")
-    assert worker.log == ["a", "a"]
-    assert (head.fence, head.attempts, head.deaths) == (2, 0, 1)
-    assert head.worker == "w.1"
-    assert stage.events[0].kind is EventKind.DELIVERY_LOST
-    assert stage.events[0].details == {"id": "a", "name": "job", "deaths": 1}
-
-
-def test_a_dead_process_is_a_lost_delivery_and_not_a_failure_of_the_task() -> None:
-    stage = Stage()
-    worker = Worker(stage, 0, 1)
-    stage.submit(task("a", pool="process"))
-
-    worker.finish("a", "lost")
-
-    assert (stage.head("a").deaths, stage.head("a").attempts) == (1, 1)
-    assert worker.log == ["a", "a"]
-
-
-def test_a_task_under_which_workers_keep_dying_is_given_up() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a", max_deliveries=2))
-
-    worker.vanish(at=101)
-    worker.vanish(at=102)
-
-    assert (stage.status("a"), stage.head("a").deaths) == (FAILURE, 2)
-    assert stage.output("a").kind is Kind.LOST
-    assert "max_deliveries is 2" in stage.output("a").error.message
-    assert stage.outcomes() == [("a", FAILURE)]
-
-
-def test_deaths_are_not_counted_on_the_fence_or_the_attempts() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a", max_deliveries=2, retry=Retry(attempts=9, delay=0)))
-    for _ in range(5):
-        worker.fail("a")
-        stage.pass_time(0)
-
-    worker.vanish()
-
-    head = stage.head("a")
-    assert (head.status, head.fence, head.attempts, head.deaths) == (RUNNING, 7, 5, 1)
-
-
-def test_an_at_most_once_task_is_not_delivered_again() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a", at_most_once=True))
-
-    worker.vanish()
-
-    assert worker.log == ["a"]
-    assert stage.output("a").kind is Kind.LOST
-    assert "at_most_once" in stage.output("a").error.message
-
-
-def test_a_lost_delivery_that_had_started_spends_an_attempt() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a"))
-    worker.start("a")
-
-    worker.vanish()
-
-    assert (stage.head("a").attempts, stage.head("a").started_at) == (1, MORNING)
-
-
-def test_two_starts_at_one_instant_are_two_attempts() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a", retry=Retry(attempts=5, delay=0)))
-    worker.start("a")
-    worker.fail("a")
-    stage.pass_time(0)
-    worker.start("a")
-
-    worker.vanish()
-
-    assert stage.head("a").attempts == 2
-
-
-def test_a_lost_task_keeps_its_place() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a"), task("b"))
-
-    worker.vanish()
-
-    assert worker.log == ["a", "a"]
-
-
-def test_a_worker_that_is_away_keeps_what_it_holds() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a"))
-
-    stage.disconnect(worker.connection)
-    other = Worker(stage, name="v.0", at=200)
-    worker.connect(at=101)
-    worker.finish("a", output=Output("kept"))
-
-    assert (worker.log, other.log) == (["a"], [])
-    assert stage.output("a") == Output("kept")
-
-
-def test_a_grant_that_never_arrived_is_put_back_and_spends_nothing() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    del stage.workers[worker.connection]  # what is sent to it from now on is lost
-    stage.submit(task("a", at_most_once=True, max_deliveries=1))
-
-    worker.connect(at=101)
-
-    head = stage.head("a")
-    assert worker.log == ["a"]
-    assert (head.fence, head.attempts, head.deaths) == (2, 0, 0)
-
-
-def test_an_unanswered_finish_is_accepted_on_the_next_connection() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a"))
-    del stage.workers[worker.connection]
-    worker.finish("a", output=Output(1))
-
-    worker.connect(at=101)
-
-    assert worker.unanswered == {}
-    assert (stage.output("a"), stage.head("a").deaths) == (Output(1), 0)
-    assert stage.events == []
-
-
-def test_a_finish_on_a_connection_that_is_over_is_settled_by_the_hello() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a"))
-    stage.disconnect(worker.connection)
-    grant = worker.grants.pop("a")
-    worker.unanswered["a", 1] = m.Finish("a", grant.head.fence, "ok", Output(1), None)
-
-    worker.connect(at=101)
-
-    assert stage.output("a") == Output(1)
-    assert worker.answers == [m.Finished("a", 1, True)]
-
-
-def test_a_worker_is_told_which_of_its_grants_are_no_longer_its_own() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-    stage.submit(task("a"))
-    stage.disconnect(worker.connection)
-    stage.cancel("a", grace=1)
-    stage.pass_time(2)
-
-    worker.connect(at=101)
-
-    assert worker.revoked == [("a", 1)]
-
-
-def test_a_second_hello_on_a_new_connection_retires_the_old_one() -> None:
-    stage = Stage()
-    worker = Worker(stage)
-
-    worker.connect(at=101)
-    stage.submit(task("a"), task("b"))
-    stage.say(100, m.Ready("main", 5))
-
-    assert worker.log == ["a"]
+def test_a_message_that_the_machine_does_not_know_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        Stage().say(CLIENT, "nonsense")
 
 
 # --- a restart of the owner ----------------------------------------------------------------------
@@ -1246,33 +143,356 @@ def test_a_scope_ends_after_a_crash_too() -> None:
     assert (stage.status("a"), stage.status("b")) == (CANCELLED, PENDING)
 
 
-# --- refusals ------------------------------------------------------------------------------------
+# --- one task ------------------------------------------------------------------------------------
 
 
-def test_a_scope_that_is_ending_takes_no_new_task() -> None:
+def test_a_watch_of_a_live_task_is_told_how_it_ends() -> None:
     stage = Stage()
-    Worker(stage)
-    stage.submit(task("a", scope="block"))
-    stage.ask(m.EndScope, "block", 10.0)
-
-    refused = stage.submit(task("b", scope="block"))
-
-    assert isinstance(refused.error, SubmitError)
-    assert "b" not in stage.records
-
-
-def test_a_closing_owner_takes_no_new_task() -> None:
-    stage = Stage()
-    Worker(stage)
+    worker = Worker(stage)
     stage.submit(task("a"))
-    stage.ask(m.Close, False, 10.0)
 
-    refused = stage.submit(task("b"))
+    watch = stage.ask(m.Watch, ("a",), origin=7)
+    assert watch.value == ()
 
-    assert isinstance(refused.error, ActorDied)
-    assert "b" not in stage.records
+    worker.finish("a")
+    assert stage.outcomes(7) == [("a", SUCCESS)]
 
 
-def test_a_message_that_the_machine_does_not_know_is_an_error() -> None:
-    with pytest.raises(KeyError):
-        Stage().say(CLIENT, "nonsense")
+def test_a_watch_of_an_ended_task_is_told_at_once() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a"), task("b"))
+    worker.finish("a", output=Output(1))
+
+    watch = stage.ask(m.Watch, ("a", "b"), origin=7)
+
+    assert isinstance(stage.last[0], Lookup)
+    assert stage.last[0].ids == ("a",)
+    assert watch.value == ()
+    assert stage.inbox[7] == [m.Outcome(stage.head("a"), Output(1))]
+
+
+def test_a_watch_says_which_ids_are_unknown() -> None:
+    stage = Stage()
+    stage.submit(task("a"))
+
+    assert stage.ask(m.Watch, ("x", "a", "y")).value == ("x", "y")
+
+
+@pytest.mark.parametrize("verb", ["inspect", "cancel"])
+def test_an_unknown_id_is_not_found(verb: str) -> None:
+    stage = Stage()
+
+    asked = stage.cancel("x") if verb == "cancel" else stage.ask(m.Inspect, "x")
+
+    assert isinstance(asked.error, TaskNotFound)
+    assert asked.error.id == "x"
+    assert stage.left() == {}
+
+
+def test_an_outcome_past_its_time_is_not_found() -> None:
+    stage = Stage(result_ttl=60)
+    worker = Worker(stage)
+    stage.submit(task("a"))
+    worker.finish("a")
+
+    stage.pass_time(59)
+    assert stage.ask(m.Inspect, "a").value.head.status is SUCCESS
+
+    stage.pass_time(1)
+    assert isinstance(stage.ask(m.Inspect, "a").error, TaskNotFound)
+    assert isinstance(stage.cancel("a").error, TaskNotFound)
+    assert stage.ask(m.Watch, ("a",)).value == ("a",)
+
+
+def test_who_waited_before_a_crash_is_told_even_past_the_time_of_the_outcome() -> None:
+    stage = Stage(result_ttl=0)
+    worker = Worker(stage)
+    stage.submit(task("a"))
+    worker.finish("a")
+
+    assert stage.ask(m.Watch, ("a",), origin=7).value == ("a",)
+    assert stage.ask(m.Watch, ("a",), True, origin=8).value == ()
+    assert (stage.outcomes(7), stage.outcomes(8)) == ([], [("a", SUCCESS)])
+
+
+def test_a_look_at_a_live_task_shows_its_attempt_and_progress() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a"))
+    stage.pass_time(1)
+    worker.start("a")
+    worker.say(m.Report("a", 1, Progress(1, 2, "half")))
+
+    snapshot = stage.ask(m.Inspect, "a").value
+
+    assert (snapshot.head.attempts, snapshot.head.started_at) == (1, MORNING + 1)
+    assert snapshot.progress == Progress(1, 2, "half")
+    assert snapshot.output is None
+    assert stage.head("a").attempts == 0  # a start is not stored
+
+
+def test_a_look_at_an_ended_task_shows_its_output() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a"))
+    worker.fail("a")
+
+    assert stage.ask(m.Inspect, "a").value == m.Snapshot(stage.head("a"), BOOM, None)
+
+
+def test_an_answer_of_the_store_that_is_out_of_date_does_not_count() -> None:
+    stage = Stage()
+    stage.submit(task("a"))
+    stage.cancel("a")
+    old = stage.records["a"]
+    stage.bulk("retry")
+    stage.inbox.clear()
+    questions = [
+        m.Watch(0, ("a",)), m.Inspect(0, "a"), m.Submit(0, (task("a"),), True),
+    ]  # fmt: skip
+    stage.questions[0].replies.clear()
+
+    for question in questions:
+        stage.machine.step(CLIENT, [question], stage.now)
+        answer = stage.machine.step(CLIENT, [found(question, old)], stage.now)
+        for effect in answer:
+            stage.carry_out(effect)
+
+    assert stage.outcomes() == []
+    _, inspected, _ = stage.questions[0].replies
+    assert inspected.value.head.status is PENDING
+
+
+def found(message: object, record: Record) -> Found:
+    return Found(message, {record.head.id: record})
+
+
+# --- many tasks ----------------------------------------------------------------------------------
+
+
+def test_a_find_is_answered_with_what_the_store_finds() -> None:
+    stage = Stage()
+    stage.submit(*(task(id) for id in "abc"))
+    filter = Filter(names=frozenset({"job"}))
+
+    find = stage.ask(m.Find, filter, "c", 1)
+
+    assert isinstance(stage.last[0], Search)
+    assert (stage.last[0].filter, stage.last[0].cursor, stage.last[0].limit) == (filter, "c", 1)
+    assert [record.head.id for record in find.value.records] == ["b"]
+    assert (find.value.next, find.value.scanned) == ("b", 2)
+
+
+def test_a_find_does_not_show_an_outcome_past_its_time() -> None:
+    stage = Stage(result_ttl=60)
+    worker = Worker(stage)
+    stage.submit(task("a"), task("b"))
+    worker.fail("a")
+    stage.pass_time(60)
+
+    assert [r.head.id for r in stage.ask(m.Find, Filter(), None, 10).value.records] == ["b"]
+    assert stage.bulk("retry").value == 0
+    assert stage.status("a") is FAILURE
+
+
+def test_a_bulk_cancel_ends_every_live_task_that_fits() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(*(task(id) for id in "abcde"), task("other", name="other"))
+    worker.finish("a")
+
+    bulk = stage.bulk("cancel", Filter(names=frozenset({"job"})))
+
+    assert bulk.value == 4
+    assert [stage.status(id) for id in "acde"] == [SUCCESS] + 3 * [CANCELLED]
+    assert stage.status("other") is PENDING
+    assert worker.interrupts[0].id == "b"
+
+
+def test_a_bulk_retry_starts_failed_and_cancelled_tasks_again() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(*(task(id) for id in "abcd"))
+    worker.fail("a")
+    worker.finish("b")
+    worker.fail("c")
+    stage.cancel("d")
+    worker.finish("d", "cancelled")
+
+    bulk = stage.bulk("retry")
+
+    assert bulk.value == 3
+    assert stage.status("b") is SUCCESS
+    assert sorted(worker.log[4:]) == ["d"]
+    assert {stage.status("a"), stage.status("c")} == {PENDING}
+
+
+def test_a_retry_begins_everything_again_but_the_fence() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a", scope="block", deadline=50, retry=Retry(attempts=2, delay=0)))
+    worker.vanish()
+    for _ in range(2):
+        worker.fail("a")
+        stage.pass_time(0)
+    before = stage.head("a")
+    stage.pass_time(100)
+
+    stage.bulk("retry", FAILED)
+
+    head = stage.head("a")
+    assert (before.attempts, before.deaths, before.fence) == (2, 1, 3)
+    assert (head.attempts, head.deaths, head.fence, head.status) == (0, 0, 4, RUNNING)
+    assert (head.scope, head.cancel, head.started_at) == (None, None, None)
+    assert (head.completed_at, head.keep_until) == (None, None)
+    assert (head.submitted_at, head.since) == (MORNING, stage.now)
+    assert worker.grants["a"].remaining == 50
+    assert worker.grants["a"].body == "call"
+
+
+def test_a_retried_task_loses_its_old_output_and_joins_the_end_of_the_line() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a"), task("b"), task("c"))
+    worker.fail("a")
+
+    stage.bulk("retry", FAILED)
+    assert stage.output("a") is None
+    worker.finish("b")
+    worker.finish("c")
+
+    assert worker.log == ["a", "b", "c", "a"]
+
+
+def test_a_finish_of_the_run_before_a_retry_is_refused() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a"))
+    late = worker.fail("a")
+    stage.bulk("retry")
+
+    worker.say(late)
+
+    assert worker.answers[-1] == m.Finished("a", 1, False)
+    assert stage.status("a") is RUNNING
+
+
+def test_who_saw_the_first_outcome_is_not_told_a_second_one() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a"))
+    worker.fail("a")
+    stage.bulk("retry")
+
+    worker.finish("a")
+
+    assert stage.outcomes() == [("a", FAILURE)]
+
+
+def test_a_bulk_discard_forgets_ended_tasks_and_leaves_live_ones() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(*(task(id) for id in "abcd"))
+    worker.fail("a")
+    worker.finish("b")
+
+    bulk = stage.bulk("discard")
+
+    assert bulk.value == 2
+    assert stage.records.keys() == {"c", "d"}
+    assert isinstance(stage.ask(m.Inspect, "a").error, TaskNotFound)
+
+
+@pytest.mark.parametrize(("verb", "count"), [("cancel", 2), ("retry", 1), ("discard", 2)])
+def test_a_dry_run_counts_and_changes_nothing(verb: m.Verb, count: int) -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(*(task(id) for id in "abcd"))
+    worker.finish("a")
+    worker.fail("b")
+    before = {id: record.head for id, record in stage.records.items()}
+
+    bulk = stage.bulk(verb, dry_run=True)
+
+    assert bulk.value == count
+    assert {id: record.head for id, record in stage.records.items()} == before
+
+
+def test_a_bulk_verb_goes_through_all_pages() -> None:
+    stage = Stage()
+    stage.submit(*(task(f"{n:02}") for n in range(9)))
+
+    bulk = stage.bulk("cancel")
+
+    assert bulk.value == 9
+    assert sum(isinstance(effect, Search) for effect in stage.last) > 1
+    assert stage.left() == {}
+
+
+def test_a_bulk_cancel_goes_by_the_status_of_now() -> None:
+    stage = Stage()
+    Worker(stage)
+    stage.submit(task("a"), task("b"))
+
+    bulk = stage.bulk("cancel", Filter(statuses=frozenset({PENDING})))
+
+    assert bulk.value == 1
+    assert (stage.status("a"), stage.status("b")) == (RUNNING, CANCELLED)
+
+
+def test_a_cancel_by_nobody_in_particular_is_the_users() -> None:
+    stage = Stage()
+    stage.submit(task("a"))
+
+    stage.ask(m.Bulk, "cancel", Filter(), False)
+
+    assert stage.head("a").cancel == Cancel("user")
+    assert stage.status("a") is CANCELLED
+
+
+# --- figures -------------------------------------------------------------------------------------
+
+
+def test_stats_count_live_tasks_by_queue_and_status() -> None:
+    stage = Stage(max_pending=3)
+    Worker(stage)
+    stage.submit(task("a", queue="one"))
+    stage.submit(task("b", queue="one"), task("c", queue="one", delay=9), task("d", queue="two"))
+    stage.submit(task("e", queue="one"), task("f", queue="one"))
+
+    stats = stage.ask(m.GetStats).value
+
+    assert stats.queues == {
+        "one": QueueStats(scheduled=1, pending=1, running=1, parked=1),
+        "two": QueueStats(pending=1),
+    }
+
+
+def test_stats_count_slots_and_outcomes() -> None:
+    stage = Stage()
+    worker = Worker(stage, 3, 2)
+    Worker(stage, 1, name="v.0", at=200)
+    stage.submit(*(task(id, retry=Retry(attempts=2, delay=9)) for id in "ab"))
+    for id in list(worker.grants):
+        worker.fail(id)
+    stage.submit(task("c"), task("d", pool="process", at_most_once=True))
+    worker.finish("d", "lost")
+    stage.cancel("a")
+    for holder in stage.workers.values():
+        if "c" in holder.grants:
+            holder.finish("c")
+
+    stats = stage.ask(m.GetStats).value
+
+    assert stats.workers == 2
+    assert stats.pools["process"] == PoolStats(slots=2, free=2)
+    assert stats.pools["main"].slots == 4
+    assert (stats.success, stats.failure, stats.cancelled, stats.lost) == (1, 1, 1, 1)
+    assert stats.retries >= 1
+
+
+def test_stats_of_nothing_are_empty() -> None:
+    stats = Stage().ask(m.GetStats).value
+
+    assert (stats.queues, stats.workers) == ({}, 0)

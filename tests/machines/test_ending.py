@@ -1,4 +1,4 @@
-"""The rules of the queue: cancelling one task, a scope and everything."""
+"""How a task ends, who may end it, and who is told; driven through the whole machine."""
 
 import pytest
 
@@ -13,7 +13,7 @@ from actorq.model.status import CANCELLED, FAILURE, PENDING, RUNNING, SCHEDULED,
 from actorq.model.status import FailureKind as Kind
 from tests.machines.stage import BOOM, CLIENT, Stage, Worker, task
 
-STEADY = Retry(attempts=3, delay=10, jitter=0)
+STEADY = Retry(attempts=3, delay=10, factor=2, jitter=0)
 
 # --- one task ------------------------------------------------------------------------------------
 
@@ -216,6 +216,91 @@ def test_a_cancel_of_an_ended_task_changes_nothing_and_gives_its_result() -> Non
     assert isinstance(stage.last[0], Lookup)
     assert cancel.value == m.Snapshot(stage.head("a"), Output(1), None)
     assert stage.status("a") is SUCCESS
+
+
+# --- too late -------------------------------------------------------------------------------------
+
+
+def test_a_task_that_is_not_started_in_time_expires() -> None:
+    stage = Stage()
+    stage.submit(task("a", expires=10))
+
+    stage.pass_time(11)
+
+    assert stage.status("a") is FAILURE
+    assert stage.output("a").kind is Kind.EXPIRED
+    assert stage.outcomes() == [("a", FAILURE)]
+    assert Worker(stage).log == []
+
+
+def test_expires_counts_from_when_the_task_is_due() -> None:
+    stage = Stage()
+    stage.submit(task("a", delay=100, expires=10))
+
+    stage.pass_time(105)
+    assert stage.status("a") is PENDING
+
+    stage.pass_time(10)
+    assert stage.output("a").kind is Kind.EXPIRED
+
+
+def test_a_task_that_has_started_does_not_expire_while_it_waits_for_its_next_attempt() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a", expires=5, retry=STEADY), task("b", expires=5))
+    worker.fail("a")
+    worker.finish("b", "later", delay=20)
+    stage.submit(task("c"))
+
+    stage.pass_time(100)
+
+    assert (stage.status("a"), stage.status("b")) == (PENDING, PENDING)
+
+
+def test_a_task_that_was_lost_before_it_started_can_still_expire() -> None:
+    stage = Stage()
+    worker = Worker(stage, 1)
+    stage.submit(task("a", expires=5))
+    stage.disconnect(worker.connection)
+    worker.grants.clear()
+    worker.slots = {"main": 0, "process": 0}
+
+    worker.connect(at=101)
+    stage.pass_time(6)
+
+    assert stage.output("a").kind is Kind.EXPIRED
+
+
+def test_a_deadline_bounds_the_wait_for_a_slot() -> None:
+    stage = Stage()
+    stage.submit(task("a", deadline=10))
+
+    stage.pass_time(11)
+
+    assert stage.status("a") is FAILURE
+    assert stage.output("a").kind is Kind.TIMEOUT
+
+
+def test_a_deadline_bounds_the_wait_between_attempts() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a", deadline=12, retry=STEADY))
+    worker.fail("a")
+    stage.submit(task("b"))
+
+    stage.pass_time(13)
+
+    assert stage.output("a").kind is Kind.TIMEOUT
+
+
+def test_a_delay_beyond_the_deadline_is_a_timeout_at_the_deadline() -> None:
+    stage = Stage()
+    Worker(stage)
+    stage.submit(task("a", delay=100, deadline=10))
+
+    stage.pass_time(10)
+
+    assert stage.output("a").kind is Kind.TIMEOUT
 
 
 # --- scopes --------------------------------------------------------------------------------------
@@ -479,6 +564,30 @@ def test_only_who_asked_can_forget() -> None:
 
 
 # --- the outcome, once and to everybody ----------------------------------------------------------
+
+
+def test_an_outcome_goes_to_the_client_that_submitted() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a"), origin=7)
+
+    worker.finish("a", output=Output("value"))
+
+    (outcome,) = stage.inbox[7]
+    assert outcome == m.Outcome(stage.head("a"), Output("value"))
+    assert stage.outcomes(CLIENT) == []
+
+
+def test_an_outcome_carries_the_original_exception() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a"))
+    boom = ValueError("boom")
+
+    worker.finish("a", "failed", output=BOOM, exception=boom)
+
+    assert stage.inbox[CLIENT][-1].cause is boom
+    assert stage.output("a") == BOOM
 
 
 def test_an_outcome_is_told_once_to_each_who_waits_for_it() -> None:

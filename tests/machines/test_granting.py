@@ -1,0 +1,667 @@
+"""Who is granted what, and what a worker's word means; driven through the whole machine."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from actorq.model import messages as m
+from actorq.model.events import EventKind
+from actorq.model.options import Retry
+from actorq.model.records import Output, Write
+from actorq.model.status import FAILURE, PENDING, RUNNING, SCHEDULED, SUCCESS
+from actorq.model.status import FailureKind as Kind
+from tests.machines.stage import BOOM, MORNING, Stage, Worker, task
+
+STEADY = Retry(attempts=3, delay=10, factor=2, jitter=0)
+
+# --- order ---------------------------------------------------------------------------------------
+
+
+def test_tasks_of_one_level_are_granted_in_the_order_of_their_submission() -> None:
+    stage = Stage()
+    for id in "cab":
+        stage.submit(task(id))
+
+    assert Worker(stage, 3).log == ["c", "a", "b"]
+
+
+def test_a_batch_keeps_its_own_order() -> None:
+    stage = Stage()
+    stage.submit(*(task(id) for id in "dbca"))
+
+    assert Worker(stage, 4).log == ["d", "b", "c", "a"]
+
+
+def test_order_holds_across_queues_and_task_names() -> None:
+    stage = Stage()
+    stage.submit(task("a", queue="one"), task("b", name="other"), task("c", queue="two"), task("d"))
+
+    assert Worker(stage, 4).log == ["a", "b", "c", "d"]
+
+
+def test_a_higher_level_is_granted_first() -> None:
+    stage = Stage()
+    levels = ["low", "normal", "critical", "high"]
+    stage.submit(*(task(level, priority=level) for level in levels))
+
+    assert Worker(stage, 4).log == ["critical", "high", "normal", "low"]
+
+
+def test_an_hour_of_waiting_outweighs_a_level() -> None:
+    stage = Stage()
+    stage.submit(task("old"))
+    stage.pass_time(3599)
+    stage.submit(task("early", priority="high"))
+    stage.pass_time(2)
+    stage.submit(task("late", priority="high"))
+
+    assert Worker(stage, 3).log == ["early", "old", "late"]
+
+
+def test_a_retry_keeps_its_place() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a", retry=STEADY))
+    worker.fail("a")
+    stage.submit(task("b"), task("c"))
+    stage.pass_time(10)
+
+    worker.finish("b")
+
+    assert worker.log == ["a", "b", "a"]
+
+
+def test_a_delayed_task_takes_its_place_by_its_due_time() -> None:
+    stage = Stage()
+    stage.submit(task("late", delay=10))
+    stage.pass_time(5)
+    stage.submit(task("early"))
+    stage.pass_time(10)
+    stage.submit(task("last"))
+
+    assert Worker(stage, 3).log == ["early", "late", "last"]
+
+
+def test_order_survives_a_restart_of_the_owner() -> None:
+    stage = Stage()
+    stage.submit(
+        task("x"), task("low", priority="low"), task("b"), task("a"), task("late", delay=5)
+    )
+    stage.crash()
+    stage.pass_time(6)
+
+    assert Worker(stage, 5).log == ["x", "b", "a", "late", "low"]
+
+
+# --- credits --------------------------------------------------------------------------------------
+
+
+def test_nothing_is_granted_beyond_the_credit() -> None:
+    stage = Stage()
+    worker = Worker(stage, 2)
+
+    stage.submit(*(task(id) for id in "abcde"))
+
+    assert worker.log == ["a", "b"]
+
+
+def test_the_two_pools_have_credits_of_their_own() -> None:
+    stage = Stage()
+    worker = Worker(stage, main=1, process=1)
+
+    stage.submit(task("a"), task("b"), task("c", pool="process"), task("d", pool="process"))
+
+    assert worker.log == ["a", "c"]
+    worker.finish("c")
+    assert worker.log == ["a", "c", "d"]
+
+
+def test_a_finish_alone_gives_no_credit() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a"), task("b"))
+
+    worker.say(m.Finish("a", 1, "ok", Output(), stage.now))
+    assert worker.log == ["a"]
+
+    worker.grants.clear()
+    worker.say(worker.ready("main"))
+    assert worker.log == ["a", "b"]
+
+
+def test_a_repeated_word_of_credit_counts_once() -> None:
+    stage = Stage()
+    worker = Worker(stage, 2)
+
+    worker.say(worker.ready("main"), worker.ready("main"))
+    stage.submit(*(task(id) for id in "abc"))
+
+    assert worker.log == ["a", "b"]
+
+
+def test_an_old_word_of_credit_does_not_hide_the_slot_of_another_worker() -> None:
+    stage = Stage()
+    worker = Worker(stage, 2)
+    stage.submit(task("a"), task("b"))
+
+    worker.say(m.Ready("main", 1))
+    other = Worker(stage, 1, name="v.0", at=200)
+    stage.submit(task("c"))
+
+    assert other.log == ["c"]
+
+
+def test_credit_begins_anew_with_each_connection() -> None:
+    stage = Stage()
+    worker = Worker(stage, 2)
+    stage.submit(task("a"), task("b"))
+    worker.finish("a")
+
+    stage.disconnect(worker.connection)
+    worker.connect(at=101)
+    stage.submit(task("c"), task("d"))
+
+    assert worker.log == ["a", "b", "c"]
+
+
+def test_credit_goes_with_its_connection() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.disconnect(worker.connection)
+
+    stage.submit(task("a"))
+
+    assert stage.status("a") is PENDING
+
+
+def test_work_is_shared_evenly() -> None:
+    stage = Stage()
+    left, right = Worker(stage, 2, name="l.0", at=100), Worker(stage, 2, name="r.0", at=200)
+
+    stage.submit(*(task(id) for id in "abcd"))
+
+    assert (len(left.log), len(right.log)) == (2, 2)
+
+
+def test_credit_from_a_stranger_is_ignored() -> None:
+    stage = Stage()
+    stage.submit(task("a"))
+
+    stage.say(666, m.Ready("main", 5))
+
+    assert stage.status("a") is PENDING
+
+
+# --- grants and fences ---------------------------------------------------------------------------
+
+
+def test_a_delayed_task_starts_when_it_is_due_and_not_before() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a", delay=10))
+
+    stage.pass_time(9.9)
+    assert (stage.status("a"), worker.log) == (SCHEDULED, [])
+
+    stage.pass_time(0.2)
+    assert (stage.status("a"), worker.log) == (RUNNING, ["a"])
+
+
+def test_at_is_a_moment_on_the_owners_clock() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a", at=datetime.fromtimestamp(MORNING + 60, UTC)))
+
+    assert stage.machine.next_deadline() == MORNING + 60
+    stage.pass_time(61)
+
+    assert worker.log == ["a"]
+
+
+def test_a_grant_says_what_is_left_of_the_deadline() -> None:
+    stage = Stage()
+    stage.submit(task("a", deadline=10), task("b"))
+    stage.pass_time(4)
+
+    worker = Worker(stage, 2)
+
+    assert worker.grants["a"].remaining == 6
+    assert worker.grants["b"].remaining is None
+
+
+def test_a_grant_raises_the_fence_and_names_the_worker() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+
+    stage.submit(task("a", body="call"))
+
+    grant = worker.grants["a"]
+    assert grant.head == stage.head("a")
+    assert (grant.head.fence, grant.head.worker, grant.body) == (1, "w.0", "call")
+
+
+def test_every_grant_has_a_higher_fence() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a", retry=STEADY))
+    fences = [worker.grants["a"].head.fence]
+    worker.fail("a")
+    stage.pass_time(10)
+    fences.append(worker.grants["a"].head.fence)
+    worker.vanish()
+    fences.append(worker.grants["a"].head.fence)
+
+    assert fences == [1, 2, 3]
+
+
+def test_a_success_is_stored_with_its_value_and_without_its_call() -> None:
+    stage = Stage(result_ttl=60)
+    worker = Worker(stage)
+    stage.submit(task("a"))
+    stage.pass_time(5)
+
+    worker.finish("a", output=Output(42), started_at=MORNING + 1)
+
+    record, head = stage.records["a"], stage.head("a")
+    assert (head.status, record.output, record.body) == (SUCCESS, Output(42), None)
+    assert (head.attempts, head.started_at) == (1, MORNING + 1)
+    assert (head.completed_at, head.keep_until) == (MORNING + 5, MORNING + 65)
+    assert stage.left() == {}
+
+
+def test_a_task_may_say_how_long_its_outcome_is_kept() -> None:
+    stage = Stage(result_ttl=60)
+    worker = Worker(stage)
+    stage.submit(task("a", result_ttl=5))
+
+    worker.finish("a")
+
+    assert stage.head("a").keep_until == MORNING + 5
+
+
+def test_a_finish_is_answered_once_it_is_recorded() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a"))
+
+    worker.finish("a")
+
+    assert worker.answers == [m.Finished("a", 1, True)]
+    assert isinstance(stage.last[0], Write)
+
+
+@pytest.mark.parametrize(("cause", "status"), [("ok", SUCCESS), ("failed", SCHEDULED)])
+def test_a_repeated_finish_is_accepted_and_changes_nothing(
+    cause: m.FinishCause, status: object
+) -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a", retry=STEADY))
+    finish = worker.finish("a", cause, retryable=True)
+    before = stage.head("a")
+
+    worker.say(finish)
+
+    assert worker.answers == 2 * [m.Finished("a", 1, True)]
+    assert stage.head("a") is before
+    assert (before.status, stage.events) == (status, [])
+
+
+def test_a_finish_of_an_unknown_task_is_accepted() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+
+    worker.say(m.Finish("forgotten", 3, "ok", Output(), None))
+
+    assert worker.answers == [m.Finished("forgotten", 3, True)]
+    assert stage.events == []
+
+
+def test_a_finish_with_an_old_fence_is_refused_and_reported() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a", retry=STEADY))
+    worker.fail("a")
+    stage.pass_time(10)
+
+    worker.say(m.Finish("a", 1, "ok", Output("late"), None))
+
+    assert worker.answers[-1] == m.Finished("a", 1, False)
+    assert stage.status("a") is RUNNING
+    (event,) = stage.events
+    assert event.kind is EventKind.STALE_RESULT
+    assert event.details == {"id": "a", "fence": 1, "cause": "ok"}
+
+
+def test_a_finish_with_an_old_fence_is_refused_after_the_end_too() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a", retry=STEADY))
+    worker.fail("a")
+    stage.pass_time(10)
+    worker.finish("a", output=Output("winner"))
+
+    worker.say(m.Finish("a", 1, "ok", Output("late"), None))
+
+    assert worker.answers[-1] == m.Finished("a", 1, False)
+    assert stage.output("a") == Output("winner")
+
+
+def test_only_the_holder_can_finish() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    Worker(stage, 0, name="v.0", at=200)
+    stage.submit(task("a"))
+
+    for origin in (200, 666):
+        stage.say(origin, m.Finish("a", 1, "ok", Output("stolen"), None))
+        assert stage.status("a") is RUNNING
+
+    worker.finish("a", output=Output("mine"))
+    assert stage.output("a") == Output("mine")
+
+
+def test_a_start_or_progress_of_an_old_fence_is_ignored() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a", retry=STEADY))
+    worker.fail("a")
+    stage.pass_time(10)
+
+    worker.say(m.Started("a", 1, MORNING), m.Report("a", 1, "old"))
+
+    snapshot = stage.ask(m.Inspect, "a").value
+    assert (snapshot.head.attempts, snapshot.progress) == (1, None)
+
+
+# --- failures and retries ------------------------------------------------------------------------
+
+
+def test_a_failure_without_a_retry_ends_the_task() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a"))
+
+    worker.fail("a")
+
+    assert stage.status("a") is FAILURE
+    assert stage.output("a") == BOOM
+    assert stage.records["a"].body == "call"  # somebody may want to run it again
+    assert stage.left() == {}
+
+
+def test_a_retry_waits_for_its_backoff_and_holds_no_slot_meanwhile() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a", retry=STEADY), task("b"))
+
+    worker.fail("a")
+
+    assert (stage.status("a"), stage.head("a").due) == (SCHEDULED, MORNING + 10)
+    assert worker.log == ["a", "b"]
+    assert stage.outcomes() == []
+
+
+def test_backoff_grows_with_each_attempt_until_they_are_spent() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a", retry=STEADY))
+    waits = []
+
+    for _ in range(2):
+        worker.fail("a")
+        waits.append(stage.head("a").due - stage.now)
+        stage.pass_time(waits[-1])
+    worker.fail("a")
+
+    assert waits == [10, 20]
+    assert (stage.status("a"), stage.head("a").attempts) == (FAILURE, 3)
+
+
+def test_an_error_that_the_policy_does_not_cover_ends_the_task() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a", retry=STEADY))
+
+    worker.fail("a", retryable=False)
+
+    assert (stage.status("a"), stage.head("a").attempts) == (FAILURE, 1)
+
+
+def test_a_timeout_is_retried_where_the_policy_covers_it() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a", retry=STEADY), task("b", retry=STEADY))
+
+    worker.finish("a", "timeout", retryable=True)
+    worker.finish("b", "timeout", output=Output(kind=Kind.TIMEOUT))
+
+    assert (stage.status("a"), stage.status("b")) == (SCHEDULED, FAILURE)
+    assert stage.output("b").kind is Kind.TIMEOUT
+
+
+def test_a_passed_deadline_is_never_retried() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a", retry=STEADY, deadline=60))
+
+    worker.finish("a", "deadline", output=Output(kind=Kind.TIMEOUT), retryable=True)
+
+    assert stage.status("a") is FAILURE
+    assert stage.output("a").kind is Kind.TIMEOUT
+
+
+def test_an_attempt_that_would_begin_after_the_deadline_is_not_waited_for() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a", retry=STEADY, deadline=10))
+
+    worker.fail("a")
+
+    assert (stage.status("a"), stage.output("a")) == (FAILURE, BOOM)
+
+
+def test_retry_later_spends_no_attempt() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a"))
+
+    for _ in range(5):
+        worker.finish("a", "later", delay=30)
+        assert stage.head("a").due == stage.now + 30
+        stage.pass_time(30)
+
+    assert (stage.status("a"), stage.head("a").attempts) == (RUNNING, 0)
+
+
+def test_attempts_count_starts() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a", retry=STEADY))
+
+    worker.finish("a", "failed", started_at=None, retryable=True)
+
+    assert (stage.head("a").attempts, stage.head("a").fence) == (0, 1)
+
+
+# --- lost workers --------------------------------------------------------------------------------
+
+
+def test_a_task_whose_worker_died_is_granted_again() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a"))
+
+    worker.vanish()
+
+    head = stage.head("a")
+    assert worker.log == ["a", "a"]
+    assert (head.fence, head.attempts, head.deaths) == (2, 0, 1)
+    assert head.worker == "w.1"
+    assert stage.events[0].kind is EventKind.DELIVERY_LOST
+    assert stage.events[0].details == {"id": "a", "name": "job", "deaths": 1}
+
+
+def test_a_dead_process_is_a_lost_delivery_and_not_a_failure_of_the_task() -> None:
+    stage = Stage()
+    worker = Worker(stage, 0, 1)
+    stage.submit(task("a", pool="process"))
+
+    worker.finish("a", "lost")
+
+    assert (stage.head("a").deaths, stage.head("a").attempts) == (1, 1)
+    assert worker.log == ["a", "a"]
+
+
+def test_a_task_under_which_workers_keep_dying_is_given_up() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a", max_deliveries=2))
+
+    worker.vanish(at=101)
+    worker.vanish(at=102)
+
+    assert (stage.status("a"), stage.head("a").deaths) == (FAILURE, 2)
+    assert stage.output("a").kind is Kind.LOST
+    assert "max_deliveries is 2" in stage.output("a").error.message
+    assert stage.outcomes() == [("a", FAILURE)]
+
+
+def test_deaths_are_not_counted_on_the_fence_or_the_attempts() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a", max_deliveries=2, retry=Retry(attempts=9, delay=0)))
+    for _ in range(5):
+        worker.fail("a")
+        stage.pass_time(0)
+
+    worker.vanish()
+
+    head = stage.head("a")
+    assert (head.status, head.fence, head.attempts, head.deaths) == (RUNNING, 7, 5, 1)
+
+
+def test_an_at_most_once_task_is_not_delivered_again() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a", at_most_once=True))
+
+    worker.vanish()
+
+    assert worker.log == ["a"]
+    assert stage.output("a").kind is Kind.LOST
+    assert "at_most_once" in stage.output("a").error.message
+
+
+def test_a_lost_delivery_that_had_started_spends_an_attempt() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a"))
+    worker.start("a")
+
+    worker.vanish()
+
+    assert (stage.head("a").attempts, stage.head("a").started_at) == (1, MORNING)
+
+
+def test_two_starts_at_one_instant_are_two_attempts() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a", retry=Retry(attempts=5, delay=0)))
+    worker.start("a")
+    worker.fail("a")
+    stage.pass_time(0)
+    worker.start("a")
+
+    worker.vanish()
+
+    assert stage.head("a").attempts == 2
+
+
+def test_a_lost_task_keeps_its_place() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a"), task("b"))
+
+    worker.vanish()
+
+    assert worker.log == ["a", "a"]
+
+
+def test_a_worker_that_is_away_keeps_what_it_holds() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a"))
+
+    stage.disconnect(worker.connection)
+    other = Worker(stage, name="v.0", at=200)
+    worker.connect(at=101)
+    worker.finish("a", output=Output("kept"))
+
+    assert (worker.log, other.log) == (["a"], [])
+    assert stage.output("a") == Output("kept")
+
+
+def test_a_grant_that_never_arrived_is_put_back_and_spends_nothing() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    del stage.workers[worker.connection]  # what is sent to it from now on is lost
+    stage.submit(task("a", at_most_once=True, max_deliveries=1))
+
+    worker.connect(at=101)
+
+    head = stage.head("a")
+    assert worker.log == ["a"]
+    assert (head.fence, head.attempts, head.deaths) == (2, 0, 0)
+
+
+def test_an_unanswered_finish_is_accepted_on_the_next_connection() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a"))
+    del stage.workers[worker.connection]
+    worker.finish("a", output=Output(1))
+
+    worker.connect(at=101)
+
+    assert worker.unanswered == {}
+    assert (stage.output("a"), stage.head("a").deaths) == (Output(1), 0)
+    assert stage.events == []
+
+
+def test_a_finish_on_a_connection_that_is_over_is_settled_by_the_hello() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a"))
+    stage.disconnect(worker.connection)
+    grant = worker.grants.pop("a")
+    worker.unanswered["a", 1] = m.Finish("a", grant.head.fence, "ok", Output(1), None)
+
+    worker.connect(at=101)
+
+    assert stage.output("a") == Output(1)
+    assert worker.answers == [m.Finished("a", 1, True)]
+
+
+def test_a_worker_is_told_which_of_its_grants_are_no_longer_its_own() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a"))
+    stage.disconnect(worker.connection)
+    stage.cancel("a", grace=1)
+    stage.pass_time(2)
+
+    worker.connect(at=101)
+
+    assert worker.revoked == [("a", 1)]
+
+
+def test_a_second_hello_on_a_new_connection_retires_the_old_one() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+
+    worker.connect(at=101)
+    stage.submit(task("a"), task("b"))
+    stage.say(100, m.Ready("main", 5))
+
+    assert worker.log == ["a"]
