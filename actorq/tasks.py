@@ -31,6 +31,14 @@ T_co = TypeVar("T_co", covariant=True)
 _IDS = IdSource()
 
 
+class Call(Struct, Generic[R_co], gc=False, frozen=True):
+    """A call of a task in this process, by reference: what waits in the queue, and no more."""
+
+    task: Task[..., R_co]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
 class TaskMessage(Struct, Generic[R_co], gc=False, eq=False):
     """One submission, not yet sent: made by `Task.message`, accepted by `submit` and the batches.
 
@@ -38,10 +46,23 @@ class TaskMessage(Struct, Generic[R_co], gc=False, eq=False):
     """
 
     id: str
-    task: Task[..., R_co]
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
+    call: Call[R_co]
     sent: bool = False
+
+    @property
+    def task(self) -> Task[..., R_co]:
+        """The task that it is a submission of."""
+        return self.call.task
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The positional arguments."""
+        return self.call.args
+
+    @property
+    def kwargs(self) -> Mapping[str, Any]:
+        """The keyword arguments."""
+        return self.call.kwargs
 
 
 class EncodedCall(Struct, gc=False, frozen=True):
@@ -101,7 +122,7 @@ class Task(Generic[P, R_co]):
             InvalidArguments: They do not fit the function's signature.
         """
         self._arity.check(self.name, args, kwargs)
-        return TaskMessage(_IDS.next(), self, args, kwargs or _NO_KWARGS)
+        return TaskMessage(_IDS.next(), Call(self, args, kwargs or _NO_KWARGS))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"

@@ -123,9 +123,7 @@ async def sleeps(count: int, seconds: float, concurrency: int) -> dict[str, floa
     async with actorq.open_system(concurrency=concurrency) as system:
         await system.call(noop)
         start = time.perf_counter()
-        await system.submit_many(
-            actorq_sleep.message(seconds) for _ in range(count)
-        )
+        await system.submit_many(actorq_sleep.message(seconds) for _ in range(count))
         await system.join()
         elapsed = time.perf_counter() - start
     return {"elapsed / ideal": elapsed / (count * seconds / concurrency)}
@@ -190,7 +188,7 @@ async def main(arguments: argparse.Namespace) -> dict[str, Any]:
         ("call", lambda: latency(2_000 if quick else 10_000)),
         ("1000 sleeps of 100 ms, concurrency 100", lambda: sleeps(1_000, 0.1, 100)),
         ("draining", lambda: draining(50_000 if quick else 1_000_000, 1 if quick else 3)),
-        ("memory, 200 B payload", lambda: memory(20_000 if quick else 200_000, 200)),
+        ("memory, 200 B payload", lambda: memory(100_000 if quick else 1_000_000, 200)),
     ]
     for name, measure in plan:
         if arguments.only and arguments.only not in name:

@@ -32,7 +32,7 @@ from actorq.model.events import EventKind
 from actorq.model.records import Head, Output
 from actorq.model.results import Progress
 from actorq.model.status import FailureKind
-from actorq.tasks import EncodedCall, StreamTask, TaskMessage
+from actorq.tasks import Call, EncodedCall, StreamTask
 
 if TYPE_CHECKING:
     from trio_parallel import WorkerContext
@@ -367,7 +367,7 @@ class WorkerActor:
         return seconds
 
     async def _run_aside(
-        self, slot: Slot, call: TaskMessage[Any] | EncodedCall, current: Current, seconds: float
+        self, slot: Slot, call: Call[Any] | EncodedCall, current: Current, seconds: float
     ) -> Any:
         """Run a plain function in a thread or a process."""
         if isinstance(call, EncodedCall):

@@ -15,7 +15,7 @@ from actorq.model import messages as m
 from actorq.model.options import number
 from actorq.model.records import Cancel
 from actorq.model.results import TaskResult, task_result
-from actorq.tasks import EncodedCall, Registry, Task, TaskMessage
+from actorq.tasks import Call, EncodedCall, Registry, Task, TaskMessage
 
 R = TypeVar("R")
 
@@ -51,16 +51,17 @@ class BaseClient:
         return self._registry.resolve(task).message(*args, **kwargs)
 
     def _submission(self, message: TaskMessage[Any], scope: str | None) -> m.Submission:
-        task = message.task
-        body: Any = message
+        call = message.call
+        task = call.task
+        body: Call[Any] | EncodedCall = call
         if task.pool == "process":
-            call = encode_call(task.name, message.args, message.kwargs)
-            if len(call) > self._max_message:
+            encoded = encode_call(task.name, call.args, call.kwargs)
+            if len(encoded) > self._max_message:
                 raise PayloadTooLarge(
-                    f"task {task.name}: its arguments take {len(call)} bytes, over max_message="
+                    f"task {task.name}: its arguments take {len(encoded)} bytes, over max_message="
                     f"{self._max_message}: pass a path or a key to large data instead"
                 )
-            body = EncodedCall(task, call)
+            body = EncodedCall(task, encoded)
         return m.Submission(message.id, task.name, task.pool, task.settings, scope, body)
 
     async def submit_one(self, message: TaskMessage[R]) -> TaskHandle[R]:
@@ -70,7 +71,7 @@ class BaseClient:
         ending = self.session.ending(message.id)
         existing = await self._accepted((submission,), message.sent)
         message.sent = True
-        return TaskHandle(self, message.id, message.task.name, ending, existing=bool(existing))
+        return TaskHandle(self, message.id, message.call.task.name, ending, existing=bool(existing))
 
     async def submit_chunk(
         self, messages: Sequence[TaskMessage[R]], scope: str | None
@@ -83,7 +84,7 @@ class BaseClient:
         for message in messages:
             message.sent = True
         return [
-            TaskHandle(self, sent.id, sent.task.name, ending, existing=sent.id in existing)
+            TaskHandle(self, sent.id, sent.call.task.name, ending, existing=sent.id in existing)
             for sent, ending in zip(messages, endings, strict=True)
         ]
 

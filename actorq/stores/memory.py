@@ -9,12 +9,13 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from heapq import heappop, heappush
+from typing import Any
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from actorq.errors import Fenced
 from actorq.model.filters import Filter
-from actorq.model.records import Head, Ownership, Record, Write
+from actorq.model.records import Head, Output, Ownership, Record, Write
 
 
 class FoundRecords(Struct, frozen=True):
@@ -25,11 +26,19 @@ class FoundRecords(Struct, frozen=True):
     scanned: int
 
 
+class _Kept(Struct, gc=False):
+    """What there is of a task before it ends; a third field would cost it 8 bytes more."""
+
+    head: Head
+    body: Any = None
+
+
 class _Partition:
     def __init__(self) -> None:
         self.owner: Ownership | None = None
         self.epoch = 0
-        self.records: dict[str, Record] = {}
+        self.records: dict[str, _Kept] = {}
+        self.outputs: dict[str, Output] = {}
         self.ended: OrderedDict[str, None] = OrderedDict()
         """Ids of terminal records, least recently used first. (Taking the first of a plain dict
         that is emptied from its front gets slower and slower.)"""
@@ -42,12 +51,17 @@ class _Partition:
             self._order = sorted(self.records)  # ids are time-ordered, so this is nearly sorted
         return self._order
 
+    def record(self, id: str, kept: _Kept) -> Record:
+        """Return a copy of what is kept, as a store gives it back."""
+        return Record(kept.head, kept.body, self.outputs.get(id))
+
     def changed(self) -> None:
         """Note that the set of ids has changed."""
         self._order = None
 
     def forget(self, id: str) -> None:
         """Drop a record, if it is there."""
+        self.outputs.pop(id, None)
         if self.records.pop(id, None) is not None:
             self.ended.pop(id, None)
             self.changed()
@@ -95,14 +109,16 @@ class MemoryStore:
                 continue
             record = records.get(id)
             if record is None:
-                record = records[id] = Record(head)
+                record = records[id] = _Kept(head)
                 kept.changed()
             else:
                 record.head = head
             if write.body is not UNSET:
                 record.body = write.body
-            if write.output is not UNSET:
-                record.output = write.output
+            if write.output is None:
+                kept.outputs.pop(id, None)
+            elif not isinstance(write.output, UnsetType):
+                kept.outputs[id] = write.output
             if head.keep_until is not None:
                 ended[id] = None
                 heappush(kept.expiries, (head.keep_until, id))
@@ -117,11 +133,9 @@ class MemoryStore:
         found: list[Record | None] = []
         for id in ids:
             record = kept.records.get(id)
-            if record is not None:
-                if id in kept.ended:
-                    kept.ended.move_to_end(id)
-                record = Record(record.head, record.body, record.output)
-            found.append(record)
+            if record is not None and id in kept.ended:
+                kept.ended.move_to_end(id)
+            found.append(None if record is None else kept.record(id, record))
         return found
 
     async def find(
@@ -138,7 +152,7 @@ class MemoryStore:
             if record is not None and filter.matches(record.head):
                 if len(page) == limit:
                     return FoundRecords(page, page[-1].head.id, scanned)
-                page.append(Record(record.head, record.body, record.output))
+                page.append(kept.record(ids[at], record))
         return FoundRecords(page, None, scanned)
 
     async def purge(self, ownership: Ownership, before: float, keep: int) -> int:
