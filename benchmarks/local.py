@@ -166,7 +166,6 @@ async def draining(count: int, repeats: int) -> dict[str, float]:
 
 async def memory(count: int, payload: int) -> dict[str, float]:
     """Bytes per pending task, without the caller's handles."""
-
     async with actorq.open_system(concurrency=0, processes=0, max_pending=count + 10) as system:
         gc.collect()
         tracemalloc.start()

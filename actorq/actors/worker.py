@@ -79,6 +79,8 @@ class WorkerActor:
         self._working = 0
         self._idle = trio.Event()
         self._unanswered: dict[tuple[str, int], m.Finish] = {}
+        self._starting: list[m.Started] = []
+        self._token = trio.lowlevel.current_trio_token()
         self._context = copy_context()
 
     async def run(
@@ -422,9 +424,16 @@ class WorkerActor:
         )
 
     def _started(self, slot: Slot) -> None:
+        """Tell the owner soon: of all that start in one pass of the loop, at once."""
         grant, at = slot.grant, slot.started_at
         if grant is not None and at is not None:
-            self._send(m.Started(grant.head.id, grant.head.fence, at))
+            if not self._starting:
+                self._token.run_sync_soon(self._tell_of_starts)
+            self._starting.append(m.Started(grant.head.id, grant.head.fence, at))
+
+    def _tell_of_starts(self) -> None:
+        starting, self._starting = self._starting, []
+        self._send(*starting)
 
     def _send(self, *messages: Any) -> None:
         if self._port is not None:

@@ -8,20 +8,20 @@ from actorq.machines.states import Move
 
 # Only the places are chosen here; statuses and arrows come from the table.
 PLACES = {
-    None: (60, 130),
-    "scheduled": (230, 40),
-    "pending": (230, 220),
-    "running": (470, 220),
-    "success": (760, 60),
-    "failure": (760, 220),
-    "cancelled": (760, 380),
+    None: (30, 120),
+    "scheduled": (400, 50),
+    "pending": (190, 215),
+    "running": (600, 215),
+    "success": (880, 330),
+    "failure": (880, 70),
+    "cancelled": (400, 400),
 }
-WIDTH, HEIGHT = 120, 40
+WIDTH, HEIGHT, LONG = 120, 40, 450
 
-HEAD = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 880 440" font-family="sans-serif">
+HEAD = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 960 460" font-family="sans-serif">
 <defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8"
 orient="auto"><path d="M0,0 L8,4 L0,8 z" fill="#666"/></marker></defs>
-<rect width="880" height="440" fill="#fff"/>
+<rect width="960" height="460" fill="#fff"/>
 """
 
 
@@ -37,20 +37,30 @@ def draw() -> str:
 
 
 def arrow(source: str | None, target: str, label: str, both_ways: bool) -> str:
+    """Draw a bent arrow with its words."""
     (x1, y1), (x2, y2) = PLACES[source], PLACES[target]
     dx, dy = x2 - x1, y2 - y1
     length = (dx * dx + dy * dy) ** 0.5
     # Bent to the left of its direction, more so where another one comes back.
-    bend = 42 if both_ways else 14
+    bend = 48 if both_ways else 16
     mx, my = (x1 + x2) / 2 + dy / length * bend, (y1 + y2) / 2 - dx / length * bend
-    sx, sy = edge(x1, y1, mx, my)
+    sx, sy = edge(x1, y1, mx, my) if source else (x1, y1)
     ex, ey = edge(x2, y2, mx, my)
-    tx, ty = (sx + 2 * mx + ex) / 4, (sy + 2 * my + ey) / 4
+    t = (
+        (0.65 if x2 > x1 else 0.3) if length > LONG else 0.5
+    )  # where long arrows cross, their words should not meet
+    tx, ty = (
+        (1 - t) ** 2 * a + 2 * t * (1 - t) * b + t * t * c
+        for a, b, c in ((sx, mx, ex), (sy, my, ey))
+    )
     return (
         f'<path d="M{sx:.0f},{sy:.0f} Q{mx:.0f},{my:.0f} {ex:.0f},{ey:.0f}" fill="none" '
         f'stroke="#999" marker-end="url(#tip)"/>\n'
-        f'<text x="{tx:.0f}" y="{ty:.0f}" font-size="11" fill="#333" text-anchor="middle" '
-        f'stroke="#fff" stroke-width="4" paint-order="stroke">{escape(label)}</text>'
+        + "".join(
+            f'<text x="{tx:.0f}" y="{ty + 4:.0f}" font-size="11" text-anchor="middle" {look}>'
+            f"{escape(label)}</text>\n"
+            for look in ('stroke="#fff" stroke-width="5"', 'fill="#333"')  # a halo, then the text
+        )
     )
 
 
@@ -64,6 +74,7 @@ def edge(x: float, y: float, towards_x: float, towards_y: float) -> tuple[float,
 
 
 def box(name: str | None, x: int, y: int) -> str:
+    """Draw a status, or the dot where everything begins."""
     if name is None:
         return f'<circle cx="{x}" cy="{y}" r="8" fill="#333"/>'
     ended = name in ("success", "failure", "cancelled")

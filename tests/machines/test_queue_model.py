@@ -9,6 +9,7 @@ finished, and nothing may be left: no task, no table entry, nobody who waits for
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count
 from math import inf
 from typing import Any
@@ -275,6 +276,27 @@ SUBMISSIONS = st.fixed_dictionaries(
     }
 )
 
+ENDINGS = st.sampled_from(
+    [
+        {"cause": "ok", "output": Output("value")},
+        {"cause": "ok", "output": Output("value")},
+        {"cause": "failed", "output": BOOM, "retryable": True},
+        {"cause": "failed", "output": BOOM, "retryable": True},
+        {"cause": "failed", "output": BOOM, "retryable": False},
+        {"cause": "timeout", "output": BOOM, "retryable": True},
+        {"cause": "failed", "output": BOOM, "retryable": True, "started_at": None},
+        {"cause": "later", "output": BOOM, "delay": 2.0},
+        {"cause": "lost"},
+    ]
+)
+TROUBLES = [
+    "a worker dies",
+    "a worker is away",
+    "mail to a worker is lost",
+    "a worker reconnects",
+    "the owner dies",
+]
+
 
 class QueueBesideModel(RuleBasedStateMachine):
     """What can happen around a queue's owner."""
@@ -336,15 +358,11 @@ class QueueBesideModel(RuleBasedStateMachine):
 
     @rule(scope=st.sampled_from(["s", "t"]), grace=st.sampled_from([0.0, 2.0]), fate=FATES)
     def end_scope(self, scope: str, grace: float, fate: str) -> None:
-        heads = self.stage.heads
-        members = {id for id, head in heads.items() if head.scope == scope}
-        live = {id for id in members if not heads[id].status.terminal}
-        self.during(
-            fate,
-            lambda: self.stage.ask(m.EndScope, scope, grace, origin=self.stage.client),
-        )
-        for id in live:  # in one step: what was not running never will be
-            assert heads[id].status not in WAITING or fate != "lives"
+        before = [id for id, head in self.stage.heads.items() if head.scope == scope]
+        ask = m.EndScope, scope, grace
+        self.during(fate, lambda: self.stage.ask(*ask, origin=self.stage.client))
+        if fate == "lives":  # in one step: what was not running never will be
+            assert WAITING.isdisjoint(self.stage.heads[id].status for id in before)
 
     @rule(
         verb=st.sampled_from(["retry", "retry", "discard", "cancel"]),
@@ -353,41 +371,26 @@ class QueueBesideModel(RuleBasedStateMachine):
         fate=FATES,
     )
     def bulk(self, verb: m.Verb, name: str, dry_run: bool, fate: str) -> None:
-        filter = Filter(names=frozenset({name}))
-        ask = m.Bulk, verb, filter, dry_run, None, 8.0
+        ask = m.Bulk, verb, Filter(names=frozenset({name})), dry_run, None, 8.0
         self.during(fate, lambda: self.stage.ask(*ask, origin=self.stage.client))
 
     # --- workers ---------------------------------------------------------------------------------
 
-    def busy(self) -> list[tuple[int, str]]:
-        return [(n, id) for n, worker in enumerate(self.workers) for id in sorted(worker.grants)]
+    @rule(endings=st.lists(ENDINGS, min_size=1, max_size=6), start=st.booleans(), fate=FATES)
+    def work(self, endings: list[dict[str, Any]], start: bool, fate: str) -> None:
+        """Start what was granted, finish some of it; who was away is back."""
+        for worker in self.workers:
+            if worker.connection not in self.stage.workers:
+                worker.connect(next(self.connections))
+            for id in list(worker.grants) if start else ():
+                self.stage.starts.add((id, worker.grants[id].head.fence))
+                worker.start(id)
+        for ending in endings:
+            worker = max(self.workers, key=lambda one: len(one.grants))
+            if worker.grants:
+                finish = partial(worker.finish, next(iter(worker.grants)), **ending)
+                self.during(fate, finish)
 
-    @precondition(lambda self: self.busy())
-    @rule(data=st.data())
-    def start(self, data: st.DataObject) -> None:
-        n, id = data.draw(st.sampled_from(self.busy()))
-        worker, fence = self.workers[n], self.workers[n].grants[id].head.fence
-        if worker.connection in self.stage.workers:
-            self.stage.starts.add((id, fence))
-            worker.start(id)
-
-    @precondition(lambda self: self.busy())
-    @rule(
-        data=st.data(),
-        cause=st.sampled_from(["ok", "ok", "failed", "failed", "timeout", "later", "lost"]),
-        retryable=st.booleans(),
-        fate=FATES,
-    )
-    def finish(self, data: st.DataObject, cause: m.FinishCause, retryable: bool, fate: str) -> None:
-        n, id = data.draw(st.sampled_from(self.busy()))
-        worker = self.workers[n]
-        output = Output("value") if cause == "ok" else BOOM
-        fields = {"output": output, "retryable": retryable, "delay": 2.0}
-        if cause == "later":
-            fields["retryable"] = False
-        self.during(fate, lambda: worker.finish(id, cause, **fields))
-
-    @precondition(lambda self: any(worker.interrupts for worker in self.workers))
     @rule()
     def obey(self) -> None:
         for worker in self.workers:
@@ -396,31 +399,26 @@ class QueueBesideModel(RuleBasedStateMachine):
                     worker.finish(interrupt.id, "cancelled")
             worker.interrupts.clear()
 
-    @rule(n=st.integers(0, 1), fate=FATES)
-    def reconnect(self, n: int, fate: str) -> None:
-        self.during(fate, lambda: self.workers[n].connect(next(self.connections)))
-
-    @rule(n=st.integers(0, 1))
-    def worker_dies(self, n: int) -> None:
-        self.workers[n].vanish(next(self.connections))
-
-    @rule(n=st.integers(0, 1))
-    def disconnect(self, n: int) -> None:
-        self.stage.disconnect(self.workers[n].connection)
-
-    @rule(n=st.integers(0, 1))
-    def mail_to_a_worker_is_lost(self, n: int) -> None:
-        self.stage.workers.pop(self.workers[n].connection, None)
-
     # --- the world -------------------------------------------------------------------------------
+
+    @rule(n=st.integers(0, 1), what=st.sampled_from(TROUBLES))
+    def trouble(self, n: int, what: str) -> None:
+        worker = self.workers[n]
+        match what:
+            case "a worker dies":
+                worker.vanish(next(self.connections))
+            case "a worker is away":
+                self.stage.disconnect(worker.connection)
+            case "mail to a worker is lost":
+                self.stage.workers.pop(worker.connection, None)
+            case "a worker reconnects":
+                worker.connect(next(self.connections))
+            case "the owner dies":
+                self.owner_restarts()
 
     @rule(seconds=st.sampled_from([0.5, 2.0, 5.0, 30.0]))
     def time_passes(self, seconds: float) -> None:
         self.stage.pass_time(seconds)
-
-    @rule()
-    def owner_crashes(self) -> None:
-        self.owner_restarts()
 
     def teardown(self) -> None:
         stage = self.stage
