@@ -97,7 +97,8 @@ class Task(Generic[P, R_co]):
         self.run_in: RunIn = run_in
         self.pool: Pool = "process" if run_in == "process" else "main"
         self._arity = arity or _Arity(function)
-        functools.update_wrapper(cast(Any, self), function)
+        # Without the function's own attributes, which might be called like ours.
+        functools.update_wrapper(cast(Any, self), function, updated=())
 
     def options(self, *presets: TaskOptions, **options: Unpack[OptionsDict]) -> Self:
         """Return a copy of the task with other options: presets first, then keywords.

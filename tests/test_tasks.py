@@ -244,3 +244,16 @@ def test_a_task_travels_by_reference() -> None:
 def test_the_path_of_an_object_is_that_of_its_class() -> None:
     assert import_path(Callable()) == f"{__name__}:Callable"
     assert import_path(functools.partial(plain, 1)) == f"{__name__}:plain"
+
+
+def test_attributes_of_a_function_are_not_those_of_its_task() -> None:
+    def function() -> None:
+        pass
+
+    function.name = "mine"  # type: ignore[attr-defined]
+    function.pool = object()  # type: ignore[attr-defined]
+
+    made = actorq.task(function)
+
+    assert made.name.endswith("function")
+    assert made.pool == "main"

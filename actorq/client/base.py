@@ -51,6 +51,8 @@ class BaseClient:
         return self._registry.resolve(task).message(*args, **kwargs)
 
     def _submission(self, message: TaskMessage[Any], scope: str | None) -> m.Submission:
+        if not isinstance(message, TaskMessage):
+            raise TypeError(f"a batch takes messages, as of task.message(...), not {message!r}")
         call = message.call
         task = call.task
         body: Call[Any] | EncodedCall = call

@@ -24,18 +24,21 @@ class _Ready(Generic[R]):
     """Handles in the order in which their tasks end."""
 
     def __init__(self) -> None:
+        # Kept here, as the session knows them weakly: without this, nobody might.
+        self._waiting: dict[object, TaskHandle[R]] = {}
         self._ended: deque[TaskHandle[R]] = deque()
         self._more: Future[None] = Future()
 
     def add(self, handle: TaskHandle[R]) -> None:
+        """Take in a handle; the same one as often as you like."""
+        key = object()
+        self._waiting[key] = handle
+
         def ended() -> None:
-            self._ended.append(handle)
+            self._ended.append(self._waiting.pop(key))
             self._more.set(None)
 
-        handle.watch().call_when_done(self, ended)
-
-    def forget(self, handle: TaskHandle[R]) -> None:
-        handle.watch().forget(self)
+        handle.watch().call_when_done(ended)
 
     async def first(self) -> TaskHandle[R]:
         """Wait for the first that is not popped yet; a checkpoint. Cancelled, it loses nothing."""

@@ -270,6 +270,8 @@ class Client(BaseClient):
         """
         wanted = build_filter(**which)
         size = whole("limit", limit, most=PAGE_MAX)
+        if cursor is not None and not isinstance(cursor, str):
+            raise TypeError(f"cursor must be the 'next' of another page, not {cursor!r}")
         found = await self.ask(m.Find(self.session.number(), wanted, cursor, size))
         tasks = [task_result(record.head, record.output) for record in found.records]
         return Page(tasks, found.next, found.scanned)

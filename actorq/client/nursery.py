@@ -67,7 +67,7 @@ class TaskNursery:
         (handle,) = await self._client.submit_chunk([message], self._scope)
         if not handle.existing:
             self._open[handle.id] = handle
-            handle.watch().call_when_done(self, lambda: self._ended(handle))
+            handle.watch().call_when_done(lambda: self._ended(handle))
         return handle
 
     def _ended(self, handle: TaskHandle[Any]) -> None:

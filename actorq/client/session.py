@@ -134,7 +134,7 @@ class Session:
                 if future is not None:
                     future.fail(TaskNotFound(id))
 
-        answer.call_when_done(self, mark_unknown)
+        answer.call_when_done(mark_unknown)
 
     def disconnected(self, error: BaseException | None) -> None:
         """Keep everything for the next connection; without one, everybody who waits is told."""

@@ -53,7 +53,10 @@ class Accepting(Granting):
             else:
                 self._out.send(origin, m.Outcome(stored[id].head, stored[id].output))
         for task in new:
-            self._accept(origin, task, alone=len(new) == 1)
+            if task.id in self._live:  # twice in one submit
+                add_watch(self._live[task.id], origin)
+            else:
+                self._accept(origin, task, alone=len(new) == 1)
         self._out.append(Send(origin, m.Reply(submit.request, tuple(known) if known else None)))
 
     def _refusal(self, tasks: Sequence[m.Submission]) -> Exception | None:

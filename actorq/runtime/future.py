@@ -25,7 +25,7 @@ class Future(Generic[T]):
         self._value: T = _PENDING
         self._error: BaseException | None = None
         self._waiters: Task | dict[Task, None] | None = None
-        self._callbacks: dict[object, Callable[[], None]] | None = None
+        self._callbacks: list[Callable[[], None]] | None = None
 
     @property
     def done(self) -> bool:
@@ -55,7 +55,7 @@ class Future(Generic[T]):
                 reschedule(waiters)
         callbacks, self._callbacks = self._callbacks, None
         if callbacks is not None:
-            for call in callbacks.values():
+            for call in callbacks:
                 call()
 
     def peek(self) -> T:
@@ -64,19 +64,14 @@ class Future(Generic[T]):
             raise self._error
         return self._value
 
-    def call_when_done(self, key: object, call: Callable[[], None]) -> None:
-        """Call ``call`` once it is set, or now; `forget` takes it back."""
+    def call_when_done(self, call: Callable[[], None]) -> None:
+        """Call ``call`` once it is set, or now."""
         if self.done:
             call()
+        elif self._callbacks is None:
+            self._callbacks = [call]
         else:
-            if self._callbacks is None:
-                self._callbacks = {}
-            self._callbacks[key] = call
-
-    def forget(self, key: object) -> None:
-        """Take back the callback with that key, if it is still waiting."""
-        if self._callbacks is not None:
-            self._callbacks.pop(key, None)
+            self._callbacks.append(call)
 
     async def wait(self) -> T:
         """Wait until it is set; return the value or raise the error. Always a checkpoint.

@@ -1,5 +1,6 @@
 """Many results: `as_completed`, `map` and `map_results`."""
 
+import gc
 import itertools
 
 import pytest
@@ -243,3 +244,30 @@ async def test_wrong_items_are_refused_when_their_turn_comes(
     ):
         with pytest.raises(actorq.InvalidArguments, match="'second'"):
             await anext(values)
+
+
+@pytest.mark.parametrize("how", ["map", "as_completed"])
+async def test_the_collector_of_garbage_takes_nothing_that_is_awaited(
+    autojump_clock: trio.abc.Clock, nursery: trio.Nursery, how: str
+) -> None:
+    async def collect() -> None:
+        await trio.sleep(1)  # virtual
+        gc.collect()
+
+    async with actorq.open_system(processes=0) as system:
+        nursery.start_soon(collect)
+        if how == "map":
+            async with system.map(after, [2, 3], ordered=False) as values:
+                assert len([value async for value in values]) == 2
+        else:
+            handles = await system.submit_many(after.message(n) for n in [2, 3])
+            results = system.as_completed(handles)
+            del handles
+            assert len([result async for result in results]) == 2
+
+
+async def test_a_handle_may_be_listed_twice(autojump_clock: trio.abc.Clock) -> None:
+    async with actorq.open_system(processes=0) as system:
+        handle = await system.submit(after, 1)
+
+        assert len([r async for r in system.as_completed([handle, handle])]) == 2

@@ -576,3 +576,26 @@ async def test_times_of_a_result_are_aware_and_in_order(
     assert result.submitted_at.tzinfo is UTC
     assert result.started_at - result.submitted_at == timedelta(seconds=10)
     assert result.completed_at >= result.started_at
+
+
+async def test_a_message_may_be_twice_in_one_batch_and_runs_once(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    runs: list[int] = []
+    message = actorq.task(runs.append).message(1)
+
+    async with actorq.open_system(processes=0) as system:
+        handles = await system.submit_many([message, message])
+
+        assert [(await handle.wait()).status for handle in handles] == ["success"] * 2
+        assert runs == [1]
+
+
+async def test_a_wrong_cursor_and_a_batch_of_no_messages_are_named(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async with actorq.open_system(processes=0) as system:
+        with pytest.raises(TypeError, match="cursor"):
+            await system.find(cursor=5)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="message"):
+            await system.submit_many([len])  # type: ignore[list-item]

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
 from math import inf
+from random import Random
 from typing import Any
 
-from hypothesis import settings
+from hypothesis import note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from msgspec.structs import replace
@@ -257,38 +258,37 @@ class Referee(Stage):
 
 
 FATES = st.sampled_from(["lives"] * 8 + ["dies before the commit", "dies after the commit"])
-SUBMISSIONS = st.fixed_dictionaries(
-    {
-        "name": st.sampled_from(["f", "g"]),
-        "pool": st.sampled_from(["main", "main", "process"]),
-        "scope": st.sampled_from([None, None, "s", "t"]),
-        "queue": st.sampled_from(["one", "one", "two"]),
-        "priority": st.sampled_from(TaskPriority),
-        "delay": st.sampled_from([None, None, 0, 3]),
-        "expires": st.sampled_from([None, None, 7]),
-        "deadline": st.sampled_from([None, None, 20]),
-        "at_most_once": st.sampled_from([False, False, True]),
-        "max_deliveries": st.integers(1, 3),
-        "when_full": st.sampled_from(["wait", "wait", "raise"]),
-        "retry": st.builds(
-            Retry, attempts=st.integers(1, 3), delay=st.sampled_from([0, 2]), jitter=st.just(0)
-        ),
-    }
-)
+SEEDS = st.integers(0, 2**32)
+"""Most choices come from generators with drawn seeds: drawn one by one they would vary too little."""
 
-ENDINGS = st.sampled_from(
-    [
-        {"cause": "ok", "output": Output("value")},
-        {"cause": "ok", "output": Output("value")},
-        {"cause": "failed", "output": BOOM, "retryable": True},
-        {"cause": "failed", "output": BOOM, "retryable": True},
-        {"cause": "failed", "output": BOOM, "retryable": False},
-        {"cause": "timeout", "output": BOOM, "retryable": True},
-        {"cause": "failed", "output": BOOM, "retryable": True, "started_at": None},
-        {"cause": "later", "output": BOOM, "delay": 2.0},
-        {"cause": "lost"},
-    ]
-)
+
+def some_options(rng: Random) -> dict[str, Any]:
+    return {
+        "name": rng.choice("fg"),
+        "pool": rng.choice(["main", "main", "process"]),
+        "scope": rng.choice([None, None, "s", "t"]),
+        "queue": rng.choice(["one", "one", "two"]),
+        "priority": rng.choice(list(TaskPriority)),
+        "delay": rng.choice([None, None, 0, 3]),
+        "expires": rng.choice([None, None, None, 7]),
+        "deadline": rng.choice([None, None, None, 20]),
+        "at_most_once": rng.random() < 0.2,
+        "max_deliveries": rng.randint(1, 3),
+        "when_full": rng.choice(["wait", "wait", "raise"]),
+        "retry": Retry(attempts=rng.randint(1, 3), delay=rng.choice([0, 2]), jitter=0),
+    }
+
+
+def some_ending(rng: Random) -> dict[str, Any]:
+    cause = rng.choice(["ok", "ok", "failed", "failed", "failed", "timeout", "later", "lost"])
+    return {
+        "cause": cause,
+        "output": Output("value") if cause == "ok" else BOOM,
+        "retryable": cause in {"failed", "timeout"} and rng.random() < 0.7,
+        "delay": 2.0,
+    }
+
+
 TROUBLES = [
     "a worker dies",
     "a worker is away",
@@ -343,9 +343,13 @@ class QueueBesideModel(RuleBasedStateMachine):
 
     # --- clients ---------------------------------------------------------------------------------
 
-    @rule(batch=st.lists(SUBMISSIONS, min_size=1, max_size=4), fate=FATES)
-    def submit(self, batch: list[dict[str, Any]], fate: str) -> None:
-        tasks = [task(f"{next(self.ids):04}", **options) for options in batch]
+    @rule(seed=SEEDS, fate=FATES)
+    def submit(self, seed: int, fate: str) -> None:
+        rng = Random(seed)
+        tasks = [
+            task(f"{next(self.ids):04}", **some_options(rng)) for _ in range(rng.randint(1, 4))
+        ]
+        note(f"tasks: {tasks}")
         number = len(self.stage.questions)
         self.stage.numbers |= {one.id: number for one in tasks}
         self.during(fate, lambda: self.stage.submit(*tasks, origin=self.stage.client))
@@ -376,20 +380,22 @@ class QueueBesideModel(RuleBasedStateMachine):
 
     # --- workers ---------------------------------------------------------------------------------
 
-    @rule(endings=st.lists(ENDINGS, min_size=1, max_size=6), start=st.booleans(), fate=FATES)
-    def work(self, endings: list[dict[str, Any]], start: bool, fate: str) -> None:
-        """Start what was granted, finish some of it; who was away is back."""
+    @rule(seed=SEEDS, fate=FATES)
+    def work(self, seed: int, fate: str) -> None:
+        """Finish some of what was granted, which was started or not; who was away is back."""
+        rng = Random(seed)
         for worker in self.workers:
             if worker.connection not in self.stage.workers:
                 worker.connect(next(self.connections))
-            for id in list(worker.grants) if start else ():
+            for id in [id for id in worker.grants if rng.random() < 0.5]:
                 self.stage.starts.add((id, worker.grants[id].head.fence))
                 worker.start(id)
-        for ending in endings:
-            worker = max(self.workers, key=lambda one: len(one.grants))
+        for _ in range(rng.randint(0, 4)):
+            worker = rng.choice(self.workers)
             if worker.grants:
-                finish = partial(worker.finish, next(iter(worker.grants)), **ending)
-                self.during(fate, finish)
+                id, ending = rng.choice(list(worker.grants)), some_ending(rng)
+                note(f"task {id} ends: {ending}")
+                self.during(fate, partial(worker.finish, id, **ending))
 
     @rule()
     def obey(self) -> None:
@@ -415,6 +421,12 @@ class QueueBesideModel(RuleBasedStateMachine):
                 worker.connect(next(self.connections))
             case "the owner dies":
                 self.owner_restarts()
+
+    @rule(seed=SEEDS, seconds=st.sampled_from([0.5, 2.0, 5.0]))
+    def a_busy_while(self, seed: int, seconds: float) -> None:
+        self.submit(seed, "lives")
+        self.work(seed, "lives")
+        self.stage.pass_time(seconds)
 
     @rule(seconds=st.sampled_from([0.5, 2.0, 5.0, 30.0]))
     def time_passes(self, seconds: float) -> None:

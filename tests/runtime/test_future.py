@@ -135,8 +135,8 @@ async def test_a_waiter_that_is_woken_and_cancelled_at_once_has_the_value() -> N
 
 def test_callbacks_are_called_once_in_order_when_it_is_set() -> None:
     future, calls = Future[None](), []
-    future.call_when_done("a", lambda: calls.append("a"))
-    future.call_when_done("b", lambda: calls.append("b"))
+    future.call_when_done(lambda: calls.append("a"))
+    future.call_when_done(lambda: calls.append("b"))
     assert calls == []
     future.set(None)
     future.set(None)
@@ -152,7 +152,7 @@ def test_a_callback_of_a_failure_can_look_at_it() -> None:
             future.peek()
         seen.append(caught.value)
 
-    future.call_when_done("key", look)
+    future.call_when_done(look)
     future.fail(KeyError())
 
     assert len(seen) == 1
@@ -161,21 +161,9 @@ def test_a_callback_of_a_failure_can_look_at_it() -> None:
 def test_a_callback_of_what_is_done_is_called_at_once() -> None:
     future, calls = Future[None](), []
     future.set(None)
-    future.call_when_done("key", lambda: calls.append("called"))
+    future.call_when_done(lambda: calls.append("called"))
 
     assert calls == ["called"]
-
-
-def test_a_callback_can_be_taken_back() -> None:
-    future, calls = Future[None](), []
-    future.forget("nobody")
-    future.call_when_done("a", lambda: calls.append("a"))
-    future.call_when_done("b", lambda: calls.append("b"))
-    future.forget("a")
-    future.set(None)
-    future.forget("b")
-
-    assert calls == ["b"]
 
 
 async def append_value(future: Future[object], seen: list[object]) -> None:
