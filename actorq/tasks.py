@@ -11,7 +11,7 @@ import functools
 import importlib.util
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack, cast, overload
 
 from msgspec import Struct
@@ -31,7 +31,7 @@ T_co = TypeVar("T_co", covariant=True)
 _IDS = IdSource()
 
 
-class Call(Struct, Generic[R_co], gc=False, frozen=True):
+class Call(Struct, Generic[R_co], frozen=True):
     """A call of a task in this process, by reference: what waits in the queue, and no more."""
 
     task: Task[..., R_co]
@@ -39,7 +39,7 @@ class Call(Struct, Generic[R_co], gc=False, frozen=True):
     kwargs: Mapping[str, Any]
 
 
-class TaskMessage(Struct, Generic[R_co], gc=False, eq=False):
+class TaskMessage(Struct, Generic[R_co], eq=False):
     """One submission, not yet sent: made by `Task.message`, accepted by `submit` and the batches.
 
     Its id is made here, so submitting the same message twice is submitting it once.
@@ -48,6 +48,9 @@ class TaskMessage(Struct, Generic[R_co], gc=False, eq=False):
     id: str
     call: Call[R_co]
     sent: bool = False
+    """Whether the owner may know it."""
+    accepted: bool = False
+    """Whether the owner has said so."""
 
     @property
     def task(self) -> Task[..., R_co]:
@@ -344,6 +347,8 @@ class Registry:
         """
         self._tasks: dict[str, Task[..., Any]] = {}
         self._made: dict[Callable[..., Any], Task[..., Any]] = {}
+        if not isinstance(tasks, Iterable):
+            raise TypeError(f"tasks= takes several tasks and modules; write [...] around {tasks!r}")
         for item in tasks:
             if isinstance(item, Task):
                 self._add(item)
@@ -386,16 +391,10 @@ class Registry:
             return self.find(what)
         if not callable(what):
             raise TypeError(f"submit a task, a callable, a name or a message, not {what!r}")
-        try:
-            made = self._made.get(what)
-        except TypeError:  # unhashable
-            return make_task(what)
+        function: Any = what
+        if not isinstance(function, FunctionType) or "<" in function.__qualname__:
+            return make_task(function)  # nobody knows how long it lives, nor what it holds
+        made = self._made.get(function)
         if made is None:
-            # Bounded, so that a stream of fresh lambdas does not stay for ever.
-            if len(self._made) >= _MADE_MAX:
-                self._made.clear()
-            made = self._made[what] = make_task(what)
+            made = self._made[function] = make_task(function)
         return made
-
-
-_MADE_MAX = 1_000

@@ -17,11 +17,11 @@ release = version = version_of("actorq")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
+default_role = "py:obj"
 exclude_patterns = ["_build", "_ext", "_generated"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 
 html_theme = "furo"

@@ -12,6 +12,7 @@ granted, and a result delivered, without a pass of the scheduler.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -45,6 +46,7 @@ Mail = tuple[int, tuple[Any, ...]]
 """What came on a connection: its number and what was sent together."""
 
 _LOAD_CHUNK = 500
+_MOMENT = 0.001
 _TICK = (m.Tick(),)
 
 
@@ -73,6 +75,7 @@ class QueueActor:
         self._machine = machine(limits)
         self._mail: Mailbox[Mail] = Mailbox()
         self._ownership: Ownership | None = None
+        self._searches: deque[Search] = deque()
         self._in_turn = False
         self._failure: BaseException | None = None
         self._alarm: float | None = None
@@ -112,7 +115,11 @@ class QueueActor:
                 if self._failure is not None:
                     raise self._failure
                 self._in_turn = True
-                await self._turn(self._mail.take(MAIL_MAX))
+                effects: list[Effect] = []
+                if self._searches:
+                    effects = await self._search(self._searches.popleft())
+                    self._mail.wake()  # for the next of them
+                await self._turn(self._mail.take(MAIL_MAX), effects)
                 self._in_turn = False
         finally:
             self._in_turn = True  # no turn from now on
@@ -131,7 +138,11 @@ class QueueActor:
 
     def _seconds_to_wait(self) -> float | None:
         self._alarm = self._next_alarm()
-        return None if self._alarm is None else max(0.0, self._alarm - self._clock.now())
+        if self._alarm is None:
+            return None
+        wait = self._alarm - self._clock.now()
+        # Not less than a moment: a clock that was set back may be slow.
+        return min(max(wait, _MOMENT), self._clock.horizon) if wait > 0 else 0.0
 
     def _next_alarm(self) -> float | None:
         deadline, purge = self._machine.next_deadline(), self._purge_at
@@ -154,7 +165,7 @@ class QueueActor:
     def _turn_now(self, mail: list[Mail]) -> None:
         """Run a turn to its end in the poster's call."""
         self._in_turn = True
-        turn = self._turn(mail)
+        turn = self._turn(mail, [])
         try:
             turn.send(None)
         except StopIteration:
@@ -176,12 +187,11 @@ class QueueActor:
 
     # --- the turn --------------------------------------------------------------------------------
 
-    async def _turn(self, mail: list[Mail]) -> None:
+    async def _turn(self, mail: list[Mail], effects: list[Effect]) -> None:
         """Take this mail, what comes of it, and all that arrives meanwhile."""
         machine = self._machine
         while True:
             self._now = now = self._clock.now()
-            effects: list[Effect] = []
             for connection, messages in mail:
                 effects += machine.step(connection, messages, now)
             deadline = machine.next_deadline()
@@ -239,12 +249,22 @@ class QueueActor:
             records = {record.head.id: record for record in found if record is not None}
             return machine.step(effect.to, (Found(effect.message, records),), self._now)
         if isinstance(effect, Search):
-            page = await store.find(PARTITION, effect.filter, effect.cursor, effect.limit)
-            answer = Searched(effect.message, page.records, page.next, page.scanned, effect.total)
-            return machine.step(effect.to, (answer,), self._now)
+            if effect.cursor is None or not self._immediate:
+                return await self._search(effect)
+            # A long search goes on in the actor's own task, which lets others run in between.
+            self._searches.append(effect)
+            self._mail.wake()
+            return []
         assert isinstance(effect, Tell)
         self._tell(effect.kind, **effect.details)
         return []
+
+    async def _search(self, search: Search) -> list[Effect]:
+        """Look for one page; return what comes of it."""
+        page = await self._store.find(PARTITION, search.filter, search.cursor, search.limit)
+        answer = Searched(search.message, page.records, page.next, page.scanned, search.total)
+        self._now = self._clock.now()
+        return self._machine.step(search.to, (answer,), self._now)
 
     def _count_result(self, keep_until: float) -> None:
         self._kept += 1

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from actorq.actors.executors.current import Current, running
-from actorq.actors.executors.failures import describe, retryable, wants_later
+from actorq.actors.executors.failures import describe, own_frames, retryable, wants_later
 from actorq.actors.executors.loop import Killed, TornDown, drive, exhaust
 from actorq.actors.executors.process import ChildFailed, ChildLost, open_processes, run_in_process
-from actorq.actors.executors.thread import Abandoned, run_in_thread
+from actorq.actors.executors.thread import Abandoned, ProgressFromThreads, run_in_thread
 from actorq.actors.slots import Slot, SlotPool
 from actorq.contracts.clock import Clock
 from actorq.contracts.link import Peer, Port
@@ -81,6 +81,7 @@ class WorkerActor:
         self._unanswered: dict[tuple[str, int], m.Finish] = {}
         self._starting: list[m.Started] = []
         self._token = trio.lowlevel.current_trio_token()
+        self._progress = ProgressFromThreads(self._report_progress)
         self._context = copy_context()
 
     async def run(
@@ -161,8 +162,16 @@ class WorkerActor:
                 {pool.name: pool.size for pool in self._pools.values()},
             ),
             *self._unanswered.values(),
+            *self._started_already(),
             *(m.Ready(pool.name, pool.credit) for pool in self._pools.values()),
         )
+
+    def _started_already(self) -> list[m.Started]:
+        return [
+            m.Started(slot.grant.head.id, slot.grant.head.fence, slot.started_at)
+            for slot in self._slots
+            if slot.grant is not None and slot.started_at is not None
+        ]
 
     def disconnected(self, error: BaseException | None) -> None:  # noqa: ARG002 - the protocol
         """Go on with what runs; its `Finish` waits for the next connection."""
@@ -244,6 +253,7 @@ class WorkerActor:
                         self._tell_of(EventKind.TASK_KILLED, slot.grant)
                         break
                     self._report(pool, slot, finish)
+                    del finish  # or an idle slot would hold its last value for ever
                     burst += 1
                     if burst == BURST:
                         burst = 0
@@ -310,9 +320,7 @@ class WorkerActor:
         slot.started_at = self._clock.now()
         task, attempt = call.task, head.attempts + 1
 
-        def report(progress: Progress) -> None:
-            self._send(m.Report(head.id, head.fence, progress))
-
+        key = (head.id, head.fence)
         slot.current = current = Current(
             head.id,
             head.name,
@@ -320,7 +328,7 @@ class WorkerActor:
             None if seconds == inf else slot.scope.deadline,
             head.options.meta,
             self._resources,
-            report,
+            lambda progress: self._progress.report(key, progress),
         )
         try:
             if task.run_in == "loop":
@@ -410,6 +418,7 @@ class WorkerActor:
                 if isinstance(raised, BaseExceptionGroup):
                     exception = raised.split(trio.Cancelled)[1]
             assert exception is not None  # not all of it was Cancelled
+            exception = own_frames(exception)
             error, later = describe(exception, text=False), wants_later(exception)
         again = retryable(error, head.options.retry)
         last = head.attempts + 1 >= head.options.retry.attempts or not again
@@ -430,6 +439,9 @@ class WorkerActor:
             if not self._starting:
                 self._token.run_sync_soon(self._tell_of_starts)
             self._starting.append(m.Started(grant.head.id, grant.head.fence, at))
+
+    def _report_progress(self, key: tuple[str, int], progress: Progress) -> None:
+        self._send(m.Report(*key, progress))
 
     def _tell_of_starts(self) -> None:
         starting, self._starting = self._starting, []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar, overload
 
 import trio
@@ -10,7 +10,7 @@ import trio
 from actorq.client.handle import TaskHandle
 from actorq.client.session import Session
 from actorq.codec.pickled import encode_call
-from actorq.errors import PayloadTooLarge
+from actorq.errors import PayloadTooLarge, SubmitError
 from actorq.model import messages as m
 from actorq.model.options import number
 from actorq.model.records import Cancel
@@ -58,6 +58,7 @@ class BaseClient:
         body: Call[Any] | EncodedCall = call
         if task.pool == "process":
             encoded = encode_call(task.name, call.args, call.kwargs)
+            encode_call(task.name, (), {"meta": dict(task.settings.meta)})  # it travels too
             if len(encoded) > self._max_message:
                 raise PayloadTooLarge(
                     f"task {task.name}: its arguments take {len(encoded)} bytes, over max_message="
@@ -68,44 +69,53 @@ class BaseClient:
 
     async def submit_one(self, message: TaskMessage[R]) -> TaskHandle[R]:
         """Have one task accepted."""
-        submission = self._submission(message, None)
-        await trio.lowlevel.checkpoint_if_cancelled()
-        ending = self.session.ending(message.id)
-        existing = await self._accepted((submission,), message.sent)
-        message.sent = True
-        return TaskHandle(self, message.id, message.call.task.name, ending, existing=bool(existing))
+        return (await self._submit((message,), None))[0]
 
     async def submit_chunk(
         self, messages: Sequence[TaskMessage[R]], scope: str | None
     ) -> list[TaskHandle[R]]:
         """Have at most one chunk of tasks accepted, in one step; they end with ``scope``."""
-        submissions = tuple([self._submission(message, scope) for message in messages])
-        await trio.lowlevel.checkpoint_if_cancelled()
-        endings = [self.session.ending(message.id) for message in messages]
-        existing = await self._accepted(submissions, any(message.sent for message in messages))
-        for message in messages:
-            message.sent = True
-        return [
-            TaskHandle(self, sent.id, sent.call.task.name, ending, existing=sent.id in existing)
-            for sent, ending in zip(messages, endings, strict=True)
-        ]
+        return await self._submit(messages, scope)
 
-    async def _accepted(self, tasks: tuple[m.Submission, ...], resent: bool) -> Collection[str]:
-        """Have these accepted in one step; return the ids of those that had been before.
+    async def _submit(
+        self, messages: Sequence[TaskMessage[R]], scope: str | None
+    ) -> list[TaskHandle[R]]:
+        """Have these accepted in one step.
 
         Not cancelled once they are: then it returns, after a checkpoint like any other verb.
         """
         session = self.session
-        request = m.Submit(session.number(), tasks, resent)
+        submissions = tuple([self._submission(message, scope) for message in messages])
+        await trio.lowlevel.checkpoint_if_cancelled()
+        resent = False
+        for message in messages:
+            resent = resent or message.sent
+            message.sent = True
+        endings = [session.ending(message.id) for message in messages]
+        request = m.Submit(session.number(), submissions, resent)
         answer = session.ask(request)
-        if answer.done:
-            await trio.lowlevel.cancel_shielded_checkpoint()
-            return answer.peek() or ()
         try:
-            return await answer.wait() or ()
+            if answer.done:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                known = answer.peek() or ()
+            else:
+                known = await answer.wait() or ()
         except trio.Cancelled:
-            session.withdraw(request, self.grace)
+            # What was accepted long ago is not ours to cancel.
+            ours = tuple(message.id for message in messages if not message.accepted)
+            session.withdraw(request, ours, self.grace)
             raise
+        except SubmitError:
+            for message in messages:
+                message.sent = message.accepted  # the owner does not know what it refuses
+            raise
+        handles: list[TaskHandle[R]] = []
+        for message, ending in zip(messages, endings, strict=True):
+            existing = message.accepted and message.id in known
+            name = message.call.task.name
+            handles.append(TaskHandle(self, message.id, name, ending, existing=existing))
+            message.accepted = True
+        return handles
 
     def new_scope(self) -> str:
         """Return the name of a new scope, unique for this client."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from types import TracebackType
 from typing import Generic, Self, TypeVar
+from weakref import ref
 
 import trio
 
@@ -33,10 +34,14 @@ class _Ready(Generic[R]):
         """Take in a handle; the same one as often as you like."""
         key = object()
         self._waiting[key] = handle
+        # Weak, for a loop may be left early and its handles kept.
+        us = ref(self)
 
         def ended() -> None:
-            self._ended.append(self._waiting.pop(key))
-            self._more.set(None)
+            ready = us()
+            if ready is not None:
+                ready._ended.append(ready._waiting.pop(key))
+                ready._more.set(None)
 
         handle.watch().call_when_done(ended)
 

@@ -78,13 +78,13 @@ class TaskNursery:
             self.cancel_scope.cancel(f"task {handle.name} ({handle.id}) failed")
         self._change.set(None)
 
-    async def wait(self) -> None:
-        """Wait until every task of the block has ended."""
+    async def _wait(self) -> None:
+        """Wait until every task of the block has ended; for its one owner."""
         while self._open:
             self._change = Future()
             await self._change.wait()
 
-    async def close(self) -> list[Exception]:
+    async def _close(self) -> list[Exception]:
         """Take no more tasks, cancel those that are left, and return the failures."""
         self._closed = True
         if self._open:
@@ -100,10 +100,13 @@ async def open_task_nursery(client: BaseClient) -> AsyncGenerator[TaskNursery, N
     try:
         with nursery.cancel_scope:
             yield nursery
-            await nursery.wait()
+            await nursery._wait()
     except BaseException as error:  # noqa: BLE001 - raised again, below
         errors.append(error)
-    errors += await nursery.close()
+    try:
+        errors += await nursery._close()
+    except Exception as error:  # noqa: BLE001 - raised below, with what came before it
+        errors.append(error)
     if len(errors) == 1 and isinstance(errors[0], trio.Cancelled):
         raise errors[0]
     if errors:

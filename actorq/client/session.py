@@ -62,14 +62,18 @@ class Session:
             self._port.send(request)
         return future
 
-    def withdraw(self, submit: m.Submit, grace: float) -> None:
-        """Stop waiting for the answer to a `Submit`, and have its tasks cancelled."""
+    def withdraw(self, submit: m.Submit, ids: tuple[str, ...], grace: float) -> None:
+        """Stop waiting for the answer to a `Submit`, and have these of its tasks cancelled."""
         self._unanswered.pop(submit.request, None)
-        ids = tuple(task.id for task in submit.tasks)
         self.ask(m.Withdraw(self.number(), submit.request, ids, grace))
 
     def forget(self, request: m.Request) -> None:
-        """Stop waiting for the answer to a request; what it asked for is not taken back."""
+        """Stop waiting for the answer to a request; what it asked for is not taken back.
+
+        One that acts is still sent again until the owner has it.
+        """
+        if not isinstance(request, m.Inspect | m.Find | m.GetStats | m.Join):
+            return
         if self._unanswered.pop(request.request, None) is not None and self._port is not None:
             self._port.send(m.Forget(request.request))
 

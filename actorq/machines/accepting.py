@@ -9,7 +9,7 @@ from actorq.machines.effects import Send
 from actorq.machines.granting import Granting
 from actorq.machines.ledger import add_watch
 from actorq.machines.parking import Parked
-from actorq.machines.tables import CLOSING
+from actorq.machines.tables import closing
 from actorq.machines.times import rank
 from actorq.model import messages as m
 from actorq.model.records import Cancel, Head, Record
@@ -54,14 +54,14 @@ class Accepting(Granting):
                 self._out.send(origin, m.Outcome(stored[id].head, stored[id].output))
         for task in new:
             if task.id in self._live:  # twice in one submit
-                add_watch(self._live[task.id], origin)
+                known |= {task.id}
             else:
                 self._accept(origin, task, alone=len(new) == 1)
         self._out.append(Send(origin, m.Reply(submit.request, tuple(known) if known else None)))
 
     def _refusal(self, tasks: Sequence[m.Submission]) -> Exception | None:
         if self._closing:
-            return CLOSING
+            return closing()
         if len(tasks) > self._limits.max_pending:
             return QueueFull(
                 f"{len(tasks)} tasks at once never fit: max_pending is {self._limits.max_pending}"
@@ -131,7 +131,8 @@ class Accepting(Granting):
         return some
 
     def _withdraw(self, origin: int, withdraw: m.Withdraw) -> None:
-        self._drop_parked(lambda to, s: to == origin and s.request == withdraw.submit, None)
+        self._parking.withdraw(origin, withdraw.submit)
+        self._answer_who_waits_for_quiet()
         cancel = Cancel("user", "its submit was cancelled before it was answered")
         for id in withdraw.ids:
             if id in self._live:

@@ -7,13 +7,14 @@ cancelled task back.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from actorq.errors import RemoteError, SubmitError
 from actorq.machines.effects import Send
 from actorq.machines.ledger import Live
 from actorq.machines.states import Move
-from actorq.machines.tables import CLOSING, Tables
+from actorq.machines.tables import Tables, closing
 from actorq.machines.times import deadline as deadline_of
 from actorq.machines.times import expiry as expiry_of
 from actorq.model import messages as m
@@ -110,7 +111,7 @@ class Ending(Tables):
         patience = self._now + grace
         if run.patience is None or patience < run.patience:
             run.patience = patience
-            self._timers.set(head.id, patience)
+            self._watch_over(live)
             self._interrupt(live, live.head.cancel or cancel, grace)
 
     def _interrupt(self, live: Live, cancel: Cancel, grace: float) -> None:
@@ -123,7 +124,7 @@ class Ending(Tables):
         scope = request.scope
         self._drop_parked(
             lambda _, submit: any(task.scope == scope for task in submit.tasks),
-            SubmitError("the block that owns this task has ended"),
+            lambda: SubmitError("the block that owns this task has ended"),
         )
         members = list(self._ledger.scopes.get(scope, ()))
         if not members:
@@ -139,7 +140,7 @@ class Ending(Tables):
 
     def _close(self, origin: int, close: m.Close) -> None:
         self._closing = True
-        self._drop_parked(lambda *_: True, CLOSING)
+        self._drop_parked(lambda *_: True, closing)
         self._closes.append((origin, close))
         if close.cancel:
             for id in list(self._live):
@@ -147,11 +148,11 @@ class Ending(Tables):
         self._answer_who_waits_for_quiet()
 
     def _drop_parked(
-        self, which: Callable[[int, m.Submit], bool], refusal: Exception | None
+        self, which: Callable[[int, m.Submit], bool], refusal: Callable[[], Exception] | None
     ) -> None:
         for parked in self._parking.drop(which):
             if refusal is not None:
-                self._out.reply(parked.origin, parked.submit, error=refusal)
+                self._out.reply(parked.origin, parked.submit, error=refusal())
         self._answer_who_waits_for_quiet()
 
     def _tick(self, _: int, __: m.Tick) -> None:
@@ -161,8 +162,15 @@ class Ending(Tables):
     def _on_time(self, live: Live) -> None:
         head, now = live.head, self._now
         if head.status is RUNNING:
-            if live.run is not None and live.run.patience is not None:
-                self._give_up_waiting(live)
+            run = live.run
+            if run is not None and run.patience is not None and run.patience <= now:
+                self._give_up_waiting(live, Move.CANCEL, None)
+            elif self._overdue(live) <= now:
+                message = "it ran past its time, and did not end within its grace after that"
+                output = failure(FailureKind.TIMEOUT, "actorq.TaskTimeout", message)
+                self._give_up_waiting(live, Move.TIME_OUT, output)
+            else:
+                self._watch_over(live)
             return
         deadline, expires = deadline_of(head), expiry_of(head)
         if deadline is not None and deadline <= now:
@@ -181,14 +189,33 @@ class Ending(Tables):
                 self._ready.add(live)
             self._arm(live)
 
-    def _give_up_waiting(self, live: Live) -> None:
-        """The worker did not confirm a cancel in time: raise the fence, so that it never can."""
+    def _overdue(self, live: Live) -> float:
+        """Return when a running task's worker should have stopped it for its deadline, or inf.
+
+        A cancel has a time of its own. And a timeout is the worker's matter alone: it may be
+        followed by a retry, and a loop that stood still must not make it final.
+        """
+        deadline = deadline_of(live.head)
+        if deadline is None or live.head.cancel is not None:
+            return inf
+        return deadline + self._limits.grace
+
+    def _watch_over(self, live: Live) -> None:
+        """Set the alarm for a running task that its worker may not be able to stop."""
+        when = self._overdue(live)
+        if live.run is not None and live.run.patience is not None:
+            when = min(when, live.run.patience)
+        if when < inf:
+            self._timers.set(live.head.id, when)
+
+    def _give_up_waiting(self, live: Live, move: Move, output: Output | None) -> None:
+        """The worker did not stop a task in time: raise the fence, so that it never can."""
         head = live.head
         self._out.tell(
             EventKind.CANCEL_UNCONFIRMED, id=head.id, name=head.name, worker=str(head.worker)
         )
         self._ledger.note(live, fence=head.fence + 1, **has_started(live))
-        self._end(live, Move.CANCEL, None)
+        self._end(live, move, output)
 
 
 def failure(kind: FailureKind, type: str, message: str) -> Output:

@@ -6,6 +6,8 @@ never arrived spends nothing; one whose worker died is a death.
 
 from __future__ import annotations
 
+from math import inf
+
 from actorq.machines.effects import Send
 from actorq.machines.ending import Ending, failure, has_started
 from actorq.machines.fleet import POOLS, Worker
@@ -15,7 +17,7 @@ from actorq.machines.states import GRANT, SUCCEED, Move
 from actorq.model import messages as m
 from actorq.model.events import EventKind
 from actorq.model.records import Head
-from actorq.model.status import RUNNING, FailureKind
+from actorq.model.status import PENDING, RUNNING, FailureKind
 
 
 class Granting(Ending):
@@ -30,6 +32,14 @@ class Granting(Ending):
                 live = self._ready.take(pool)
                 if live is None:
                     break
+                if self._timers.armed.get(live.head.id, inf) <= self._now:
+                    # Too late, though no tick has come yet to say so.
+                    self._ready.add(live)
+                    self._on_time(live)
+                    if live.head.status is not PENDING:
+                        continue
+                    taken = self._ready.take(pool)
+                    assert taken is live  # nothing else has a lower rank
                 self._grant(self._fleet.freest(pool), live)
 
     def _grant(self, worker: Worker, live: Live) -> None:
@@ -40,7 +50,10 @@ class Granting(Ending):
             self._timers.clear(head.id)
         self._fleet.charge(worker, head.pool, head.id)
         deadline = head.options.deadline
-        remaining = None if deadline is None else head.since + deadline - self._now
+        remaining = None
+        if deadline is not None:
+            remaining = head.since + deadline - self._now
+            self._watch_over(live)
         assert worker.connection is not None  # only a connected worker has free slots
         self._out.append(Send(worker.connection, m.Grant(live.head, live.body, remaining)))
 
@@ -69,11 +82,12 @@ class Granting(Ending):
         self._out.send(origin, m.Welcome(revoked))
         for id in worker.held:
             live = self._live[id]
+            self._watch_over(live)
             if live.head.cancel is not None and live.run is not None:
                 # Who asked for the cancel, and for how long it may take, did not survive a crash.
                 if live.run.patience is None:
                     live.run.patience = self._now + self._limits.grace
-                    self._timers.set(id, live.run.patience)
+                    self._watch_over(live)
                 self._interrupt(live, live.head.cancel, live.run.patience - self._now)
 
     def _worker_ready(self, origin: int, ready: m.Ready) -> None:

@@ -23,7 +23,7 @@ from actorq.machines.effects import Effect, Found, Searched
 from actorq.machines.fleet import POOLS
 from actorq.machines.ledger import Run
 from actorq.machines.states import Move, target
-from actorq.machines.tables import CLOSING, Limits
+from actorq.machines.tables import Limits, closing
 from actorq.machines.times import rank
 from actorq.model import messages as m
 from actorq.model.records import Record
@@ -130,14 +130,14 @@ class QueueMachine(Accepting):
 
     def _bulk(self, origin: int, bulk: m.Bulk) -> None:
         if self._closing and bulk.verb == "retry":
-            self._out.reply(origin, bulk, error=CLOSING)
+            self._out.reply(origin, bulk, error=closing())
         else:
             self._desk.bulk(origin, bulk)
 
     def _searched(self, origin: int, searched: Searched) -> None:
         message = searched.message
         if self._closing and isinstance(message, m.Bulk) and message.verb == "retry":
-            self._out.reply(origin, message, error=CLOSING)
+            self._out.reply(origin, message, error=closing())
         else:
             kept = [record for record in searched.records if self._is_kept(record)]
             self._desk.searched(origin, replace(searched, records=kept))

@@ -88,6 +88,8 @@ class Tables:
             times.append(head.due)
         if times:
             self._timers.set(head.id, min(times))
+        else:
+            self._timers.clear(head.id)
 
     def _release(self, live: Live) -> None:
         """Take a running task off its worker's list; the slot comes back by the worker's word."""
@@ -96,4 +98,6 @@ class Tables:
             live.run = None
 
 
-CLOSING = ActorDied("this system is closing and takes no new tasks")
+def closing() -> ActorDied:
+    """Return the refusal of a system that is closing; a new one each time, as it will be raised."""
+    return ActorDied("this system is closing and takes no new tasks")

@@ -15,7 +15,7 @@ class EventKind(StrEnum):
     STALE_RESULT = "stale_result"
     """A late finisher was refused: id, fence, cause."""
     CANCEL_UNCONFIRMED = "cancel_unconfirmed"
-    """A cancelled task did not end within its grace: id, name, worker."""
+    """A task that was cancelled, or out of time, did not end within its grace: id, name, worker."""
     THREAD_ABANDONED = "thread_abandoned"
     """A thread did not look at ``current().cancelled`` within its grace: id, name."""
     TASK_KILLED = "task_killed"

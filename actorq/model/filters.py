@@ -56,7 +56,7 @@ class Filter(Struct, frozen=True):
     statuses: frozenset[TaskStatus] | None = None
     names: frozenset[str] | None = None
     queue: str | None = None
-    ids: tuple[str, ...] | None = None
+    ids: frozenset[str] | None = None
     before: float | None = None
     after: float | None = None
 
@@ -126,12 +126,12 @@ def _task_name(value: object) -> str:
     return given
 
 
-def _ids(value: Iterable[str]) -> tuple[str, ...]:
+def _ids(value: Iterable[str]) -> frozenset[str]:
     if isinstance(value, str):
         raise TypeError(f"filter 'ids' must be several ids; write [{value!r}] for one")
     if not isinstance(value, Iterable):
         raise TypeError(f"filter 'ids' must be several ids, not {value!r}")
-    ids = tuple(value)
+    ids = frozenset(value)
     for item in ids:
         if not isinstance(item, str):
             raise TypeError(f"filter 'ids' must hold task ids, not {item!r}")

@@ -163,7 +163,7 @@ Request = (
 # --- owner to client -----------------------------------------------------------------------------
 
 
-class Reply(Struct, frozen=True, gc=False):
+class Reply(Struct, frozen=True):
     """The answer to a request: a value, or the error that refuses it."""
 
     request: int
@@ -171,7 +171,7 @@ class Reply(Struct, frozen=True, gc=False):
     error: Exception | None = None
 
 
-class Outcome(Struct, frozen=True, gc=False):
+class Outcome(Struct, frozen=True):
     """A task that this client submitted or watches is terminal.
 
     ``cause`` is the original exception, which only a client in the same process can get.
@@ -235,7 +235,7 @@ class Report(Struct, frozen=True, gc=False):
 FinishCause = Literal["ok", "failed", "timeout", "deadline", "cancelled", "later", "lost"]
 
 
-class Finish(Struct, frozen=True, gc=False):
+class Finish(Struct, frozen=True):
     """A grant is over. Kept by the worker until it is answered by `Finished`.
 
     Attributes:
@@ -265,7 +265,7 @@ class Welcome(Struct, frozen=True):
     revoked: tuple[tuple[str, int], ...]
 
 
-class Grant(Struct, frozen=True, gc=False):
+class Grant(Struct, frozen=True):
     """Run this task once. ``remaining`` is what is left of its deadline, in seconds."""
 
     head: Head

@@ -6,9 +6,8 @@ has it and not in a worker later.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal, Self, TypedDict, Unpack
 
 import attrs
@@ -21,6 +20,7 @@ WhenFull = Literal["wait", "raise"]
 RunIn = Literal["loop", "thread", "process"]
 
 _NAME_MAX = 200
+_YEAR_MAX = 9_000
 
 
 def number(
@@ -197,7 +197,13 @@ def _at(value: object) -> datetime | None:
             f"option 'at' must be an aware datetime: {value!r} has no time zone; "
             "write datetime(..., tzinfo=timezone.utc) or .astimezone()"
         )
-    return value
+    try:
+        moment = value.astimezone(UTC)  # here, once: a time zone is users' code
+    except (OverflowError, ValueError):
+        moment = None
+    if moment is None or moment.year > _YEAR_MAX:
+        raise ValueError(f"option 'at' is out of range: {value!r}")
+    return moment
 
 
 def _retry(value: object) -> Retry:
@@ -248,7 +254,8 @@ class TaskOptions:
         at: The aware datetime at which it is due.
         expires: Seconds after it is due within which its first attempt must start, or None.
         retry: See `Retry`.
-        at_most_once: Never deliver it twice: a lost worker is the failure `WorkerLost`.
+        at_most_once: Never deliver it again when its worker is lost: that is the failure `WorkerLost`
+            then. (Its retry policy is another matter, and still holds.)
         max_deliveries: How many workers may die under it before it fails as `WorkerLost`.
         when_full: ``"wait"`` until the queue has room, or ``"raise"`` `QueueFull`.
         result_ttl: Seconds for which its outcome can be looked up by id; None is the system's.
@@ -341,8 +348,3 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
 
 NO_OPTIONS = TaskOptions()
 """Nothing given: every default."""
-
-
-def is_finite(value: float) -> bool:
-    """Say whether a time is a real one, and not the ``inf`` that stands for never."""
-    return value < math.inf

@@ -8,10 +8,12 @@ disturbed by small corrections of the system's clock. When the two are more than
 from __future__ import annotations
 
 import time
+from math import inf
 
 from trio.lowlevel import current_clock
 
 _DRIFT_MAX = 1.0
+_HORIZON = 10.0
 
 
 class AnchoredClock:
@@ -21,17 +23,18 @@ class AnchoredClock:
         clock = current_clock()
         # trio's own clock class is private; any other clock is virtual, and has no drift.
         self._real = type(clock).__name__ == "SystemClock"
+        self.horizon: float = _HORIZON if self._real else inf
         self._trio_now = clock.current_time
         self._offset = time.time() - self._trio_now()
         self._last = 0.0
         self._check_at = 0.0
+        self._checked = self._trio_now()
 
     def now(self) -> float:
         """Return seconds since the epoch; never less than the time before."""
         now = self._trio_now() + self._offset
         if now >= self._check_at:
             now = self._check(now)
-        # A clock that was set back stands still until it is reached: stamps may not go backwards.
         if now > self._last:
             self._last = now
         return self._last
@@ -39,9 +42,16 @@ class AnchoredClock:
     def _check(self, now: float) -> float:
         """Anchor again if the two clocks have parted; return the time."""
         if self._real:
-            wall = time.time()
-            if not -_DRIFT_MAX <= wall - now <= _DRIFT_MAX:
-                self._offset += wall - now
-                now = wall
+            ran, self._checked = self._trio_now() - self._checked, self._trio_now()
+            ahead = now - time.time()
+            if ahead < -_DRIFT_MAX:
+                self._offset -= ahead
+                now -= ahead
+            elif ahead > _DRIFT_MAX:
+                # Set back: time goes on, at half its speed until it is right again. Going back, or
+                # standing still, would break order and stop everything that waits.
+                back = min(ahead, ran / 2)
+                self._offset -= back
+                now -= back
         self._check_at = now + _DRIFT_MAX
         return now

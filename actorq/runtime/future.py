@@ -61,7 +61,7 @@ class Future(Generic[T]):
     def peek(self) -> T:
         """Return the value, or raise the error, of a future that is done."""
         if self._error is not None:
-            raise self._error
+            raise self._error.with_traceback(None)  # or each raise would add to it
         return self._value
 
     def call_when_done(self, call: Callable[[], None]) -> None:

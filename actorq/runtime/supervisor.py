@@ -107,6 +107,8 @@ class Supervisor:
         failure: BaseException
         with trio.CancelScope() as child.scope:
             ready = _Started(task_status, child.scope)
+            if child.stopping:  # between the order to start it and this
+                child.scope.cancel("its supervisor stops")
             try:
                 await child.spec.make(child.incarnation)(ready)
                 failure = RuntimeError(f"{child.spec.name} ended, which it should not")

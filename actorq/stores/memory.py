@@ -143,7 +143,7 @@ class MemoryStore:
     ) -> FoundRecords:
         """Return one page of matching records; see `Store`."""
         kept = self._partitions.get(partition) or _Partition()
-        ids = kept.in_order() if filter.ids is None else sorted(set(filter.ids))
+        ids = kept.in_order() if filter.ids is None else sorted(filter.ids)
         page: list[Record] = []
         scanned = 0
         for at in range((len(ids) if cursor is None else bisect_left(ids, cursor)) - 1, -1, -1):

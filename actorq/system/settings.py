@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from typing import Self
 
 import attrs
@@ -41,6 +42,7 @@ class Settings:
         Raises:
             TypeError: One is of the wrong type; the message names it.
             ValueError: One is out of range; the message names it.
+            RuntimeError: ``processes`` without the extra that they need.
         """
         return cls(
             concurrency=whole("concurrency", concurrency, least=0, most=100_000),
@@ -55,6 +57,9 @@ class Settings:
 
 
 def _processes(processes: int | None, concurrency: int) -> int:
+    installed = find_spec("trio_parallel") is not None
     if processes is None:
-        return (os.cpu_count() or 1) if concurrency else 0
-    return whole("processes", processes, least=0, most=1_000)
+        return (os.cpu_count() or 1) if concurrency and installed else 0
+    if whole("processes", processes, least=0, most=1_000) and not installed:
+        raise RuntimeError("processes: they need trio-parallel: pip install 'actorq[process]'")
+    return processes

@@ -43,7 +43,9 @@ class System(Client):
             registry,
             grace=settings.grace,
             max_message=settings.max_message,
-            chunk=min(CHUNK, settings.max_pending),
+            # A chunk gets in as a whole: a small part of a queue, or it might never fit beside
+            # tasks that are due later.
+            chunk=max(1, min(CHUNK, settings.max_pending // 10)),
         )
         self._house = house
 
@@ -103,7 +105,7 @@ class _House:
             except BaseException as error:  # noqa: BLE001 - a second Ctrl-C ends the waiting
                 left_by = error
             self.close()
-        if self.failure is not None:
+        if self.failure is not None and not isinstance(left_by, KeyboardInterrupt | SystemExit):
             raise self.failure
         if left_by is not None:
             raise left_by
@@ -237,9 +239,11 @@ async def open_system(
         drain=drain,
         grace=grace,
     )
+    if lifespan is not None and not callable(lifespan):
+        raise TypeError(f"lifespan must make a context manager when it is called, not {lifespan!r}")
     house = _House(
         settings,
-        open_store(store) if isinstance(store, str) else store,
+        open_store(store),
         lifespan,
         [LogInstrument()] if instruments is None else instruments,
     )

@@ -48,9 +48,9 @@ class FaultyStore:
 
     def __init__(self, inner: Store, *, suspends: bool = False) -> None:
         """Wrap ``inner``; with ``suspends`` every method has a checkpoint before and after."""
-        self.immediate = inner.immediate and not suspends
+        self.immediate: bool = inner.immediate and not suspends
         self.commits: list[tuple[Write, ...]] = []
-        self.faults = 0
+        self.faults: int = 0
         self._inner = inner
         self._suspends = suspends
         self._planned: list[_Fault] = []

@@ -367,14 +367,14 @@ class StoreContract:
         """Status, name, queue, ids and time; a record must fit all that are given."""
         owner = await own(store)
         await store.commit(owner, [live(1), live(2, name="other"), live(3, queue="q"), ended(4)])
-        ids = (task_id(1), task_id(4), task_id(9))
+        ids = frozenset((task_id(1), task_id(4), task_id(9)))
 
         assert await found(store, Filter(statuses=frozenset({TaskStatus.SUCCESS}))) == [4]
         assert await found(store, Filter(names=frozenset({"other", "unknown"}))) == [2]
         assert await found(store, Filter(queue="q")) == [3]
         assert await found(store, Filter(ids=ids)) == [4, 1]
         assert await found(store, Filter(ids=ids), cursor=task_id(4)) == [1]
-        assert await found(store, Filter(ids=())) == []
+        assert await found(store, Filter(ids=frozenset())) == []
         assert await found(store, Filter(before=NOW + 2)) == [1]
         assert await found(store, Filter(after=NOW + 2)) == [4, 3]
         assert await found(store, Filter(after=NOW + 2, queue="q")) == [3]

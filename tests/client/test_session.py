@@ -133,7 +133,7 @@ async def test_a_withdrawn_submit_is_not_sent_again(
     session, line = Session("me"), Line()
     request = submit(session)
     session.ask(request)
-    session.withdraw(request, 1.0)
+    session.withdraw(request, (), 1.0)
     await wait_all_tasks_blocked()
 
     session.connected(line)

@@ -227,6 +227,8 @@ class Worker:
             self.name, self.name.rpartition(".")[0], (*held, *self.unanswered), self.slots
         )
         self.say(hello, *self.unanswered.values(), *map(self.ready, self.slots))
+        if len(self.grants) < len(held):  # what was revoked is stopped, so its slot is free
+            self.say(*map(self.ready, self.slots))
 
     def say(self, *messages: Any) -> None:
         self.stage.say(self.connection, *messages)

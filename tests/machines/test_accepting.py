@@ -48,6 +48,17 @@ def test_a_resent_submit_of_a_live_task_is_accepted_again_and_runs_once() -> Non
     assert worker.log == ["a"]
 
 
+def test_a_resent_submit_is_told_the_outcome_on_its_new_connection() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a"), origin=7)
+
+    stage.submit(task("a"), resent=True, origin=8)
+    worker.finish("a")
+
+    assert stage.outcomes(8) == [("a", SUCCESS)]
+
+
 def test_a_resent_submit_of_an_ended_task_gets_its_outcome_from_the_store() -> None:
     stage = Stage()
     worker = Worker(stage)

@@ -625,3 +625,42 @@ def test_an_ended_task_leaves_no_alarm_behind() -> None:
 
     assert stage.machine.next_deadline() is None
     assert stage.left() == {}
+
+
+def test_a_task_that_its_worker_cannot_stop_is_over_when_its_deadline_and_grace_are() -> None:
+    stage = Stage(grace=5.0)
+    worker = Worker(stage, 1)
+    stage.submit(task("a", deadline=10))
+
+    stage.pass_time(15.0)
+
+    head = stage.head()
+    assert (head.status, head.fence) == ("failure", 2)
+    worker.finish("a")
+    assert stage.machine.tables()["live"] == 0
+
+
+def test_a_cancel_of_a_task_past_its_deadline_has_its_own_grace_and_its_own_end() -> None:
+    stage = Stage(grace=1.0)
+    Worker(stage, 1)
+    stage.submit(task("a", deadline=1))
+    stage.ask(m.CancelTask, "a", Cancel("user"), 100.0)
+
+    stage.pass_time(50.0)
+    assert stage.head().status == RUNNING
+    stage.pass_time(60.0)
+
+    assert stage.head().status == CANCELLED
+
+
+def test_an_alarm_of_a_running_task_does_not_outlive_its_run() -> None:
+    stage = Stage(grace=1.0)
+    worker = Worker(stage, 1)
+    stage.submit(task("a", timeout=1, deadline=100))
+    worker.start("a")
+    worker.finish("a", "lost")
+
+    stage.pass_time(50.0)
+
+    assert stage.head().fence == 2
+    assert stage.head().status == RUNNING

@@ -516,14 +516,15 @@ def test_a_dead_process_is_a_lost_delivery_and_not_a_failure_of_the_task() -> No
 def test_a_task_under_which_workers_keep_dying_is_given_up() -> None:
     stage = Stage()
     worker = Worker(stage)
-    stage.submit(task("a", max_deliveries=2))
+    stage.submit(task("a", max_deliveries=3))
 
-    worker.vanish(at=101)
-    worker.vanish(at=102)
+    for at in (101, 102, 103):
+        worker.vanish(at)
 
-    assert (stage.status("a"), stage.head("a").deaths) == (FAILURE, 2)
+    assert worker.log == ["a", "a", "a"]
+    assert (stage.status("a"), stage.head("a").deaths) == (FAILURE, 3)
     assert stage.output("a").kind is Kind.LOST
-    assert "max_deliveries is 2" in stage.output("a").error.message
+    assert "max_deliveries is 3" in stage.output("a").error.message
     assert stage.outcomes() == [("a", FAILURE)]
 
 

@@ -17,7 +17,6 @@ from actorq.model.status import CANCELLED, FAILURE, PENDING, RUNNING, SUCCESS
 from actorq.model.status import FailureKind as Kind
 from tests.machines.stage import BOOM, CLIENT, MORNING, Stage, Worker, task
 
-STEADY = Retry(attempts=3, delay=10, factor=2, jitter=0)
 FAILED = Filter(statuses=frozenset({FAILURE}))
 
 # --- a step --------------------------------------------------------------------------------------

@@ -41,6 +41,11 @@ HOUR = 3600
 WAITING = {SCHEDULED, PENDING}
 
 
+def ends_at(head: Head) -> float:
+    """Return when a task's deadline is over."""
+    return inf if head.options.deadline is None else head.since + head.options.deadline
+
+
 class OwnerCrashed(Exception):
     """The owner died, before or after the commit of what was said to it."""
 
@@ -150,6 +155,9 @@ class Referee(Stage):
             expected = self.after_reason(old, new, messages)
             assert new.rank == expected.rank, "it lost its place"
             assert new.fence >= old.fence
+        if expected.status in WAITING and new.status is FAILURE:
+            assert self.too_late(new), "it ended for no reason"
+            expected = replace(expected, status=FAILURE)
         if expected.status is PENDING and new.status is RUNNING:
             expected = replace(expected, status=RUNNING, fence=expected.fence + 1)
         for what in ("status", "fence", "attempts", "deaths"):
@@ -176,14 +184,8 @@ class Referee(Stage):
             return self.after_retry(old, new, messages)
         if old.status is RUNNING:
             return self.after_running(old, new, messages)
-        deadline = old.since + (old.options.deadline or 1e9)
-        expiry = old.due + (old.options.expires or 1e9)
         if new.status is CANCELLED and self.wished(old) < inf:
             return replace(old, status=CANCELLED)
-        if new.status is FAILURE and (
-            self.now >= deadline or (self.now >= expiry and old.started_at is None)
-        ):
-            return replace(old, status=FAILURE)
         if old.status is SCHEDULED and self.now >= old.due:
             return replace(old, status=PENDING)
         return old
@@ -208,10 +210,18 @@ class Referee(Stage):
                     return replace(old, status=CANCELLED if old.cancel else PENDING)
                 case m.Finish() if (message.id, message.fence) == key:
                     return self.after_finish(old, message)
-        assert old.cancel is not None, "it left its worker for no reason"
-        assert self.now >= self.wished(old), "its grace was cut short"
         attempts = old.attempts + (key in self.starts)
+        if old.cancel is None:
+            assert self.now >= ends_at(old) + self.limits.grace, "it left its worker for no reason"
+            return replace(old, status=FAILURE, fence=old.fence + 1, attempts=attempts)
+        assert self.now >= self.wished(old), "its grace was cut short"
         return replace(old, status=CANCELLED, fence=old.fence + 1, attempts=attempts)
+
+    def too_late(self, head: Head) -> bool:
+        """Say whether a task that waits may be over by now."""
+        expires = inf if head.options.expires is None else head.options.expires
+        expired = head.started_at is None and self.now >= head.due + expires
+        return expired or self.now >= ends_at(head)
 
     def after_finish(self, old: Head, finish: m.Finish) -> Head:
         if finish.cause == "lost" and old.cancel is None:
@@ -225,7 +235,7 @@ class Referee(Stage):
         if head.cancel is not None:
             return replace(head, status=CANCELLED)
         wait = finish.delay if finish.cause == "later" else policy.delay * 2 ** (head.attempts - 1)
-        in_time = self.now + wait < head.since + (head.options.deadline or 1e9)
+        in_time = self.now + wait < ends_at(head)
         return replace(head, status=SCHEDULED if again and in_time else FAILURE)
 
     def after_loss(self, old: Head, started: bool) -> Head:
@@ -259,7 +269,7 @@ class Referee(Stage):
 
 FATES = st.sampled_from(["lives"] * 8 + ["dies before the commit", "dies after the commit"])
 SEEDS = st.integers(0, 2**32)
-"""Most choices come from generators with drawn seeds: drawn one by one they would vary too little."""
+"""For most choices; drawn one by one, they would vary too little."""
 
 
 def some_options(rng: Random) -> dict[str, Any]:

@@ -51,4 +51,4 @@ def test_a_wait_stays_within_its_cap_and_jitter(
     wait = backoff(retry, attempts, id)
 
     assert wait >= 0
-    assert abs(wait - plain) <= plain * jitter * 1.000001
+    assert abs(wait - plain) <= plain * (jitter + 1e-12)

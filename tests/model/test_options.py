@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 import pytest
 
-from actorq.model.options import NO_OPTIONS, OptionsDict, Retry, TaskOptions, is_finite
+from actorq.model.options import NO_OPTIONS, OptionsDict, Retry, TaskOptions
 from actorq.model.status import TaskPriority
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -246,8 +246,3 @@ def test_a_single_exception_needs_no_tuple() -> None:
 def test_a_wrong_field_of_a_retry_is_named(field: str, value: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match=f"Retry: {field}"):
         Retry(**{field: value})
-
-
-def test_inf_stands_for_never() -> None:
-    assert is_finite(1e300)
-    assert not is_finite(inf)

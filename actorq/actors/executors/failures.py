@@ -7,6 +7,7 @@ import traceback
 from actorq.errors import GiveUp, RemoteError, RetryLater, leaves, qualified_name
 from actorq.model.options import Retry
 
+_OURS = ("actorq.actors.", "trio._threads")
 _TEXT_MAX = 32_768
 _CHILDREN_MAX = 50
 _DEPTH_MAX = 5
@@ -61,6 +62,17 @@ def _cut(text: str) -> str:
         return text
     half = _TEXT_MAX // 2
     return f"{text[:half]}\n[... {len(text) - 2 * half} characters ...]\n{text[-half:]}"
+
+
+def own_frames(error: BaseException) -> BaseException:
+    """Return the exception with the frames of the task alone in its traceback.
+
+    Ours hold the grant, and with it the arguments; whoever keeps the error would keep them.
+    """
+    trace = error.__traceback__
+    while trace is not None and str(trace.tb_frame.f_globals.get("__name__")).startswith(_OURS):
+        trace = trace.tb_next
+    return error.with_traceback(trace)
 
 
 def retryable(error: RemoteError, retry: Retry) -> bool:

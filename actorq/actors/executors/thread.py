@@ -78,24 +78,33 @@ async def run_in_thread(
     return value
 
 
-class ProgressFromThread:
-    """Hands the newest progress of a thread to the loop; a burst of reports becomes one."""
+Key = tuple[str, int]
 
-    def __init__(self, deliver: Callable[[Progress], None]) -> None:
+
+class ProgressFromThreads:
+    """Hands the newest progress of each attempt to the loop; a burst of reports becomes one."""
+
+    def __init__(self, deliver: Callable[[Key, Progress], None]) -> None:
         self._deliver = deliver
         self._token = trio.lowlevel.current_trio_token()
+        self._thread = threading.get_ident()
         self._lock = threading.Lock()
-        self._newest: Progress | None = None
+        self._newest: dict[Key, Progress] = {}
 
-    def __call__(self, progress: Progress) -> None:
-        """Report, from any thread."""
+    def report(self, key: Key, progress: Progress) -> None:
+        """Report, from any thread; in the loop's own it is delivered at once."""
+        if threading.get_ident() == self._thread:
+            self._deliver(key, progress)
+            return
         with self._lock:
-            under_way, self._newest = self._newest is not None, progress
+            under_way = bool(self._newest)
+            self._newest[key] = progress
         if not under_way:
-            self._token.run_sync_soon(self._flush)
+            with suppress(trio.RunFinishedError):  # an abandoned thread has outlived the loop
+                self._token.run_sync_soon(self._flush)
 
     def _flush(self) -> None:
         with self._lock:
-            newest, self._newest = self._newest, None
-        if newest is not None:
-            self._deliver(newest)
+            newest, self._newest = self._newest, {}
+        for key, progress in newest.items():
+            self._deliver(key, progress)

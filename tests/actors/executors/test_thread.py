@@ -1,14 +1,18 @@
 """Threads: asked to stop, waited for, then abandoned."""
 
+import functools
 import threading
 from contextvars import ContextVar
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 import actorq
-from actorq.actors.executors.thread import ProgressFromThread
+from actorq.actors.executors.thread import ProgressFromThreads
+from actorq.actors.queue import QueueActor
+from actorq.machines.queue import QueueMachine
 from actorq.model.events import Event, EventKind
 from actorq.model.results import Progress
 
@@ -193,14 +197,48 @@ async def test_progress_of_a_thread_reaches_the_handle() -> None:
 
 
 async def test_a_burst_of_progress_becomes_its_newest() -> None:
-    delivered: list[Progress] = []
-    report = ProgressFromThread(delivered.append)
+    delivered: list[tuple[str, Progress, int]] = []
+    reports = ProgressFromThreads(
+        lambda key, progress: delivered.append((key[0], progress, threading.get_ident()))
+    )
 
-    for number in range(1_000):
-        report(Progress(number))
+    def work() -> None:
+        for number in range(1_000):
+            reports.report(("a", 1), Progress(number))
+        reports.report(("b", 1), Progress(7))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()  # the loop stands still meanwhile
     await wait_all_tasks_blocked()
 
-    assert delivered == [Progress(999)]
+    here = threading.get_ident()
+    assert delivered == [("a", Progress(999), here), ("b", Progress(7), here)]
+
+
+async def test_progress_is_reported_in_the_loop_wherever_it_is_made() -> None:
+    async def aside() -> None:
+        current = actorq.current()
+        await trio.to_thread.run_sync(current.progress, 1)
+        stepped.clear()
+        current.progress(2)
+
+    stepped: set[int] = set()
+
+    class Watching(QueueMachine):
+        def step(self, origin: int, messages: Any, now: float) -> Any:
+            stepped.add(threading.get_ident())
+            return super().step(origin, messages, now)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "actorq.system.system.QueueActor", functools.partial(QueueActor, machine=Watching)
+        )
+        async with actorq.open_system(processes=0) as system:
+            await system.call(aside)
+            await system.call(lambda: actorq.current().progress(1))
+
+    assert stepped == {threading.get_ident()}
 
 
 async def test_a_task_may_call_back_into_trio_from_its_thread() -> None:
