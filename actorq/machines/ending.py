@@ -84,11 +84,6 @@ class Ending(Tables):
         waiter = (origin, forget.request)
         if waiter in self._joins:
             self._joins.remove(waiter)
-        for id, waiters in list(self._cancels.items()):
-            if waiter in waiters:
-                waiters.remove(waiter)
-                if not waiters:
-                    del self._cancels[id]
 
     def _cancel_task(self, origin: int, request: m.CancelTask) -> None:
         if request.id not in self._live:

@@ -60,7 +60,7 @@ class Withdraw(Struct, frozen=True):
 
 
 class Forget(Struct, frozen=True):
-    """Nobody waits for the answer to this request any more; what it asked for still holds.
+    """Nobody waits for the answer to this question any more.
 
     Has no answer.
     """

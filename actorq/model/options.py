@@ -254,8 +254,8 @@ class TaskOptions:
         at: The aware datetime at which it is due.
         expires: Seconds after it is due within which its first attempt must start, or None.
         retry: See `Retry`.
-        at_most_once: Never deliver it again when its worker is lost: that is the failure `WorkerLost`
-            then. (Its retry policy is another matter, and still holds.)
+        at_most_once: Never deliver it again when its worker is lost: it is `WorkerLost` then. (Its
+            retry policy is another matter, and still holds.)
         max_deliveries: How many workers may die under it before it fails as `WorkerLost`.
         when_full: ``"wait"`` until the queue has room, or ``"raise"`` `QueueFull`.
         result_ttl: Seconds for which its outcome can be looked up by id; None is the system's.

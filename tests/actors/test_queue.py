@@ -581,3 +581,16 @@ class Told:
 
     def event(self, event: Event) -> None:
         self.events.append(event)
+
+
+async def test_a_cancel_that_nobody_waits_for_any_more_is_not_lost_in_a_crash(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    store = FaultyStore(MemoryStore())
+    async with actorq.open_system(store, processes=0) as system:
+        handle = await system.submit(trio.sleep, 100)
+        store.fail("commit", 1)
+        with trio.move_on_after(0.01):
+            await handle.cancel()
+
+        assert (await handle.wait()).status == "cancelled"

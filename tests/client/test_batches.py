@@ -271,3 +271,15 @@ async def test_a_handle_may_be_listed_twice(autojump_clock: trio.abc.Clock) -> N
         handle = await system.submit(after, 1)
 
         assert len([r async for r in system.as_completed([handle, handle])]) == 2
+
+
+async def test_a_map_goes_on_beside_tasks_that_are_due_later(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async with actorq.open_system(processes=0, max_pending=3, drain=0) as system:
+        for _ in range(2):
+            await system.submit(actorq.task(trio.sleep).options(delay=1000), 0)
+
+        with trio.fail_after(100):
+            async with system.map(after, [1, 2, 3, 4], limit=4) as values:
+                assert len([value async for value in values]) == 4

@@ -1,5 +1,8 @@
 """At rest every table is empty, and a system that is gone has left nothing."""
 
+import gc
+import weakref
+
 import pytest
 import trio
 
@@ -123,3 +126,32 @@ async def test_fifty_systems_opened_and_closed_in_a_row_leave_nothing() -> None:
             assert await system.call(len, "x" * number) == number
 
     assert trio.lowlevel.current_statistics().tasks_living == before
+
+
+async def test_a_service_that_keeps_its_handles_can_be_collected(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    class Service:
+        async def start(self, system: actorq.System) -> None:
+            self.kept = [await system.submit(work) for work in (self.fail, self.give)]
+            self.message = actorq.task(self.fail).message()
+            for handle in self.kept:
+                await handle.wait()
+
+        async def fail(self) -> None:
+            await trio.sleep(1)  # virtual
+            raise ValueError("mine")
+
+        async def give(self) -> object:
+            return self
+
+    async with actorq.open_system(processes=0, concurrency=1, result_ttl=0) as system:
+        service = Service()
+        await service.start(system)
+        gone = weakref.ref(service)
+        del service
+        await system.call(abs, -1)
+
+        gc.collect()
+
+        assert gone() is None

@@ -64,3 +64,15 @@ async def test_open_system_checks_its_bounds_before_it_does_anything() -> None:
     with pytest.raises(ValueError, match="concurrency must be 0 to 100000, not -1"):
         async with actorq.open_system(concurrency=-1):
             pytest.fail("it must not open")
+
+
+async def test_without_the_extra_a_system_has_no_processes_and_says_so_if_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("actorq.system.settings.find_spec", lambda name: None)
+
+    async with actorq.open_system() as system:
+        assert (await system.stats()).pools["process"].slots == 0
+    with pytest.raises(RuntimeError, match=r"actorq\[process\]"):
+        async with actorq.open_system(processes=2):
+            pass
