@@ -33,7 +33,8 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-ExceptionLike = type[BaseException] | str
+ExceptionType = type[BaseException]
+ExceptionLike = ExceptionType | str
 """An exception class, or its qualified name."""
 
 
@@ -57,6 +58,11 @@ class RemoteError:
     mro: tuple[str, ...] = attrs.field(default=(), repr=False)
     children: tuple[RemoteError, ...] = ()
 
+    @classmethod
+    def made_of(cls, kind: ExceptionType, message: str) -> RemoteError:
+        """Return the description of an exception that was never raised."""
+        return cls(qualified_name(kind), message, mro=mro_names(kind))
+
     def matches(self, *exceptions: ExceptionLike) -> bool:
         """Say whether it, or a member of the group that it was, is one of ``exceptions``.
 
@@ -75,6 +81,11 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
             yield from leaves(member)
     else:
         yield error
+
+
+def mro_names(kind: ExceptionType) -> tuple[str, ...]:
+    """Return the names of a class and its bases, but for ``object``."""
+    return tuple(qualified_name(base) for base in kind.__mro__[:-1])
 
 
 def qualified_name(cls: type) -> str:

@@ -26,7 +26,7 @@ from actorq.actors.executors.thread import Abandoned, ProgressFromThreads, run_i
 from actorq.actors.slots import Slot, SlotPool
 from actorq.contracts.clock import Clock
 from actorq.contracts.link import Peer, Port
-from actorq.errors import RemoteError, TaskTimeout, leaves, qualified_name
+from actorq.errors import RemoteError, TaskTimeout, leaves
 from actorq.model import messages as m
 from actorq.model.events import EventKind
 from actorq.model.records import Head, Output
@@ -297,11 +297,7 @@ class WorkerActor:
             said = f"its deadline of {head.options.deadline:g} s passed during attempt "
         else:
             said = f"it ran longer than its timeout of {head.options.timeout:g} s in attempt "
-        error = RemoteError(
-            type=qualified_name(TaskTimeout),
-            message=f"{said}{head.attempts + 1}",
-            mro=tuple(qualified_name(cls) for cls in TaskTimeout.__mro__[:-1]),
-        )
+        error = RemoteError.made_of(TaskTimeout, f"{said}{head.attempts + 1}")
         output = Output(error=error, kind=FailureKind.TIMEOUT)
         again = cause == "timeout" and retryable(error, head.options.retry)
         return m.Finish(head.id, head.fence, cause, output, slot.started_at, again)

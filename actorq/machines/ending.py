@@ -10,7 +10,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
-from actorq.errors import RemoteError, SubmitError
+from actorq.errors import RemoteError, SubmitError, TaskError, TaskExpired, TaskTimeout, WorkerLost
 from actorq.machines.effects import Send
 from actorq.machines.ledger import Live
 from actorq.machines.states import Move
@@ -162,7 +162,7 @@ class Ending(Tables):
                 self._give_up_waiting(live, Move.CANCEL, None)
             elif self._overdue(live) <= now:
                 message = "it ran past its time, and did not end within its grace after that"
-                output = failure(FailureKind.TIMEOUT, "actorq.TaskTimeout", message)
+                output = failure(FailureKind.TIMEOUT, message)
                 self._give_up_waiting(live, Move.TIME_OUT, output)
             else:
                 self._watch_over(live)
@@ -170,14 +170,10 @@ class Ending(Tables):
         deadline, expires = deadline_of(head), expiry_of(head)
         if deadline is not None and deadline <= now:
             message = f"its deadline of {head.options.deadline:g} s passed before it had ended"
-            self._end(
-                live, Move.TIME_OUT, failure(FailureKind.TIMEOUT, "actorq.TaskTimeout", message)
-            )
+            self._end(live, Move.TIME_OUT, failure(FailureKind.TIMEOUT, message))
         elif expires is not None and expires <= now:
             message = f"it was not started within {head.options.expires:g} s"
-            self._end(
-                live, Move.EXPIRE, failure(FailureKind.EXPIRED, "actorq.TaskExpired", message)
-            )
+            self._end(live, Move.EXPIRE, failure(FailureKind.EXPIRED, message))
         else:
             if head.status is SCHEDULED and head.due <= now:
                 self._ledger.move(live, Move.FALL_DUE)
@@ -213,9 +209,16 @@ class Ending(Tables):
         self._end(live, move, output)
 
 
-def failure(kind: FailureKind, type: str, message: str) -> Output:
+def failure(kind: FailureKind, message: str) -> Output:
     """Return the output of a task that the queue itself fails."""
-    return Output(error=RemoteError(type=type, message=message, mro=(type,)), kind=kind)
+    return Output(error=RemoteError.made_of(_ERRORS[kind], message), kind=kind)
+
+
+_ERRORS: dict[FailureKind, type[TaskError]] = {
+    FailureKind.TIMEOUT: TaskTimeout,
+    FailureKind.EXPIRED: TaskExpired,
+    FailureKind.LOST: WorkerLost,
+}
 
 
 def has_started(live: Live) -> dict[str, Any]:

@@ -191,7 +191,7 @@ class Granting(Ending):
                 else f"max_deliveries is {head.options.max_deliveries}"
             )
             message = f"worker {head.worker} died under it (death {deaths}; {why})"
-            self._end(live, Move.FAIL, failure(FailureKind.LOST, "actorq.WorkerLost", message))
+            self._end(live, Move.FAIL, failure(FailureKind.LOST, message))
         else:
             self._put_back(live, Move.LOSE)
 

@@ -88,6 +88,7 @@ def build_filter(
     ids: Iterable[str] | None = None,
     before: datetime | None = None,
     after: datetime | None = None,
+    **unknown: object,
 ) -> Filter:
     """Check the keywords of a verb and turn them into a filter.
 
@@ -97,6 +98,9 @@ def build_filter(
         TypeError: A keyword of the wrong type; the message names it.
         ValueError: An unknown status, a naive datetime; the message names it.
     """
+    if unknown:
+        known = ", ".join(FilterDict.__annotations__)
+        raise TypeError(f"unknown filter {min(unknown)!r}; the filters are {known}")
     return Filter(
         statuses=None if status is None else frozenset(map(_status, _several(status))),
         names=None if task is None else frozenset(map(_task_name, _several(task))),

@@ -101,7 +101,10 @@ class TaskResult(Generic[R_co]):
         said = f"{label} failed: {error.type}: {error.message}" if error else f"{label} failed"
         kind = _ERRORS.get(self._kind)
         if kind is None:
-            return TaskFailed(said, id=self.id, name=self.name, error=error)
+            failed = TaskFailed(said, id=self.id, name=self.name, error=error)
+            if self._cause is None and error is not None and error.traceback:
+                failed.add_note(f"where it was raised:\n{error.traceback.rstrip()}")
+            return failed
         return kind(
             f"{label}: {error.message if error else kind.__name__}",
             id=self.id,

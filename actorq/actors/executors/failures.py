@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 
-from actorq.errors import GiveUp, RemoteError, RetryLater, leaves, qualified_name
+from actorq.errors import GiveUp, RemoteError, RetryLater, leaves, mro_names, qualified_name
 from actorq.model.options import Retry
 
 _OURS = ("actorq.actors.", "trio._threads")
@@ -27,7 +27,7 @@ def describe(error: BaseException, depth: int = 0, *, text: bool = True) -> Remo
         message=_cut(_text(error)),
         traceback=_cut(_traceback(error)) if text and depth == 0 else "",
         notes=tuple(_cut(_text(note)) for note in _notes(error)),
-        mro=tuple(qualified_name(cls) for cls in type(error).__mro__[:-1]),
+        mro=mro_names(type(error)),
         children=children,
     )
 
