@@ -136,3 +136,19 @@ def test_every_test_that_the_guarantees_name_exists() -> None:
 
     assert named
     assert missing == []
+
+
+def test_every_link_between_the_documents_leads_somewhere() -> None:
+    documents = [
+        *ROOT.glob("*.md"),
+        *(ROOT / "benchmarks").glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+    ]
+    broken = [
+        f"{document.relative_to(ROOT)}: {link}"
+        for document in documents
+        for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", document.read_text(encoding="utf-8"))
+        if not (document.parent / link).exists()
+    ]
+
+    assert broken == []
