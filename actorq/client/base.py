@@ -69,18 +69,12 @@ class BaseClient:
 
     async def submit_one(self, message: TaskMessage[R]) -> TaskHandle[R]:
         """Have one task accepted."""
-        return (await self._submit((message,), None))[0]
+        return (await self.submit_chunk((message,), None))[0]
 
     async def submit_chunk(
         self, messages: Sequence[TaskMessage[R]], scope: str | None
     ) -> list[TaskHandle[R]]:
-        """Have at most one chunk of tasks accepted, in one step; they end with ``scope``."""
-        return await self._submit(messages, scope)
-
-    async def _submit(
-        self, messages: Sequence[TaskMessage[R]], scope: str | None
-    ) -> list[TaskHandle[R]]:
-        """Have these accepted in one step.
+        """Have at most one chunk of tasks accepted, in one step; they end with ``scope``.
 
         Not cancelled once they are: then it returns, after a checkpoint like any other verb.
         """
