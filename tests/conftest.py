@@ -43,7 +43,8 @@ def processes() -> set[str]:
     """All children but the helper that multiprocessing keeps until the end."""
     found = {child.pid for child in multiprocessing.active_children()}
     for listing in Path("/proc/self/task").glob("*/children"):  # Linux: those of subprocess too
-        found |= {int(pid) for pid in listing.read_text().split()}
+        with suppress(FileNotFoundError):  # a thread that has ended since
+            found |= {int(pid) for pid in listing.read_text().split()}
     return {f"process {pid}" for pid in found - {resource_tracker._resource_tracker._pid}}
 
 

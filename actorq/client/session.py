@@ -42,6 +42,8 @@ class Session:
         self._error: BaseException | None = None
         self._requests = 0
         self._unanswered: dict[int, tuple[m.Request, Future[Any]]] = {}
+        self._outlived: set[int] = set()
+        """Questions that were put to an owner which died over them, or beside them."""
         # Weak, so that a task whose handle nobody keeps costs the client nothing. (A
         # WeakValueDictionary does the same four times slower.)
         self._endings: dict[str, _Awaited] = {}
@@ -124,6 +126,20 @@ class Session:
         for start in range(0, len(ids), WATCH_MAX):
             self.watch(tuple(ids[start : start + WATCH_MAX]), resent=True)
 
+    def _count_deaths(self) -> None:
+        """Fail the questions that two incarnations of the owner did not live to answer.
+
+        A question takes no time to answer, so it may be what they died of. What acts is asked for
+        ever: its effect may be there already.
+        """
+        for number, (request, future) in list(self._unanswered.items()):
+            if isinstance(request, m.Inspect | m.Find | m.GetStats):
+                if number in self._outlived:
+                    del self._unanswered[number]
+                    future.fail(ActorDied(f"the queue actor crashed twice over {request!r}"))
+                self._outlived.add(number)
+        self._outlived &= self._unanswered.keys()
+
     def watch(self, ids: tuple[str, ...], *, resent: bool = False) -> None:
         """Have the owner tell us how these tasks end; those it does not know fail at once."""
         answer = self.ask(m.Watch(self.number(), ids, resent))
@@ -142,6 +158,8 @@ class Session:
 
     def disconnected(self, error: BaseException | None) -> None:
         """Keep everything for the next connection; without one, everybody who waits is told."""
+        if self._port is not None:
+            self._count_deaths()
         self._port = None
         if error is None:
             return

@@ -6,6 +6,7 @@ from trio.testing import wait_all_tasks_blocked
 
 import actorq
 from actorq.client.session import Session
+from actorq.errors import ActorDied
 from actorq.model import messages as m
 
 
@@ -139,3 +140,23 @@ async def test_a_withdrawn_submit_is_not_sent_again(
     session.connected(line)
 
     assert not [message for message in line.sent if isinstance(message, m.Submit)]
+
+
+async def test_a_question_that_two_owners_died_of_is_not_put_to_a_third(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    session = Session("me")
+    first, second, third = Line(), Line(), Line()
+    session.connected(first)
+    question = session.ask(m.GetStats(session.number()))
+    joining = session.ask(m.Join(session.number()))
+
+    for line in (second, third):
+        session.disconnected(None)
+        session.connected(line)
+
+    assert [type(message) for message in second.sent] == [m.ClientHello, m.GetStats, m.Join]
+    assert [type(message) for message in third.sent] == [m.ClientHello, m.Join]
+    with pytest.raises(ActorDied, match="twice"):
+        question.peek()
+    assert not joining.done
