@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from types import TracebackType
 from typing import Generic, Self, TypeVar
 from weakref import ref
 
@@ -107,12 +106,7 @@ class _Window(Generic[T, R]):
         await trio.lowlevel.checkpoint()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         self._drained = True
         if self._scope is not None and self._open:
             await self._client.end_scope(self._scope)

@@ -9,11 +9,11 @@ from actorq.machines.effects import Send
 from actorq.machines.granting import Granting
 from actorq.machines.ledger import add_watch
 from actorq.machines.parking import Parked
+from actorq.machines.states import Move, target
 from actorq.machines.tables import closing
 from actorq.machines.times import rank
 from actorq.model import messages as m
 from actorq.model.records import Cancel, Head, Record
-from actorq.model.status import PENDING, SCHEDULED
 
 
 class Accepting(Granting):
@@ -109,7 +109,7 @@ class Accepting(Granting):
             since,
             rank(options.priority, due),
             due,
-            SCHEDULED if later else PENDING,
+            _DEFERRED if later else _ACCEPTED,
         )
         live = self._ledger.open(head, task.body, origin)
         if later or options.deadline is not None or options.expires is not None:
@@ -147,3 +147,7 @@ def _needs(tasks: Sequence[m.Submission]) -> dict[str, int]:
         queue = task.options.queue
         needs[queue] = needs.get(queue, 0) + 1
     return needs
+
+
+_ACCEPTED = target(Move.ACCEPT, None)
+_DEFERRED = target(Move.DEFER, None)
