@@ -14,6 +14,8 @@ from actorq.errors import EncodeError as EncodeError
 from actorq.errors import Fenced as Fenced
 from actorq.errors import GiveUp as GiveUp
 from actorq.errors import InvalidArguments as InvalidArguments
+from actorq.errors import MailboxFull as MailboxFull
+from actorq.errors import NoReply as NoReply
 from actorq.errors import PayloadTooLarge as PayloadTooLarge
 from actorq.errors import QueueFull as QueueFull
 from actorq.errors import RemoteError as RemoteError
@@ -30,6 +32,7 @@ from actorq.errors import TaskNotFound as TaskNotFound
 from actorq.errors import TaskTimeout as TaskTimeout
 from actorq.errors import UnknownTask as UnknownTask
 from actorq.errors import WorkerLost as WorkerLost
+from actorq.machines.restarts import Backoff as Backoff
 from actorq.model.events import Event as Event
 from actorq.model.events import EventKind as EventKind
 from actorq.model.options import Retry as Retry
@@ -42,6 +45,16 @@ from actorq.model.results import Stats as Stats
 from actorq.model.results import TaskResult as TaskResult
 from actorq.model.status import TaskPriority as TaskPriority
 from actorq.model.status import TaskStatus as TaskStatus
+from actorq.model.tree import ActorNode as ActorNode
+from actorq.model.tree import ActorTree as ActorTree
+from actorq.model.tree import SupervisorNode as SupervisorNode
+from actorq.model.tree import TaskNode as TaskNode
+from actorq.runtime.mailbox import Deferred as Deferred
+from actorq.runtime.mailbox import Mailbox as Mailbox
+from actorq.runtime.mailbox import Monitor as Monitor
+from actorq.runtime.ref import ActorRef as ActorRef
+from actorq.runtime.ref import Down as Down
+from actorq.runtime.supervisor import Supervisor as Supervisor
 from actorq.system.system import System as System
 from actorq.system.system import open_system as open_system
 from actorq.tasks import AsyncTask as AsyncTask

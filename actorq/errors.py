@@ -19,6 +19,8 @@
     │   └── DuplicateTask       two functions under one name
     ├── ActorError              an actor cannot do what it was asked for
     │   ├── ActorDied           it is gone, or its system is closed
+    │   ├── NoReply             it had the message in hand, and did not answer it
+    │   ├── MailboxFull         there is no room, and ``try_tell`` does not wait
     │   └── RestartIntensityExceeded   a supervisor gave up
     └── StoreError              the store cannot do what it was asked for
         ├── StoreUnavailable    not now; the same call may be tried again
@@ -205,6 +207,14 @@ class ActorError(ActorqError):
 
 class ActorDied(ActorError):
     """The actor is gone and will not come back: it spent its restarts, or its system is closed."""
+
+
+class NoReply(ActorError):
+    """The actor had the message in hand, and went on, or crashed, without an answer."""
+
+
+class MailboxFull(ActorError):
+    """The actor's mailbox holds as many messages as it may."""
 
 
 class RestartIntensityExceeded(ActorError):

@@ -8,14 +8,16 @@ import actorq
 from actorq import errors
 
 NAMES = {
-    "ActorDied", "ActorError", "ActorqError", "AsyncTask", "Client", "Current", "DuplicateTask",
-    "EncodeError", "Event", "EventKind", "Fenced", "GiveUp", "Instrument", "InvalidArguments",
-    "Page", "PayloadTooLarge", "PoolStats", "Progress", "QueueFull", "QueueStats",
-    "RemoteError", "RestartIntensityExceeded", "Retry", "RetryLater", "Stats", "StoreError",
-    "StoreUnavailable", "StreamTask", "SubmitError", "SyncTask", "System", "Task",
-    "TaskCancelled", "TaskError", "TaskExpired", "TaskFailed", "TaskHandle", "TaskMessage",
-    "TaskNotFound", "TaskNursery", "TaskOptions", "TaskPriority", "TaskResult", "TaskStatus",
-    "TaskTimeout", "UnknownTask", "WorkerLost", "current", "open_system", "task",
+    "ActorDied", "ActorError", "ActorNode", "ActorRef", "ActorTree", "ActorqError", "AsyncTask",
+    "Backoff", "Client", "Current", "Deferred", "Down", "DuplicateTask", "EncodeError", "Event",
+    "EventKind", "Fenced", "GiveUp", "Instrument", "InvalidArguments", "Mailbox", "MailboxFull",
+    "Monitor", "NoReply", "Page", "PayloadTooLarge", "PoolStats", "Progress", "QueueFull",
+    "QueueStats", "RemoteError", "RestartIntensityExceeded", "Retry", "RetryLater", "Stats",
+    "StoreError", "StoreUnavailable", "StreamTask", "SubmitError", "Supervisor", "SupervisorNode",
+    "SyncTask", "System", "Task", "TaskCancelled", "TaskError", "TaskExpired", "TaskFailed",
+    "TaskHandle", "TaskMessage", "TaskNode", "TaskNotFound", "TaskNursery", "TaskOptions",
+    "TaskPriority", "TaskResult", "TaskStatus", "TaskTimeout", "UnknownTask", "WorkerLost",
+    "current", "open_system", "task",
 }  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from actorq.model import messages as m
 from actorq.model.ids import PARTITION
 from actorq.model.records import Ownership, Write
 from actorq.runtime.exchange import Exchange
+from actorq.runtime.lanes import Lanes
 from actorq.runtime.mailbox import Mailbox
 
 MAIL_MAX = 1_024
@@ -73,7 +74,7 @@ class QueueActor:
         self._max_results = max_results
         self._tell = tell
         self._machine = machine(limits)
-        self._mail: Mailbox[Mail] = Mailbox()
+        self._mail = Lanes()
         self._ownership: Ownership | None = None
         self._searches: deque[Search] = deque()
         self._in_turn = False
@@ -91,13 +92,18 @@ class QueueActor:
         """The machine, for those who check its tables."""
         return self._machine
 
-    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, inbox: Mailbox[Mail]) -> None:
         """Own the partition until cancelled.
+
+        Mail of an earlier incarnation is dropped: its connections have ended, and the peers send
+        again.
 
         Raises:
             StoreUnavailable: Another owner is alive.
             BaseException: Whatever broke the turn.
         """
+        self._mail = inbox._lanes
+        self._mail.user.clear()
         self._ownership = ownership = await self._store.acquire(
             PARTITION, self._nonce, OWNERSHIP_TTL
         )
@@ -109,7 +115,7 @@ class QueueActor:
         try:
             await self._load(ownership)
             self._exchange.open(self._post)
-            task_status.started()
+            inbox.started()
             while True:
                 await self._mail.wait(self._seconds_to_wait())
                 if self._failure is not None:
@@ -119,7 +125,7 @@ class QueueActor:
                 if self._searches:
                     effects = await self._search(self._searches.popleft())
                     self._mail.wake()  # for the next of them
-                await self._turn(self._mail.take(MAIL_MAX), effects)
+                await self._turn(self._mail.take_many(MAIL_MAX), effects)
                 self._in_turn = False
         finally:
             self._in_turn = True  # no turn from now on
@@ -205,7 +211,7 @@ class QueueActor:
                     await self._purge()
                 else:
                     self._purge_at = self._spare_until
-            mail = self._mail.take(MAIL_MAX)
+            mail = self._mail.take_many(MAIL_MAX)
             if not mail:
                 return
 

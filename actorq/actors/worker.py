@@ -32,6 +32,8 @@ from actorq.model.events import EventKind
 from actorq.model.records import Head, Output
 from actorq.model.results import Progress
 from actorq.model.status import FailureKind
+from actorq.model.tree import TaskNode
+from actorq.runtime.mailbox import Mailbox
 from actorq.tasks import Call, EncodedCall, StreamTask
 
 if TYPE_CHECKING:
@@ -86,9 +88,9 @@ class WorkerActor:
 
     async def run(
         self,
+        inbox: Mailbox[Any],
         attach: Callable[[Peer], None],
         detach: Callable[[Peer], None],
-        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Work until cancelled. ``attach`` connects it to the owner, ``detach`` takes it away.
 
@@ -97,7 +99,7 @@ class WorkerActor:
         """
         around, work = trio.CancelScope(), trio.CancelScope()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._live, around, work, attach, detach, task_status)
+            nursery.start_soon(self._live, around, work, inbox, attach, detach)
             try:
                 await trio.sleep_forever()
             finally:
@@ -107,9 +109,9 @@ class WorkerActor:
         self,
         around: trio.CancelScope,
         work: trio.CancelScope,
+        inbox: Mailbox[Any],
         attach: Callable[[Peer], None],
         detach: Callable[[Peer], None],
-        task_status: trio.TaskStatus[None],
     ) -> None:
         with around:
             async with AsyncExitStack() as stack:
@@ -119,14 +121,14 @@ class WorkerActor:
                     self._processes = await stack.enter_async_context(open_processes())
                 around.shield = True
                 with work:
-                    await self._run_slots(attach, detach, task_status)
+                    await self._run_slots(inbox, attach, detach)
                 around.deadline = trio.current_time() + self._grace
 
     async def _run_slots(
         self,
+        inbox: Mailbox[Any],
         attach: Callable[[Peer], None],
         detach: Callable[[Peer], None],
-        task_status: trio.TaskStatus[None],
     ) -> None:
         async with trio.open_nursery() as nursery:
             for pool in self._pools.values():
@@ -137,7 +139,7 @@ class WorkerActor:
                     nursery.start_soon(self._work, pool, slot, name=f"actorq {pool.name} slot")
             attach(self)
             try:
-                task_status.started()
+                inbox.started()
                 await trio.sleep_forever()
             finally:
                 detach(self)
@@ -145,6 +147,17 @@ class WorkerActor:
                     if slot.grant is not None:
                         slot.interrupt("cancelled", self._grace, "its worker stops")
                 nursery.start_soon(self._report_unkillable)
+
+    def running(self) -> tuple[TaskNode, ...]:
+        """Return what runs in its slots now."""
+        now = self._clock.now()
+        return tuple(
+            TaskNode(
+                s.grant.head.id, s.grant.head.name, s.grant.head.attempts + 1, now - s.started_at
+            )
+            for s in self._slots
+            if s.grant is not None and s.started_at is not None
+        )
 
     # --- the connection --------------------------------------------------------------------------
 

@@ -1,66 +1,301 @@
-"""How often a supervisor lets its children crash, and how long it waits before each restart.
+"""Who is started, stopped and restarted, and in which order: the rules of Erlang/OTP's supervisor.
 
-Erlang/OTP's rule: a supervisor gives up at *more than* ``intensity`` restarts within ``period``
-seconds, counted over all of its children in a sliding window. Pure: time and jitter are arguments.
+This machine decides; it runs nothing, and does not know what a child is beyond its id. What it
+upholds: a child is started only after those before it that go down with it are up again, and
+stopped only after those behind it have ended; a temporary child is never started twice; a child
+that was told to end for good never comes back; more crashes than the budget allows end the family
+in reverse order, or with ``apart`` that one child alone.
+
+Differs from OTP in two places: children of ``one_for_one`` wait for their restarts side by side,
+and stopping a child (OTP's ``terminate_child``) also removes it.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Iterator
+from typing import Literal
 
-import attrs
+from msgspec import Struct
 
+from actorq.machines.restarts import Backoff, RestartBudget, Streak
+from actorq.machines.timers import Timers
 
-@attrs.frozen
-class Backoff:
-    """Waits between restarts: doubling from ``first`` to ``most`` seconds, back after ``reset``.
+Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
+"""Who goes down with a child that crashes: nobody, everybody, or those started after it."""
 
-    Each is moved by up to ± ``jitter`` of itself, so that many systems that lost the same thing do
-    not come back at the same moment.
-    """
+STRATEGIES: tuple[Strategy, ...] = ("one_for_one", "one_for_all", "rest_for_one")
 
-    first: float = 0.1
-    most: float = 30.0
-    jitter: float = 0.1
-    reset: float = 60.0
+RestartType = Literal["permanent", "transient", "temporary"]
+"""When a child that ends by itself is started again: always, after a crash, or never."""
 
-    def wait(self, streak: int, spread: float) -> float:
-        """Return the seconds to wait before restart number ``streak``; ``spread`` is in -1..1."""
-        base = min(self.first * 2.0 ** min(streak - 1, 64), self.most)
-        return base * (1.0 + self.jitter * spread)
+RESTART_TYPES: tuple[RestartType, ...] = ("permanent", "transient", "temporary")
+
+State = Literal["first start", "up", "stopping", "down", "restart"]
 
 
-class RestartBudget:
-    """The sliding window of one supervisor."""
+class Start(Struct, frozen=True):
+    """Start this child; answer with `started` or `exited`."""
 
-    def __init__(self, intensity: int = 3, period: float = 5.0) -> None:
+    id: str
+
+
+class Stop(Struct, frozen=True):
+    """Stop this child, ``final``: for good; answer with `exited`. May be asked for twice."""
+
+    id: str
+    final: bool
+
+
+class Restarting(Struct, frozen=True):
+    """This child has crashed and will be started again."""
+
+    id: str
+
+
+class Died(Struct, frozen=True):
+    """This child has spent its restarts; `Remove` follows."""
+
+    id: str
+
+
+class Remove(Struct, frozen=True):
+    """This child has ended for good."""
+
+    id: str
+
+
+class GaveUp(Struct, frozen=True):
+    """All children have ended, since this one crashed once too often."""
+
+    id: str
+    failures: tuple[BaseException, ...]
+
+
+Effect = Start | Stop | Restarting | Died | Remove | GaveUp
+
+
+class Child(Struct):
+    """What is known of one child."""
+
+    id: str
+    restart: RestartType
+    state: State
+    started_at: float
+    stale: bool = False
+    """Whether it must go down with another, and come up again."""
+    final: bool = False
+    """Whether its next end is its last."""
+    due: float = 0.0
+    streak: Streak | None = None
+    budget: RestartBudget | None = None
+
+
+class Supervision:
+    """The children of one supervisor; or, with ``apart``, of a private supervisor each."""
+
+    def __init__(
+        self,
+        strategy: Strategy = "one_for_one",
+        *,
+        intensity: int = 3,
+        period: float = 5.0,
+        backoff: Backoff = Backoff(),  # noqa: B008 - frozen
+        apart: bool = False,
+    ) -> None:
+        self.strategy: Strategy = strategy
         self.intensity = intensity
         self.period = period
-        self._crashes: deque[tuple[float, BaseException]] = deque()
+        self.closing = False
+        """Whether it ends all of its children."""
+        self.retired = False
+        """Whether it starts nothing more."""
+        self._backoff = backoff
+        self._apart = apart
+        self._budget = RestartBudget(intensity, period)
+        self._children: dict[str, Child] = {}  # in the order in which they were first started
+        self._timers = Timers()
+        self._gave_up: GaveUp | None = None
 
-    def spend(self, now: float, failure: BaseException) -> bool:
-        """Count a crash; return whether the child may be restarted."""
-        self._crashes.append((now, failure))
-        while self._crashes[0][0] <= now - self.period:
-            self._crashes.popleft()
-        return len(self._crashes) <= self.intensity
+    def __len__(self) -> int:
+        return len(self._children)
 
     @property
-    def failures(self) -> tuple[BaseException, ...]:
-        """The crashes in the window, oldest first."""
-        return tuple(failure for _, failure in self._crashes)
+    def policy(self) -> Strategy | Literal["apart"]:
+        """The strategy, or ``apart``."""
+        return "apart" if self._apart else self.strategy
 
+    def next_deadline(self) -> float | None:
+        """Return when `tick` has something to do, or None."""
+        return self._timers.next() if self._timers.armed else None
 
-class Streak:
-    """How many restarts in a row one child has had, for its `Backoff`."""
+    # --- what happens ----------------------------------------------------------------------------
 
-    def __init__(self, backoff: Backoff) -> None:
-        self._backoff = backoff
-        self._count = 0
+    def adopt(self, id: str, restart: RestartType, now: float) -> list[Effect]:
+        """Take in a new child and start it."""
+        self._children[id] = Child(id, restart, "first start", now)
+        return [Start(id)]
 
-    def next(self, ran_for: float, spread: float) -> float:
-        """Return the wait before the restart of a child that had run for ``ran_for`` seconds."""
-        if ran_for >= self._backoff.reset:
-            self._count = 0
-        self._count += 1
-        return self._backoff.wait(self._count, spread)
+    def started(self, id: str, now: float) -> list[Effect]:
+        """A child says that it is ready."""
+        child = self._children[id]
+        if child.state not in ("first start", "restart"):
+            return []
+        child.state = "up"
+        return self._go_on(now)
+
+    def exited(
+        self, id: str, now: float, failure: BaseException | None, spread: float = 0.0
+    ) -> list[Effect]:
+        """A child has ended: by itself, by ``failure``, or since it was told to.
+
+        ``spread`` (-1..1) is the jitter of the wait, should it be started again.
+        """
+        child = self._children[id]
+        out: list[Effect] = []
+        if child.final or self.retired or child.state == "first start":
+            self._remove(child, out)
+        elif child.state == "stopping":
+            self._put_down(child)  # with another one that crashed
+        elif child.restart == "temporary" or (child.restart == "transient" and failure is None):
+            self._remove(child, out)
+        elif child.stale:
+            self._put_down(child)  # before its turn to be stopped had come
+        else:
+            self._crash(child, now, failure or RuntimeError("it ended"), spread, out)
+        return out + self._go_on(now)
+
+    def abandoned(self, id: str, now: float) -> list[Effect]:
+        """A child has ended by what ends the whole program; there is no answer to that."""
+        out: list[Effect] = []
+        self._remove(self._children[id], out)
+        return out + self._go_on(now)
+
+    def stop(self, id: str, now: float) -> list[Effect]:
+        """End a child for good."""
+        child = self._children[id]
+        if child.final:
+            return []
+        out: list[Effect] = []
+        if child.state == "down":
+            self._remove(child, out)
+        else:
+            self._end(child, out)
+        return out + self._go_on(now)
+
+    def close(self, now: float) -> list[Effect]:
+        """End all children, in reverse order; nothing is started any more."""
+        out: list[Effect] = []
+        self._begin_to_close(out)
+        return out + self._go_on(now)
+
+    def retire(self) -> list[Effect]:
+        """Start nothing more; what waits to be started again has ended."""
+        out: list[Effect] = []
+        self.retired = True
+        for child in [c for c in self._children.values() if c.state == "down"]:
+            self._remove(child, out)
+        return out
+
+    def tick(self, now: float) -> list[Effect]:
+        """Some time has passed."""
+        due = self._timers.due(now)
+        if self.strategy != "one_for_one":
+            return self._go_on(now)
+        return [self._restart(self._children[id], now) for id in due]
+
+    # --- the rules -------------------------------------------------------------------------------
+
+    def _crash(
+        self, child: Child, now: float, failure: BaseException, spread: float, out: list[Effect]
+    ) -> None:
+        """A child is to be started again, with those that go down with it; or never."""
+        budget = self._budget
+        if self._apart:
+            budget = child.budget = child.budget or RestartBudget(self.intensity, self.period)
+        if not budget.spend(now, failure):
+            out.append(Died(child.id))
+            self._remove(child, out)
+            if not self._apart:
+                self._gave_up = GaveUp(child.id, budget.failures)
+                self._begin_to_close(out)
+            return
+        out.append(Restarting(child.id))
+        child.streak = child.streak or Streak(self._backoff)
+        due = now + child.streak.next(now - child.started_at, spread)
+        for other in self._affected(child):
+            other.due = max(other.due, due)
+            if other is child or other.state == "down":
+                self._put_down(other)
+            elif not other.final:
+                other.stale = True
+
+    def _affected(self, child: Child) -> Iterator[Child]:
+        """Yield the child and those that go down with it, in order."""
+        if self.strategy == "one_for_one":
+            yield child
+            return
+        behind = self.strategy == "one_for_all"
+        for other in self._children.values():
+            behind = behind or other is child
+            if behind:
+                yield other
+
+    def _put_down(self, child: Child) -> None:
+        child.state, child.stale = "down", False
+        self._timers.set(child.id, child.due)
+
+    def _restart(self, child: Child, now: float) -> Start:
+        child.state, child.started_at = "restart", now
+        child.due = 0.0
+        self._timers.clear(child.id)
+        return Start(child.id)
+
+    def _remove(self, child: Child, out: list[Effect]) -> None:
+        del self._children[child.id]
+        self._timers.clear(child.id)
+        out.append(Remove(child.id))
+
+    def _go_on(self, now: float) -> list[Effect]:
+        """Return the next moves of what is under way: closing, or a restart of several."""
+        if self.closing:
+            return self._close_more()
+        if self.retired or self.strategy == "one_for_one":
+            return []
+        children = self._children.values()
+        # One that starts for the first time is not waited for: it goes down once it is up.
+        going_down = [c for c in children if c.stale and c.state != "first start"]
+        if going_down:
+            last = going_down[-1]
+            if last.state == "stopping":
+                return []
+            # A temporary child goes down with the others, and does not come back.
+            last.state, last.final = "stopping", last.restart == "temporary"
+            return [Stop(last.id, last.final)]
+        if any(c.state == "restart" for c in children):
+            return []
+        for child in children:
+            if child.state == "down":
+                return [self._restart(child, now)] if child.due <= now else []
+        return []
+
+    def _begin_to_close(self, out: list[Effect]) -> None:
+        self.closing = True
+        out += self.retire()
+        for child in self._children.values() if self._apart else ():
+            self._end(child, out)
+
+    def _close_more(self) -> list[Effect]:
+        """Stop the last child that is left; the one before it is told when that one has ended."""
+        out: list[Effect] = []
+        if not self._children:
+            if self._gave_up is not None:
+                out.append(self._gave_up)
+                self._gave_up = None
+        elif not self._apart:
+            self._end(next(reversed(self._children.values())), out)
+        return out
+
+    def _end(self, child: Child, out: list[Effect]) -> None:
+        if not child.final:
+            child.final, child.state = True, "stopping"
+            out.append(Stop(child.id, final=True))

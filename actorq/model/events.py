@@ -21,13 +21,15 @@ class EventKind(StrEnum):
     TASK_KILLED = "task_killed"
     """A coroutine swallowed its cancellation beyond its grace and was thrown away: id, name."""
     UNKILLABLE = "unkillable"
-    """A task ignores its cancellation, cannot be killed and holds its slot: id, name, stack."""
+    """A task (id, name) or an actor (actor) ignores its cancellation for ever: stack."""
     DELIVERY_LOST = "delivery_lost"
     """A worker died under a task: id, name, deaths."""
     ACTOR_RESTARTED = "actor_restarted"
     """A supervised actor crashed and starts again: actor, incarnation, error."""
     ACTOR_DIED = "actor_died"
-    """A supervised actor spent its restarts: actor, error."""
+    """An actor spent its restarts, or failed while it was stopped: actor, error."""
+    DEAD_LETTER = "dead_letter"
+    """A message that no actor will handle, or an answer that is late: actor, message, why."""
 
 
 @attrs.frozen

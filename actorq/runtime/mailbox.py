@@ -1,65 +1,257 @@
-"""The mail of one actor: first in, first out, woken and never polled."""
+"""An actor's own end of its mail."""
 
 from __future__ import annotations
 
-from collections import deque
-from math import inf
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import trio
-from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule
+
+from actorq.errors import ActorDied, NoReply
+from actorq.runtime.lanes import BURST, EMPTY, STOP, Ask, Lanes
+from actorq.runtime.ref import ActorRef, Down, Post
 
 M = TypeVar("M")
 
+_FRESH = -1
+"""The burst of an incarnation that has not read yet."""
+
+
+class TakesDown(Protocol):
+    """A mailbox whose messages may be `Down`."""
+
+    @property
+    def ref(self) -> ActorRef[Down]:
+        """The actor's own ref."""
+        ...
+
+
+class Owner(Protocol):
+    """What a mailbox tells the actor that it belongs to."""
+
+    name: str
+    incarnation: int
+
+    def ready(self, value: object) -> None:
+        """It has started."""
+
+
+class Monitor:
+    """Watches one incarnation of an actor for another; made by `Mailbox.monitor`."""
+
+    __slots__ = ("_by", "_lanes", "_ref")
+
+    def __init__(self, ref: ActorRef[Any], lanes: Lanes, by: set[Monitor]) -> None:
+        self._ref = ref
+        self._lanes = lanes
+        self._by = by
+        by.add(self)
+        ref._life.watch(self, self._tell)
+
+    def cancel(self) -> None:
+        """Stop watching; a `Down` that is in the mailbox already stays there."""
+        if self in self._by:
+            self._by.discard(self)
+            self._ref._life.unwatch(self)
+
+    def _tell(self, down: Down) -> None:
+        self._by.discard(self)
+        self._lanes.put_first(down)
+
+
+class Deferred:
+    """An ask that will be answered later; made by `Mailbox.defer`."""
+
+    __slots__ = ("_ask", "_mailbox")
+
+    def __init__(self, mailbox: Mailbox[Any], ask: Ask | None) -> None:
+        self._mailbox = mailbox
+        self._ask = ask
+
+    def reply(self, value: Any = None) -> bool:
+        """Answer; return whether somebody still waited for it. See `Mailbox.reply`."""
+        ask, self._ask = self._ask, None
+        return self._mailbox._answer(ask, value, None)
+
+    def refuse(self, error: Exception) -> bool:
+        """Raise ``error`` where the message came from. See `Mailbox.refuse`."""
+        ask, self._ask = self._ask, None
+        return self._mailbox._answer(ask, None, error)
+
 
 class Mailbox(Generic[M]):
-    """An unbounded line of messages with one reader.
+    """The messages to one actor, as its function reads them: ``async for message in inbox``.
 
-    Whoever posts is bounded instead: a client waits for each answer, a worker has so many slots.
+    The loop ends when the actor is to stop. Messages come in the order in which each sender sent
+    them, `Down` before all others. A restart goes on with the same mail, but for the message that
+    was in hand.
+
+    Attributes:
+        ref: The actor itself, for others to send to.
     """
 
-    def __init__(self) -> None:
-        self._mail: deque[M] = deque()
-        self._reader: Task | None = None
-        self._woken = False
+    __slots__ = ("_burst", "_deferred", "_in_hand", "_lanes", "_monitors", "_owner", "_post", "ref")
 
-    def __len__(self) -> int:
-        return len(self._mail)
+    def __init__(self, owner: Owner, lanes: Lanes, ref: ActorRef[M], post: Post) -> None:
+        self.ref = ref
+        self._owner = owner
+        self._lanes = lanes
+        self._post = post
+        self._burst = _FRESH
+        self._in_hand: Ask | None = None
+        self._deferred: set[Ask] | None = None
+        self._monitors: set[Monitor] | None = None
 
-    def post(self, message: M) -> None:
-        """Add a message without waking the reader."""
-        self._mail.append(message)
+    # --- reading ---------------------------------------------------------------------------------
 
-    def wake(self) -> None:
-        """End the reader's `wait`, the present one or the next."""
-        if self._reader is not None:
-            task, self._reader = self._reader, None
-            reschedule(task)
-        else:
-            self._woken = True
+    def __aiter__(self) -> Mailbox[M]:
+        return self
 
-    def take(self, most: int) -> list[M]:
-        """Return and remove the oldest ``most`` messages."""
-        mail = self._mail
-        if not mail:
-            return []
-        if len(mail) <= most:
-            taken = list(mail)
-            mail.clear()
-            return taken
-        return [mail.popleft() for _ in range(most)]
+    async def __anext__(self) -> M:
+        message: Any = self._take() if self._burst > 0 else EMPTY
+        if message is EMPTY:
+            message = await self._wait()
+        if message is STOP:
+            raise StopAsyncIteration
+        self._burst -= 1
+        taken: M = message
+        return taken
 
-    async def wait(self, seconds: float | None = None) -> None:
-        """Wait for mail, `wake`, or at most ``seconds``. Always a checkpoint."""
-        if self._mail or self._woken or (seconds is not None and seconds <= 0):
+    async def receive(self) -> M:
+        """Return the next message. A checkpoint when it has to wait, and at least every 64 calls.
+
+        Cancelled, no message is lost.
+
+        Raises:
+            trio.EndOfChannel: The actor is to stop. Unless it is caught, the actor ends by it, and
+                that is no crash.
+        """
+        message: Any = self._take() if self._burst > 0 else EMPTY
+        if message is EMPTY:
+            message = await self._wait()
+        if message is STOP:
+            raise trio.EndOfChannel
+        self._burst -= 1
+        taken: M = message
+        return taken
+
+    async def _wait(self) -> Any:
+        """Return the next message once there is one, and after a checkpoint if one is due."""
+        if self._burst == _FRESH:
+            self._owner.ready(None)
+            self._burst = BURST
+        elif self._burst <= 0:
+            self._burst = BURST
             await trio.lowlevel.checkpoint()
+        while (message := self._take()) is EMPTY:
+            await self._lanes.park()
+            self._burst = BURST
+        return message
+
+    def _take(self) -> Any:
+        """Return the next message, `EMPTY` or `STOP`; the one before it has had its time."""
+        ask = self._in_hand
+        if ask is not None:
+            self._in_hand = None
+            ask.fail(self._no_reply("went on to its next message without an answer"))
+        while type(message := self._lanes.take()) is Ask:
+            if not message.done:  # if it is, its sender was cancelled meanwhile
+                self._in_hand = message
+                return message.message
+            self._post.dead_letter(self._owner.name, message.message, "its sender gave up waiting")
+        return message
+
+    def started(self, value: object = None) -> None:
+        """Say that the actor is ready, before it reads its first message, which says so too.
+
+        ``value`` is then `ActorRef.started_value`. Only the first call of an incarnation counts.
+        """
+        self._owner.ready(value)
+
+    # --- answering -------------------------------------------------------------------------------
+
+    def reply(self, value: Any = None) -> bool:
+        """Answer the message in hand; return whether somebody still waited for that.
+
+        False after a tell, after a first answer, and when the sender was cancelled meanwhile (then
+        the answer is a dead letter). Never raises and never waits.
+        """
+        ask, self._in_hand = self._in_hand, None
+        return self._answer(ask, value, None)
+
+    def refuse(self, error: Exception) -> bool:
+        """Have ``error`` raised where the message in hand was asked; otherwise like `reply`."""
+        ask, self._in_hand = self._in_hand, None
+        return self._answer(ask, None, error)
+
+    def defer(self) -> Deferred:
+        """Take the message in hand along, to answer it after others.
+
+        Whoever asked waits until it is answered, or this incarnation ends.
+        """
+        ask, self._in_hand = self._in_hand, None
+        if ask is not None:
+            if self._deferred is None:
+                self._deferred = set()
+            self._deferred.add(ask)
+        return Deferred(self, ask)
+
+    def _answer(self, ask: Ask | None, value: Any, error: Exception | None) -> bool:
+        if ask is None:
+            return False
+        if self._deferred is not None:
+            self._deferred.discard(ask)
+        if ask.done:
+            answer = value if error is None else error
+            self._post.dead_letter(self._owner.name, answer, "its sender gave up waiting")
+            return False
+        if error is None:
+            ask.set(value)
         else:
-            with trio.move_on_after(inf if seconds is None else seconds):
-                self._reader = current_task()
+            ask.fail(error)
+        return True
 
-                def abort(_: RaiseCancelT) -> Abort:
-                    self._reader = None
-                    return Abort.SUCCEEDED
+    # --- watching --------------------------------------------------------------------------------
 
-                await trio.lowlevel.wait_task_rescheduled(abort)
-        self._woken = False
+    def monitor(self: TakesDown, ref: ActorRef[Any]) -> Monitor:
+        """Have exactly one `Down` sent here when the present incarnation of ``ref`` ends.
+
+        It comes at once if that has ended already. The monitor ends with this actor's own
+        incarnation.
+        """
+        assert isinstance(self, Mailbox)
+        if self._monitors is None:
+            self._monitors = set()
+        return Monitor(ref, self._lanes, self._monitors)
+
+    # --- the engine's part -----------------------------------------------------------------------
+
+    def close_incarnation(self, error: BaseException | None) -> None:
+        """Everybody whom this incarnation has kept waiting is told; a new one begins afresh."""
+        self._burst = _FRESH
+        asks = {self._in_hand} if self._in_hand is not None else set()
+        if self._deferred is not None:
+            asks |= self._deferred
+        for ask in asks:
+            failure = self._no_reply("ended without an answer")
+            failure.__cause__ = error
+            ask.fail(failure)
+        self._in_hand = self._deferred = None
+        if self._monitors is not None:
+            for monitor in list(self._monitors):
+                monitor.cancel()
+            self._monitors = None
+        self._lanes.reopen()
+
+    def close(self, died: ActorDied) -> None:
+        """The actor has ended for good: nobody is kept waiting, and what is left is dead."""
+        lanes = self._lanes
+        lanes.close()
+        while lanes.user:
+            message = lanes.user.popleft()
+            if type(message) is Ask:
+                message.fail(ActorDied(str(died)))
+            else:
+                self._post.dead_letter(self._owner.name, message, "the actor has ended")
+
+    def _no_reply(self, what: str) -> NoReply:
+        return NoReply(f"actor {self._owner.name!r} {what}")

@@ -1,182 +1,251 @@
-"""Keeps actors running: starts them in order, restarts those that crash, stops them in reverse.
+"""Keeps actors running, by the rules of `actorq.machines.supervision`.
 
-One nursery for all children; each child is wrapped, so that every exit becomes a message to the
-supervisor, and only the supervisor's own cancellation, KeyboardInterrupt and SystemExit cross.
+The machine decides; this carries it out, in plain calls by whoever brings the news. All children
+run in one nursery.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from random import Random
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from math import inf
+from typing import Any, Literal, TypeVar, TypeVarTuple
 
-import attrs
 import trio
+from trio.lowlevel import current_task
 
-from actorq.errors import RestartIntensityExceeded
-from actorq.machines.supervision import Backoff, RestartBudget, Streak
+from actorq.errors import ActorDied, RestartIntensityExceeded
+from actorq.machines import supervision as rules
+from actorq.machines.supervision import RESTART_TYPES, RestartType, Strategy, Supervision
 from actorq.model.events import EventKind
+from actorq.model.options import name as check_name
+from actorq.model.options import number, whole
+from actorq.runtime.cell import Cell
+from actorq.runtime.engine import Engine
+from actorq.runtime.future import Future
 from actorq.runtime.mailbox import Mailbox
+from actorq.runtime.ref import ActorRef
 
-Start = Callable[["trio.TaskStatus[None]"], Awaitable[None]]
+M = TypeVar("M")
+Ts = TypeVarTuple("Ts")
 
-
-@attrs.frozen
-class ChildSpec:
-    """A child: ``make(incarnation)`` gives the coroutine function that runs it.
-
-    It runs until it is cancelled, and calls ``task_status.started()`` once it is ready. It should
-    be restarted however it ends, for it should not end.
-    """
-
-    name: str
-    make: Callable[[int], Start]
-
-
-class Child:
-    """A child as it runs: its scope, and how often it was started."""
-
-    def __init__(self, spec: ChildSpec, backoff: Backoff) -> None:
-        self.spec = spec
-        self.streak: Streak = Streak(backoff)
-        self.incarnation = 0
-        self.started_at: float = 0.0
-        self.scope: trio.CancelScope | None = None
-        self.ended: trio.Event = trio.Event()
-        self.stopping = False
+MAILBOX = 1_024
+"""Messages that a mailbox holds by default."""
 
 
 class Supervisor:
-    """Supervises its children one for one: a crash restarts the child that crashed."""
+    """Starts, restarts and stops actors; yielded by `System.supervise`.
+
+    Attributes:
+        name: What it is called in the tree.
+        policy: Who goes down with an actor that crashes; with ``apart`` it is also nobody else's
+            budget that the crash counts against.
+    """
 
     def __init__(
         self,
-        specs: list[ChildSpec],
+        engine: Engine,
+        nursery: trio.Nursery,
+        machine: Supervision,
         *,
-        tell: Callable[..., None],
-        budget: RestartBudget | None = None,
-        backoff: Backoff | None = None,
-        rng: Random | None = None,
+        name: str,
+        owner: Cell | None = None,
     ) -> None:
-        self._tell = tell
-        self._budget = budget or RestartBudget()
-        self._rng = rng or Random()
-        self._children = [Child(spec, backoff or Backoff()) for spec in specs]
-        self._exits: Mailbox[tuple[Child, BaseException]] = Mailbox()
+        self.name = name
+        self.policy: Strategy | Literal["apart"] = machine.policy
+        self.owner = owner
+        """The actor inside which it was opened."""
+        self.cells: dict[str, Cell] = {}
+        """Its actors, in the order in which they were first started."""
+        self._engine = engine
+        self._nursery = nursery
+        self._machine = machine
+        self._gone: Future[None] = Future()
+        """Set when it is closing and every child has ended."""
+        self.failed: Future[None] = Future()
+        """Fails with what made it give up."""
 
-    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Start the children one after the other and keep them running until cancelled.
+    async def spawn(
+        self,
+        function: Callable[[Mailbox[M], *Ts], Coroutine[Any, Any, object]],
+        *args: *Ts,
+        name: str | None = None,
+        restart: RestartType = "transient",
+        shutdown: float = 5.0,
+        kill_after: float = 5.0,
+        mailbox: int = MAILBOX,
+    ) -> ActorRef[M]:
+        """Start an actor and return its ref once it has started.
+
+        It has started when it reads its first message or calls `Mailbox.started`. What it raises
+        before that is raised here, and there is no actor then; cancelling this verb also cancels
+        the actor, and waits for that.
+
+        Args:
+            function: An ``async def`` of a `Mailbox` and of ``args``, called again at a restart.
+            *args: Passed on to it.
+            name: Unique among the actors that are alive; by default the function's.
+            restart: When it is started again: however it ends by itself (``"permanent"``), when it
+                raises (``"transient"``), or never (``"temporary"``).
+            shutdown: Seconds that it has to end once it is told to stop; then it is cancelled.
+                0 cancels at once, ``math.inf`` never.
+            kill_after: Seconds after which a cancelled actor that still runs is reported as
+                unkillable.
+            mailbox: Messages that its mailbox holds before senders wait.
 
         Raises:
-            RestartIntensityExceeded: They crashed too often; all of them have been stopped.
-            BaseException: What a child raised at its first start.
+            ActorDied: The supervisor, or the system, is closing or has failed.
+            ActorError: An actor of that name is alive.
+            TypeError: An argument of the wrong type; the message names it.
+            ValueError: One out of range; the message names it.
         """
-        failures: list[Exception] = []
-        async with trio.open_nursery() as nursery:
-            try:
-                for child in self._children:
-                    await self._start(child, nursery)
-                task_status.started()
-                while True:
-                    await self._exits.wait()
-                    for child, failure in self._exits.take(len(self._exits)):
-                        self._spend(child, failure)
-                        nursery.start_soon(self._restart, child, nursery)
-            except Exception as error:  # noqa: BLE001 - raised below, out of the nursery's group
-                failures.append(error)
-                nursery.cancel_scope.cancel("a child cannot be started")
-            finally:
-                with trio.CancelScope(shield=True):
-                    await self._stop()
-        if failures:
-            raise failures[0]
-
-    async def _start(self, child: Child, nursery: trio.Nursery) -> None:
-        """Start a child and wait until it says that it is ready.
-
-        Raises:
-            Exception: What it raised before that.
-        """
-        child.incarnation += 1
-        child.started_at = trio.current_time()
-        child.ended = trio.Event()
-        await nursery.start(self._run, child, name=f"actorq {child.spec.name}")
-
-    async def _run(
-        self, child: Child, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        failure: BaseException
-        with trio.CancelScope() as child.scope:
-            ready = _Started(task_status, child.scope)
-            if child.stopping:  # between the order to start it and this
-                child.scope.cancel("its supervisor stops")
-            try:
-                await child.spec.make(child.incarnation)(ready)
-                failure = RuntimeError(f"{child.spec.name} ended, which it should not")
-            except Exception as error:  # noqa: BLE001 - every exit is a message
-                failure = error
-            except BaseExceptionGroup as group:
-                if group.subgroup((KeyboardInterrupt, SystemExit)) is not None or child.stopping:
-                    raise
-                failure = group
-            finally:
-                child.ended.set()
-            if child.stopping:
-                # Nobody waits for it any more, but what it could not clean up should be known.
-                self._tell(EventKind.ACTOR_DIED, actor=child.spec.name, error=repr(failure))
-                return
-            if not ready.called:
-                raise failure
-            self._exits.post((child, failure))
-            self._exits.wake()
-
-    def _spend(self, child: Child, failure: BaseException) -> None:
-        """Count a crash, a failed start included; give up if there were too many."""
-        if not self._budget.spend(trio.current_time(), failure):
-            self._tell(EventKind.ACTOR_DIED, actor=child.spec.name, error=repr(failure))
-            raise RestartIntensityExceeded(
-                f"{child.spec.name} crashed more than {self._budget.intensity} times in "
-                f"{self._budget.period:g} s, the last time with {failure!r}",
-                self._budget.failures,
-            ) from failure
-        self._tell(
-            EventKind.ACTOR_RESTARTED,
-            actor=child.spec.name,
-            incarnation=child.incarnation + 1,
-            error=repr(failure),
+        if name is not None:
+            check_name("name", name)
+        if restart not in RESTART_TYPES:
+            raise ValueError(f"restart must be one of {', '.join(RESTART_TYPES)}, not {restart!r}")
+        if not callable(function):
+            raise TypeError(f"an actor must be an async function of a Mailbox, not {function!r}")
+        if self._machine.retired:
+            raise ActorDied(f"supervisor {self.name!r} takes no more actors: it is closing")
+        engine = self._engine
+        cell = Cell(
+            engine.name_for(function, name),
+            function,
+            args,
+            boss=self,
+            post=engine.post,
+            alarms=engine.alarms,
+            tell=engine.tell,
+            restart=restart,
+            shutdown=_seconds("shutdown", shutdown),
+            kill_after=_seconds("kill_after", kill_after),
+            capacity=whole("mailbox", mailbox),
         )
-
-    async def _restart(self, child: Child, nursery: trio.Nursery) -> None:
-        """Start a crashed child again, after a wait that grows."""
-        ran_for = trio.current_time() - child.started_at
-        await trio.sleep(child.streak.next(ran_for, self._rng.uniform(-1.0, 1.0)))
+        self.cells[cell.name] = engine.cells[cell.name] = cell
+        self._do(self._machine.adopt(cell.name, restart, trio.current_time()))
         try:
-            await self._start(child, nursery)
-        except Exception as error:  # noqa: BLE001 - a failed start counts as a crash
-            self._exits.post((child, error))
-            self._exits.wake()
+            await cell.wait_until_ready()
+        except trio.Cancelled:
+            self._do(self._machine.stop(cell.name, trio.current_time()) if cell.alive else [])
+            cell.kill("its start was cancelled")
+            with trio.CancelScope(shield=True):
+                await cell.join()
+            raise
+        if cell.failure is not None and not cell.alive:
+            raise cell.failure
+        return cell.ref
 
-    async def _stop(self) -> None:
-        """Stop the children in reverse order, each before the one that was started earlier."""
-        for child in reversed(self._children):
-            child.stopping = True
-            if child.scope is not None:
-                child.scope.cancel("its supervisor stops")
-                await child.ended.wait()
+    async def close(self, *, drain: bool = False) -> None:
+        """Stop all actors, the last first, and wait until they have ended; start no more.
+
+        With ``drain`` each handles what is in its mailbox first.
+        """
+        for cell in self.cells.values():
+            cell.drain = drain
+        self._do(self._machine.close(trio.current_time()))
+        if self.cells:
+            await self._gone.wait()
+
+    def stop_restarting(self) -> None:
+        """From now on no actor that crashes is started again, and none is added."""
+        self._do(self._machine.retire())
+
+    # --- what the cells tell ---------------------------------------------------------------------
+
+    def cell_ready(self, cell: Cell) -> None:
+        """See `actorq.runtime.cell.Boss`."""
+        self._do(self._machine.started(cell.name, trio.current_time()))
+
+    def cell_exited(self, cell: Cell, failure: BaseException | None, *, crossing: bool) -> None:
+        """See `actorq.runtime.cell.Boss`."""
+        now = trio.current_time()
+        if crossing:
+            self._do(self._machine.abandoned(cell.name, now))
+            return
+        if failure is None and not cell.is_ready:  # short, but no failed start
+            self._do(self._machine.started(cell.name, now))
+        spread = 0.0 if failure is None else self._engine.rng.uniform(-1.0, 1.0)
+        self._do(self._machine.exited(cell.name, now, failure, spread))
+
+    def stop_cell(self, cell: Cell, drain: bool) -> None:
+        """See `actorq.runtime.cell.Boss`."""
+        cell.drain = drain
+        self._do(self._machine.stop(cell.name, trio.current_time()))
+
+    # --- what the machine wants ------------------------------------------------------------------
+
+    def _do(self, effects: list[rules.Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, rules.GaveUp):
+                self._give_up(effect)
+                continue
+            cell = self.cells[effect.id]
+            if isinstance(effect, rules.Start):
+                cell.start(self._nursery)
+            elif isinstance(effect, rules.Stop):
+                cell.order_stop(final=effect.final)
+            elif isinstance(effect, rules.Remove):
+                self._remove(cell)
+            else:
+                self._report(effect, cell)
+        deadline = self._machine.next_deadline()
+        if deadline is not None:
+            self._engine.alarms.set(f"supervisor {id(self)}", deadline, self._tick)
+
+    def _tick(self) -> None:
+        self._do(self._machine.tick(trio.current_time()))
+
+    def _remove(self, cell: Cell) -> None:
+        del self.cells[cell.name], self._engine.cells[cell.name]
+        cell.finish()
+        if not self.cells and self._machine.closing:
+            self._engine.alarms.clear(f"supervisor {id(self)}")
+            self._gone.set(None)
+
+    def _report(self, effect: rules.Restarting | rules.Died, cell: Cell) -> None:
+        error = repr(cell.failure)
+        if isinstance(effect, rules.Died):
+            self._engine.tell(EventKind.ACTOR_DIED, actor=cell.name, error=error)
+        else:
+            incarnation = cell.incarnation + 1
+            self._engine.tell(
+                EventKind.ACTOR_RESTARTED, actor=cell.name, incarnation=incarnation, error=error
+            )
+
+    def _give_up(self, gave_up: rules.GaveUp) -> None:
+        machine, failures = self._machine, gave_up.failures
+        error = RestartIntensityExceeded(
+            f"{gave_up.id} crashed more than {machine.intensity} times in "
+            f"{machine.period:g} s, the last time with {failures[-1]!r}",
+            failures,
+        )
+        error.__cause__ = failures[-1]
+        self.failed.fail(error)
 
 
-class _Started:
-    """A task status that remembers whether it was called, and shields the child from then on.
+def _seconds(what: str, value: float) -> float:
+    return inf if value == inf else number(what, value)
 
-    A child that runs is stopped by its supervisor, in order; one that never gets ready is cancelled
-    by whoever cancels the supervisor, which waits for it.
-    """
 
-    def __init__(self, status: trio.TaskStatus[None], scope: trio.CancelScope) -> None:
-        self._status = status
-        self._scope = scope
-        self.called = False
+@asynccontextmanager
+async def open_supervisor(
+    engine: Engine, machine: Supervision, name: str, all_of_them: list[Supervisor]
+) -> AsyncGenerator[Supervisor, None]:
+    """Open a supervisor whose actors end with the block; see `System.supervise`."""
+    async with trio.open_nursery() as nursery:
+        owner = engine.around(current_task())
+        supervisor = Supervisor(engine, nursery, machine, name=name, owner=owner)
+        all_of_them.append(supervisor)
+        orderly = False
 
-    def started(self, value: None = None) -> None:
-        self.called = True
-        self._scope.shield = True
-        self._status.started(value)
+        def leave() -> None:
+            nursery.start_soon(supervisor.failed.wait)  # raises it, and cancels the block
+
+        supervisor.failed.call_when_done(leave)
+        try:
+            yield supervisor
+            orderly = True
+        finally:
+            with trio.CancelScope(shield=True):
+                await supervisor.close(drain=orderly)
+            all_of_them.remove(supervisor)

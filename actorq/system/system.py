@@ -2,39 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
+from math import inf
 from secrets import token_hex
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 
 import trio
 
-from actorq.actors.queue import QueueActor
+from actorq.actors.queue import Mail, QueueActor
 from actorq.actors.worker import WorkerActor
 from actorq.client.client import CHUNK, Client
 from actorq.client.session import Session
 from actorq.contracts.instrument import Instrument
 from actorq.contracts.store import Store
 from actorq.errors import ActorDied, leaves
+from actorq.machines.restarts import Backoff
+from actorq.machines.supervision import STRATEGIES, RestartType, Strategy, Supervision
 from actorq.machines.tables import Limits
 from actorq.model import messages as m
 from actorq.model.events import Event, EventKind
+from actorq.model.options import number, whole
+from actorq.model.tree import ActorTree, TaskNode
+from actorq.runtime.cell import Cell
 from actorq.runtime.clock import AnchoredClock
+from actorq.runtime.engine import Engine
 from actorq.runtime.exchange import Exchange
 from actorq.runtime.future import Future
-from actorq.runtime.supervisor import ChildSpec, Start, Supervisor
+from actorq.runtime.mailbox import Mailbox
+from actorq.runtime.ref import ActorRef
+from actorq.runtime.supervisor import MAILBOX, Supervisor, open_supervisor
+from actorq.runtime.tree import take_tree
 from actorq.system.backends import open_store
 from actorq.system.settings import Settings
 from actorq.tasks import Registry, Task
 from actorq.telemetry.logging import LogInstrument
+
+M = TypeVar("M")
+Ts = TypeVarTuple("Ts")
 
 _CLOSE_SLACK = 5.0
 """Seconds that closing waits for tasks beyond their grace, before it goes on without them."""
 
 
 class System(Client):
-    """A client of the queue and worker that run in this process; see `open_system`."""
+    """A client of the queue and worker that run in this process, and a home for actors.
+
+    See `open_system`.
+    """
 
     def __init__(self, house: _House, session: Session, registry: Registry) -> None:
         settings = house.settings
@@ -49,14 +66,113 @@ class System(Client):
         )
         self._house = house
 
+    async def spawn(
+        self,
+        function: Callable[[Mailbox[M], *Ts], Coroutine[Any, Any, object]],
+        *args: *Ts,
+        name: str | None = None,
+        restart: RestartType = "transient",
+        shutdown: float = 5.0,
+        kill_after: float = 5.0,
+        mailbox: int = MAILBOX,
+    ) -> ActorRef[M]:
+        """Start an actor under a private supervisor; return its ref once it has started.
+
+        When it has crashed more than three times within five seconds it is dead (`Down`, event
+        ``actor_died``), and the system goes on. It ends with the system, after the tasks: if the
+        block is left in order, it handles what is in its mailbox first.
+
+        See `Supervisor.spawn` for the arguments and what is raised.
+        """
+        return await self._house.spawned.spawn(
+            function,
+            *args,
+            name=name,
+            restart=restart,
+            shutdown=shutdown,
+            kill_after=kill_after,
+            mailbox=mailbox,
+        )
+
+    def supervise(
+        self,
+        strategy: Strategy = "one_for_one",
+        *,
+        intensity: int = 3,
+        period: float = 5.0,
+        backoff: Backoff = Backoff(),  # noqa: B008 - frozen
+        name: str = "supervisor",
+    ) -> AbstractAsyncContextManager[Supervisor]:
+        """Open a block that supervises actors; ``async with system.supervise(...) as supervisor``.
+
+        Leaving it stops them, the last first; if it is left in order, each handles what is in its
+        mailbox first. Supervisors nest: open one inside an actor, and that actor crashes with it.
+
+        Args:
+            strategy: Who goes down, and comes up again, with an actor that crashes: only itself
+                (``"one_for_one"``), everybody (``"one_for_all"``), or itself and those that were
+                started after it (``"rest_for_one"``).
+            intensity: Restarts that it makes within ``period``; one more, and it stops everybody
+                and raises.
+            period: Seconds.
+            backoff: How long it waits before each restart.
+            name: What it is called in the tree.
+
+        Raises:
+            RestartIntensityExceeded: Out of the block, in an ExceptionGroup: its restarts are
+                spent. The block was cancelled, and all of its actors have ended.
+            TypeError: An argument of the wrong type; the message names it.
+            ValueError: One out of range; the message names it.
+        """
+        if strategy not in STRATEGIES:
+            raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, not {strategy!r}")
+        if not isinstance(backoff, Backoff):
+            raise TypeError(f"backoff must be an actorq.Backoff, not {backoff!r}")
+        machine = Supervision(
+            strategy,
+            intensity=whole("intensity", intensity, least=0),
+            period=number("period", period, above=True),
+            backoff=backoff,
+        )
+        return open_supervisor(self._house.engine, machine, name, self._house.supervisors)
+
+    def actor(self, name: str) -> ActorRef[Any]:
+        """Return the ref of the actor of that name.
+
+        Raises:
+            ActorDied: None of that name is alive.
+        """
+        return self._house.engine.find(name).ref
+
+    async def tree(self) -> ActorTree:
+        """Return a snapshot of all actors; ``print`` draws it."""
+        await trio.lowlevel.checkpoint()
+        return self._house.tree()
+
+    @property
+    def dead_letters(self) -> int:
+        """How many messages, and answers, have found no reader; each was an event, too."""
+        return self._house.engine.post.dead_letters
+
     def tables(self) -> dict[str, int]:
-        """Return the size of every internal table; all are 0 when no task is live."""
-        queue = self._house.queue
-        return self.session.tables() | (queue.machine.tables() if queue else {})
+        """Return the size of every internal table; all are 0 when no task and no actor is live."""
+        house = self._house
+        queue = house.queue
+        actors = len(house.engine.cells) - len(house.core.cells)
+        return (
+            self.session.tables()
+            | (queue.machine.tables() if queue else {})
+            | {"actors": actors, "alarms": len(house.engine.alarms)}
+        )
 
 
 class _House:
     """What `open_system` puts together."""
+
+    core: Supervisor
+    """actorq's own actors."""
+    spawned: Supervisor
+    """Those of `System.spawn`."""
 
     def __init__(
         self,
@@ -66,14 +182,18 @@ class _House:
         instruments: Iterable[Instrument],
     ) -> None:
         self.settings = settings
+        self.engine = Engine(self.tell)
+        self.supervisors: list[Supervisor] = []
         self.exchange: Exchange = Exchange(ended=m.Gone())
         self.queue: QueueActor | None = None
+        self._worker: WorkerActor | None = None
         self._store = store
         self._lifespan = lifespan
         self._instruments = tuple(instruments)
         self._clock = AnchoredClock()
         self._node = token_hex(4)
         self._scope = trio.CancelScope(shield=True)
+        self._orderly = False
         self.ready: Future[None] = Future()
         """Set when the queue and the worker are up; fails with what kept them down."""
         self.failure: BaseException | None = None
@@ -94,6 +214,10 @@ class _House:
                 yield system
             except BaseException as error:  # noqa: BLE001 - raised again, when all is closed
                 left_by = error
+            self._orderly = left_by is None
+            if self.ready.done and self.failure is None:
+                # Actors outlive the tasks, whose callbacks they may be, and may mind their ends.
+                self.spawned.stop_restarting()
             try:
                 if self.failure is None and left_by is None and self.settings.drain:
                     await _let_finish(session, self.settings)
@@ -115,13 +239,10 @@ class _House:
 
         Shielded: when the block is cancelled from outside, its tasks are ended first, in order.
         """
-        specs = [ChildSpec("queue actor", self._make_queue)]
-        if self.settings.concurrency or self.settings.processes:
-            specs.append(ChildSpec("worker actor", self._make_worker))
-        supervisor = Supervisor(specs, tell=self.tell)
         with self._scope:
             try:
-                await supervisor.run(self)
+                async with trio.open_nursery() as nursery:
+                    await self._run_actors(nursery)
             except BaseException as error:
                 if all(isinstance(member, trio.Cancelled) for member in leaves(error)):
                     raise
@@ -130,16 +251,32 @@ class _House:
                 self.ready.fail(cause)
                 block.cancel("the system has failed")
 
-    def started(self, value: None = None) -> None:  # noqa: ARG002 - the protocol's
-        """Implement `trio.TaskStatus`, for the supervisor."""
-        self.ready.set(None)
+    async def _run_actors(self, nursery: trio.Nursery) -> None:
+        engine = self.engine
+        nursery.start_soon(engine.alarms.run, name="actorq alarms")
+        self.core = Supervisor(engine, nursery, Supervision(), name="actorq")
+        self.spawned = Supervisor(engine, nursery, Supervision(apart=True), name="spawned")
+        self.supervisors += [self.core, self.spawned]
+        # Both know how to end when they are cancelled, and take the time that their tasks need.
+        spawn = partial(self.core.spawn, restart="permanent", shutdown=0.0, kill_after=inf)
+        try:
+            await spawn(self._run_queue, name="queue actor")
+            if self.settings.concurrency or self.settings.processes:
+                await spawn(self._run_worker, name="worker actor")
+            self.ready.set(None)
+            await self.core.failed.wait()
+        finally:
+            with trio.CancelScope(shield=True):
+                await self.spawned.close(drain=self._orderly)
+                await self.core.close()
+            nursery.cancel_scope.cancel("the system is closed")
 
     def close(self) -> None:
         """Stop the actors; whoever still waits for an answer is told."""
         self.exchange.close(ActorDied("the system is closed"))
         self._scope.cancel("the system is closed")
 
-    def _make_queue(self, _: int) -> Start:
+    async def _run_queue(self, inbox: Mailbox[Mail]) -> None:
         settings = self.settings
         self.queue = QueueActor(
             token_hex(8),
@@ -150,13 +287,13 @@ class _House:
             max_results=settings.max_results,
             tell=self.tell,
         )
-        return self.queue.run
+        await self.queue.run(inbox)
 
-    def _make_worker(self, incarnation: int) -> Start:
+    async def _run_worker(self, inbox: Mailbox[Any]) -> None:
         settings = self.settings
-        worker = WorkerActor(
+        self._worker = WorkerActor(
             self._node,
-            incarnation,
+            self.engine.find("worker actor").incarnation,
             concurrency=settings.concurrency,
             processes=settings.processes,
             grace=settings.grace,
@@ -164,9 +301,16 @@ class _House:
             clock=self._clock,
             tell=self.tell,
         )
-        return lambda task_status: worker.run(
-            self.exchange.attach, self.exchange.detach, task_status=task_status
-        )
+        await self._worker.run(inbox, self.exchange.attach, self.exchange.detach)
+
+    def tree(self) -> ActorTree:
+        """See `System.tree`."""
+
+        def tasks(cell: Cell) -> tuple[TaskNode, ...]:
+            worker = self._worker
+            return worker.running() if worker and cell.name == "worker actor" else ()
+
+        return take_tree(self.engine, self.supervisors, self._node, tasks)
 
     def tell(self, kind: EventKind, **details: Any) -> None:
         event = Event(kind, details)

@@ -1,6 +1,6 @@
 import pytest
 
-from actorq.machines.supervision import Backoff, RestartBudget, Streak
+from actorq.machines.restarts import Backoff, RestartBudget, Streak
 
 
 def test_more_than_the_intensity_within_the_period_spends_the_budget() -> None:

@@ -1,0 +1,263 @@
+"""One actor as the engine runs it, over all of its incarnations.
+
+An incarnation is one trio task, inside a shielded scope of its own: nothing but the actor's
+supervisor stops it. However it ends, that is told to whoever asked (`Mailbox.close_incarnation`),
+to its monitors, and to its supervisor, in this order; only KeyboardInterrupt and SystemExit also
+leave the task.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
+from math import inf
+from typing import Any, Protocol
+
+import trio
+from trio.lowlevel import Task, current_task
+
+from actorq.errors import ActorDied, ActorError, leaves
+from actorq.machines.supervision import RestartType
+from actorq.model.events import EventKind
+from actorq.runtime.alarms import Alarms
+from actorq.runtime.future import Future
+from actorq.runtime.lanes import Lanes
+from actorq.runtime.mailbox import Mailbox
+from actorq.runtime.ref import ActorRef, Down, ExitReason, Post
+
+ActorFunction = Callable[..., Coroutine[Any, Any, object]]
+Tell = Callable[..., None]
+
+
+class Boss(Protocol):
+    """What a cell tells its supervisor."""
+
+    def cell_ready(self, cell: Cell) -> None:
+        """Its incarnation has started."""
+
+    def cell_exited(self, cell: Cell, failure: BaseException | None, *, crossing: bool) -> None:
+        """Its incarnation has ended; ``crossing``: by what ends the whole program."""
+
+    def stop_cell(self, cell: Cell, drain: bool) -> None:
+        """Somebody wants it to end for good."""
+
+
+class Cell:
+    """Implements `actorq.runtime.ref.Life` and `actorq.runtime.mailbox.Owner`."""
+
+    __slots__ = (
+        "_alarms", "_args", "_boss", "_context", "_end", "_function", "_ready", "_tell",
+        "_watchers", "down", "drain", "failure", "final", "inbox", "incarnation", "kill_after",
+        "lanes", "name", "ref", "restart", "restarts", "scope", "shutdown", "started_value",
+        "stopping", "task",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: str,
+        function: ActorFunction,
+        args: tuple[Any, ...],
+        *,
+        boss: Boss,
+        post: Post,
+        alarms: Alarms,
+        tell: Tell,
+        restart: RestartType,
+        shutdown: float,
+        kill_after: float,
+        capacity: float,
+    ) -> None:
+        self.name = name
+        self.restart: RestartType = restart
+        self.shutdown = shutdown
+        self.kill_after = kill_after
+        self.lanes = Lanes(capacity)
+        self.ref: ActorRef[Any] = ActorRef(self, self.lanes, post)
+        self.inbox: Mailbox[Any] = Mailbox(self, self.lanes, self.ref, post)
+        self.incarnation: int = 0
+        self.restarts: int = 0
+        self.scope: trio.CancelScope = trio.CancelScope(shield=True)
+        self.task: Task | None = None
+        """Where the present incarnation runs."""
+        self.started_value: object = None
+        self.stopping: bool = False
+        """Whether the present incarnation was told to stop."""
+        self.final: bool = False
+        """Whether it is to end for good, or has."""
+        self.drain: bool = False
+        self.failure: BaseException | None = None
+        """What the last incarnation raised."""
+        self.down: Down | None = None
+        """How the last incarnation ended, as long as there is no other."""
+        self._function = function
+        self._args = args
+        self._boss = boss
+        self._alarms = alarms
+        self._tell = tell
+        self._context = copy_context()  # each incarnation begins with what the first one had
+        self._ready: Future[None] | None = None
+        self._end: Future[None] | None = None
+        self._watchers: dict[object, Callable[[Down], None]] | None = None
+
+    # --- what others ask -------------------------------------------------------------------------
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended for good."""
+        return self._end is None or not self._end.done
+
+    def died(self) -> ActorDied:
+        """Return the error for those who ask it, once it ends or has ended."""
+        how = "has ended" if not self.alive else "ends"
+        return ActorDied(f"actor {self.name!r} {how}")
+
+    def watch(self, key: object, call: Callable[[Down], None]) -> None:
+        """Make one call when the present incarnation ends, or at once if it has ended already."""
+        if self.down is not None:
+            call(self.down)
+            return
+        if self._watchers is None:
+            self._watchers = {}
+        self._watchers[key] = call
+
+    def unwatch(self, key: object) -> None:
+        """Do not make the call that was asked for under this key."""
+        if self._watchers is not None:
+            self._watchers.pop(key, None)
+
+    async def stop(self, drain: bool) -> None:
+        """See `ActorRef.stop`."""
+        if self.task is current_task():
+            raise ActorError(
+                f"actor {self.name!r} stops itself, and would wait for ever; let it return instead"
+            )
+        if self.alive:
+            self._boss.stop_cell(self, drain)
+        await self.join()
+
+    async def join(self) -> None:
+        """See `ActorRef.join`."""
+        await self._ended.wait()
+
+    @property
+    def _ended(self) -> Future[None]:
+        if self._end is None:
+            self._end = Future()
+        return self._end
+
+    # --- one incarnation -------------------------------------------------------------------------
+
+    def start(self, nursery: trio.Nursery) -> None:
+        """Begin a new incarnation."""
+        self.incarnation += 1
+        self.restarts = self.incarnation - 1
+        self.down = self.failure = None
+        self._ready = Future()
+        if self.incarnation > 1:
+            self.scope = trio.CancelScope(shield=True)
+        self._context.run(self._spawn, nursery)
+
+    def _spawn(self, nursery: trio.Nursery) -> None:
+        nursery.start_soon(self._run, name=f"actorq {self.name}")
+
+    async def wait_until_ready(self) -> None:
+        """Wait until the incarnation has started, or has ended without that."""
+        assert self._ready is not None  # it was started
+        await self._ready.wait()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the present incarnation has said so."""
+        return self._ready is None or self._ready.done
+
+    def ready(self, value: object) -> None:
+        """Note that the incarnation has started; the first call counts."""
+        if self._ready is not None and not self._ready.done:
+            self.started_value = value
+            self._ready.set(None)
+            self._boss.cell_ready(self)
+
+    async def _run(self) -> None:
+        self.task = current_task()
+        failure: BaseException | None = None
+        crossing = False
+        try:
+            with self.scope:
+                await self._function(self.inbox, *self._args)
+        except trio.EndOfChannel as error:  # its `receive` was told that this is the end
+            failure = None if self.stopping else error
+        except BaseException as error:
+            failure = error
+            crossing = any(
+                isinstance(leaf, KeyboardInterrupt | SystemExit) for leaf in leaves(error)
+            )
+            if crossing:
+                raise
+        finally:
+            self.task = None
+            self._exit(failure, crossing=crossing)
+
+    def _exit(self, failure: BaseException | None, *, crossing: bool) -> None:
+        self._alarms.clear(self.name)
+        reason: ExitReason = "normal"
+        if failure is not None:
+            reason = "crash"
+        elif self.stopping:
+            reason = "killed" if self.scope.cancelled_caught else "shutdown"
+        self.failure = failure
+        if failure is not None and self.stopping and not crossing:
+            # Nobody waits for it any more, but what it could not clean up should be known.
+            self._tell(EventKind.ACTOR_DIED, actor=self.name, error=repr(failure))
+        self.inbox.close_incarnation(failure)
+        self.down = Down(self.ref, self.incarnation, reason, failure)
+        self.stopping = False
+        watchers, self._watchers = self._watchers, None
+        if watchers is not None:
+            for call in watchers.values():
+                call(self.down)
+        ready = self._ready
+        self._boss.cell_exited(self, failure, crossing=crossing)
+        if ready is not None:
+            ready.set(None)
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    def order_stop(self, *, final: bool) -> None:
+        """Begin the ladder: ask, cancel after ``shutdown``, report after ``kill_after``."""
+        if final and not self.final:
+            self.final = True
+            self.lanes.close()
+        if self.stopping:
+            return
+        self.stopping = True
+        self.lanes.stop(drain=self.drain and final)
+        if self.shutdown <= 0:
+            self.kill()
+        elif self.shutdown < inf:
+            self._alarms.set(self.name, trio.current_time() + self.shutdown, self.kill)
+
+    def kill(self, reason: str | None = None) -> None:
+        """Cancel the incarnation."""
+        self.stopping = True
+        self.scope.cancel(reason or f"actor {self.name} did not stop within {self.shutdown:g} s")
+        if self.kill_after < inf:
+            self._alarms.set(self.name, trio.current_time() + self.kill_after, self._report)
+
+    def _report(self) -> None:
+        self._tell(EventKind.UNKILLABLE, actor=self.name, stack=self.stack())
+
+    def stack(self) -> str:
+        """Return where the incarnation stands."""
+        if self.task is None:
+            return ""
+        frames = traceback.StackSummary.extract(self.task.iter_await_frames())
+        return "".join(frames.format())
+
+    def finish(self) -> None:
+        """It has ended for good: nobody is kept waiting."""
+        self.final = True
+        if self.down is None:  # it never ran
+            self.down = Down(self.ref, self.incarnation, "shutdown")
+        self.inbox.close(self.died())
+        self._ended.set(None)
