@@ -3,6 +3,7 @@
 from actorq.actors.executors.current import Current as Current
 from actorq.actors.executors.current import current as current
 from actorq.client.client import Client as Client
+from actorq.client.feed import Subscription as Subscription
 from actorq.client.handle import TaskHandle as TaskHandle
 from actorq.client.nursery import TaskNursery as TaskNursery
 from actorq.contracts.instrument import Instrument as Instrument
@@ -35,6 +36,10 @@ from actorq.errors import WorkerLost as WorkerLost
 from actorq.machines.restarts import Backoff as Backoff
 from actorq.model.events import Event as Event
 from actorq.model.events import EventKind as EventKind
+from actorq.model.feed import Lagged as Lagged
+from actorq.model.feed import Snapshot as Snapshot
+from actorq.model.feed import TaskEvent as TaskEvent
+from actorq.model.feed import TaskEventKind as TaskEventKind
 from actorq.model.options import Retry as Retry
 from actorq.model.options import TaskOptions as TaskOptions
 from actorq.model.results import Page as Page
@@ -42,6 +47,7 @@ from actorq.model.results import PoolStats as PoolStats
 from actorq.model.results import Progress as Progress
 from actorq.model.results import QueueStats as QueueStats
 from actorq.model.results import Stats as Stats
+from actorq.model.results import TaskDone as TaskDone
 from actorq.model.results import TaskResult as TaskResult
 from actorq.model.status import TaskPriority as TaskPriority
 from actorq.model.status import TaskStatus as TaskStatus

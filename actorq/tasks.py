@@ -128,6 +128,14 @@ class Task(Generic[P, R_co]):
         self._arity.check(self.name, args, kwargs)
         return TaskMessage(_IDS.next(), Call(self, args, kwargs or _NO_KWARGS))
 
+    def check(self, *args: object, **kwargs: object) -> None:
+        """Check that the function can be called like this; for the system's use.
+
+        Raises:
+            InvalidArguments: It cannot.
+        """
+        self._arity.check(self.name, args, kwargs)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
 

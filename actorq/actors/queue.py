@@ -64,7 +64,7 @@ class QueueActor:
         limits: Limits,
         max_results: int,
         tell: Callable[..., None],
-        machine: Callable[[Limits], QueueMachine] = QueueMachine,
+        machine: Callable[[Limits, str], QueueMachine] = QueueMachine,
     ) -> None:
         self._nonce = nonce
         self._store = store
@@ -73,7 +73,7 @@ class QueueActor:
         self._clock = clock
         self._max_results = max_results
         self._tell = tell
-        self._machine = machine(limits)
+        self._machine = machine(limits, nonce)
         self._mail = Lanes()
         self._ownership: Ownership | None = None
         self._searches: deque[Search] = deque()

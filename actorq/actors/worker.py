@@ -24,13 +24,15 @@ from actorq.actors.executors.loop import Killed, TornDown, drive, exhaust
 from actorq.actors.executors.process import ChildFailed, ChildLost, open_processes, run_in_process
 from actorq.actors.executors.thread import Abandoned, ProgressFromThreads, run_in_thread
 from actorq.actors.slots import Slot, SlotPool
+from actorq.codec.pickled import encode_call
 from actorq.contracts.clock import Clock
 from actorq.contracts.link import Peer, Port
 from actorq.errors import RemoteError, TaskTimeout, leaves
 from actorq.model import messages as m
 from actorq.model.events import EventKind
-from actorq.model.records import Head, Output
-from actorq.model.results import Progress
+from actorq.model.outcomes import task_result
+from actorq.model.records import Done, Head, Output
+from actorq.model.results import Progress, TaskDone
 from actorq.model.status import FailureKind
 from actorq.model.tree import TaskNode
 from actorq.runtime.mailbox import Mailbox
@@ -324,10 +326,12 @@ class WorkerActor:
             Killed: So was its coroutine, which did not care.
             KeyboardInterrupt: It was interrupted from the terminal.
         """
-        head, call = grant.head, grant.body
+        head: Head = grant.head
+        call: Any = grant.body  # a Call, an EncodedCall, or the Done of a callback
         seconds = self._limit(slot, grant)
         slot.started_at = self._clock.now()
-        task, attempt = call.task, head.attempts + 1
+        task = call.call.task if isinstance(call, Done) else call.task
+        attempt = head.attempts + 1
 
         key = (head.id, head.fence)
         slot.current = current = Current(
@@ -340,6 +344,8 @@ class WorkerActor:
             lambda progress: self._progress.report(key, progress),
         )
         try:
+            if isinstance(call, Done):
+                call = _callback(call)
             if task.run_in == "loop":
                 context = self._context.copy()
                 run = context.run
@@ -462,3 +468,16 @@ class WorkerActor:
 
     def _tell_of(self, kind: EventKind, grant: m.Grant, **details: Any) -> None:
         self._tell(kind, id=grant.head.id, name=grant.head.name, **details)
+
+
+def _callback(done: Done) -> Call[Any] | EncodedCall:
+    """Return the call of a callback task, with the outcome that it is about.
+
+    Raises:
+        EncodeError: It runs in a process, and the outcome cannot go there.
+    """
+    task = done.call.task
+    args = (TaskDone(task_result(done.head, done.output), done.data),)
+    if task.pool == "process":
+        return EncodedCall(task, encode_call(task.name, args, {}))
+    return Call(task, args, {})

@@ -8,13 +8,16 @@ from typing import Any, TypeVar, overload
 import trio
 
 from actorq.client.handle import TaskHandle
-from actorq.client.session import Session
+from actorq.client.session import Ending, Session
 from actorq.codec.pickled import encode_call
-from actorq.errors import PayloadTooLarge, SubmitError
+from actorq.errors import ActorqError, PayloadTooLarge, SubmitError
 from actorq.model import messages as m
-from actorq.model.options import number
-from actorq.model.records import Cancel
-from actorq.model.results import TaskResult, task_result
+from actorq.model.options import TaskOptions, number
+from actorq.model.outcomes import task_result
+from actorq.model.records import Cancel, Follow
+from actorq.model.results import TaskDone, TaskResult
+from actorq.runtime.future import Future
+from actorq.runtime.ref import ActorRef
 from actorq.tasks import Call, EncodedCall, Registry, Task, TaskMessage
 
 R = TypeVar("R")
@@ -65,7 +68,34 @@ class BaseClient:
                     f"{self._max_message}: pass a path or a key to large data instead"
                 )
             body = EncodedCall(task, encoded)
-        return m.Submission(message.id, task.name, task.pool, task.settings, scope, body)
+        options = self._keepable(task.settings)
+        return m.Submission(message.id, task.name, task.pool, options, scope, body)
+
+    def _keepable(self, options: TaskOptions) -> TaskOptions:
+        """Return options as the owner keeps them: with a callback task as it will be submitted."""
+        callback = options.callback
+        if callback is None or isinstance(callback, ActorRef):
+            return options
+        task = self._registry.resolve(callback)
+        task.check(None)
+        call = Call(task, (), {})
+        follow = Follow(task.name, task.pool, self._keepable(task.settings), call)
+        return options.with_callback(follow)
+
+    def _call_back(self, message: TaskMessage[Any], actor: ActorRef[TaskDone]) -> None:
+        """Have an actor told how a task has ended; it is sent from here, as the actor is."""
+        data = message.task.settings.callback_data
+
+        def tell(ending: Future[Ending]) -> None:
+            try:
+                outcome = ending.peek()
+            except ActorqError as error:
+                actor._dead_letter(message, str(error))
+                return
+            result = task_result(outcome.head, outcome.output, outcome.cause)
+            actor._deliver(TaskDone(result, data))
+
+        self.session.call_when_ended(message.id, tell)
 
     async def submit_one(self, message: TaskMessage[R]) -> TaskHandle[R]:
         """Have one task accepted."""
@@ -108,6 +138,9 @@ class BaseClient:
             existing = message.accepted and message.id in known
             name = message.call.task.name
             handles.append(TaskHandle(self, message.id, name, ending, existing=existing))
+            callback = message.call.task.settings.callback
+            if callback is not None and not existing and isinstance(callback, ActorRef):
+                self._call_back(message, callback)
             message.accepted = True
         return handles
 

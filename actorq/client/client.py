@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import islice
 from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
 
@@ -11,14 +11,16 @@ import trio
 
 from actorq.client.base import CANCEL_SLACK, BaseClient
 from actorq.client.batches import Completed, Mapped, Outcomes
+from actorq.client.feed import Subscription
 from actorq.client.handle import TaskHandle
 from actorq.client.nursery import TaskNursery, open_task_nursery
 from actorq.errors import SubmitError
 from actorq.model import messages as m
-from actorq.model.filters import PAGE_MAX, FilterDict, build_filter
+from actorq.model.filters import PAGE_MAX, FilterDict, SubscriptionDict, build_filter
 from actorq.model.options import whole
+from actorq.model.outcomes import task_result
 from actorq.model.records import Cancel
-from actorq.model.results import Page, Stats, TaskResult, task_result
+from actorq.model.results import Page, Stats, TaskResult
 from actorq.tasks import Task, TaskMessage
 
 P = ParamSpec("P")
@@ -275,6 +277,42 @@ class Client(BaseClient):
         found = await self.ask(m.Find(self.session.number(), wanted, cursor, size))
         tasks = [task_result(record.head, record.output) for record in found.records]
         return Page(tasks, found.next, found.scanned)
+
+    @asynccontextmanager
+    async def subscribe(
+        self, *, buffer: int = 1_000, **which: Unpack[SubscriptionDict]
+    ) -> AsyncGenerator[Subscription, None]:
+        """Open a block in which one can iterate over what happens to tasks.
+
+        First comes a `Snapshot`, then a `TaskEvent` for everything that happens from that moment
+        on, in order and with no gap. A reader that is more than ``buffer`` events behind gets
+        `Lagged` with the number of those that were dropped, and goes on; events that say that a
+        task has ended are never dropped. After a crash of the queue actor there is another
+        snapshot, and then every end that was missed.
+
+        A filter by ``task`` or ``status`` counts the live tasks one by one for its snapshot.
+
+        Args:
+            buffer: Events that wait for the reader, besides those that say that a task has ended.
+            **which: See `SubscriptionDict`; none of them is about all tasks.
+
+        Raises:
+            ActorDied: In the loop: the system has failed or is closed.
+            TypeError: A keyword of the wrong type; the message names it.
+            ValueError: One out of range; the message names it.
+        """
+        unknown = which.keys() - SubscriptionDict.__annotations__.keys()
+        if unknown:
+            known = ", ".join(SubscriptionDict.__annotations__)
+            raise TypeError(f"subscribe: unknown keyword {min(unknown)!r}; there are {known}")
+        wanted = build_filter(**which)
+        subscription = Subscription(self.session, wanted, whole("buffer", buffer))
+        await trio.lowlevel.checkpoint()
+        number = self.session.listen(subscription)
+        try:
+            yield subscription
+        finally:
+            self.session.stop_listening(number)
 
     async def cancel_many(
         self, *, dry_run: bool = False, reason: str | None = None, **which: Unpack[FilterDict]

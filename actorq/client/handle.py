@@ -6,7 +6,8 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 
 from actorq.client.session import Ending, Session
 from actorq.model.messages import Snapshot
-from actorq.model.results import Progress, TaskResult, task_result
+from actorq.model.outcomes import task_result
+from actorq.model.results import Progress, TaskResult
 from actorq.model.status import FAILURE, SUCCESS, TaskStatus
 from actorq.runtime.future import Future
 

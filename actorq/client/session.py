@@ -7,7 +7,8 @@ asks again, which is safe because every request is bound to ids. Callers only ev
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 from weakref import ref
 
 import msgspec
@@ -15,6 +16,7 @@ import msgspec
 from actorq.contracts.link import Port
 from actorq.errors import ActorDied, TaskNotFound
 from actorq.model import messages as m
+from actorq.model.feed import TaskEvent
 from actorq.runtime.future import Future
 
 WATCH_MAX = 1_000
@@ -33,6 +35,23 @@ class _Awaited(ref["Future[Ending]"]):
     id: str
 
 
+class Listener(Protocol):
+    """A subscription: what it wants, and who takes what comes of it. All calls return at once."""
+
+    def request(self, number: int) -> m.Subscribe:
+        """Return the request for what it has not been told yet."""
+        ...
+
+    def begin(self, standing: m.Standing) -> None:
+        """Take the answer."""
+
+    def tell(self, events: list[TaskEvent]) -> None:
+        """Take news."""
+
+    def fail(self, error: BaseException) -> None:
+        """There will be nothing more."""
+
+
 class Session:
     """Implements `actorq.contracts.link.Peer` for a client."""
 
@@ -47,6 +66,9 @@ class Session:
         # Weak, so that a task whose handle nobody keeps costs the client nothing. (A
         # WeakValueDictionary does the same four times slower.)
         self._endings: dict[str, _Awaited] = {}
+        self._kept: dict[str, Future[Ending]] = {}
+        """The ends that are waited for though nobody keeps a handle."""
+        self._listeners: dict[int, Listener] = {}
 
     def number(self) -> int:
         """Return the number of the next request."""
@@ -93,6 +115,46 @@ class Session:
                 future.fail(_again(self._error))
         return future
 
+    def call_when_ended(self, id: str, call: Callable[[Future[Ending]], None]) -> None:
+        """Call ``call`` once, with the future of the task's end when it is set or has failed."""
+        future = self._kept[id] = self.ending(id)
+
+        def ended() -> None:
+            self._kept.pop(id, None)
+            call(future)
+
+        future.call_when_done(ended)
+
+    def listen(self, listener: Listener) -> int:
+        """Subscribe; again on every new connection. Return the number of the subscription."""
+        request = listener.request(self.number())
+        self._listeners[request.subscription] = listener
+        self._subscribe(request)
+        return request.subscription
+
+    def _subscribe(self, request: m.Subscribe) -> None:
+        answer = self.ask(request)
+
+        def begin() -> None:
+            listener = self._listeners.get(request.subscription)
+            if listener is None:
+                return
+            try:
+                listener.begin(answer.peek())
+            except Exception as error:  # noqa: BLE001 - the reader's to raise
+                listener.fail(error)
+
+        answer.call_when_done(begin)
+
+    def stop_listening(self, subscription: int) -> None:
+        """Unsubscribe."""
+        self._listeners.pop(subscription, None)
+        for number, (request, _) in list(self._unanswered.items()):
+            if isinstance(request, m.Subscribe) and request.subscription == subscription:
+                del self._unanswered[number]
+        if self._port is not None:
+            self._port.send(m.Unsubscribe(subscription))
+
     def _awaited(self, id: str) -> Future[Ending] | None:
         awaited = self._endings.get(id)
         return None if awaited is None else awaited()
@@ -109,7 +171,12 @@ class Session:
 
     def tables(self) -> dict[str, int]:
         """Return the size of every table."""
-        return {"unanswered": len(self._unanswered), "awaited": len(self._open_endings())}
+        return {
+            "unanswered": len(self._unanswered),
+            "awaited": len(self._open_endings()),
+            "kept": len(self._kept),
+            "listeners": len(self._listeners),
+        }
 
     # --- the connection --------------------------------------------------------------------------
 
@@ -120,6 +187,14 @@ class Session:
         for request, _ in list(self._unanswered.values()):
             resubmit = isinstance(request, m.Submit)
             port.send(msgspec.structs.replace(request, resent=True) if resubmit else request)
+        asked_again = {
+            asked.subscription
+            for asked, _ in self._unanswered.values()
+            if isinstance(asked, m.Subscribe)
+        }
+        for number, listener in list(self._listeners.items()):
+            if number not in asked_again:
+                self._subscribe(listener.request(self.number()))
         submits = [asked for asked, _ in self._unanswered.values() if isinstance(asked, m.Submit)]
         not_yet = {task.id for submit in submits for task in submit.tasks}
         ids = [id for id in self._open_endings() if id not in not_yet]
@@ -168,6 +243,8 @@ class Session:
         self._unanswered.clear()
         for future in [*waiting, *self._open_endings().values()]:
             future.fail(_again(error))
+        for listener in self._listeners.values():
+            listener.fail(_again(error))
 
     def received(self, message: Any) -> None:
         """Take an answer or the end of a task."""
@@ -175,6 +252,10 @@ class Session:
             future = self._awaited(message.head.id)
             if future is not None:
                 future.set(message)
+        elif type(message) is m.News:
+            listener = self._listeners.get(message.subscription)
+            if listener is not None:
+                listener.tell(message.events)
         elif type(message) is m.Reply:
             asked = self._unanswered.pop(message.request, None)
             if asked is not None:

@@ -9,11 +9,10 @@ from actorq.machines.effects import Send
 from actorq.machines.granting import Granting
 from actorq.machines.ledger import add_watch
 from actorq.machines.parking import Parked
-from actorq.machines.states import Move, target
 from actorq.machines.tables import closing
-from actorq.machines.times import rank
 from actorq.model import messages as m
-from actorq.model.records import Cancel, Head, Record
+from actorq.model.records import Cancel, Record
+from actorq.model.status import SCHEDULED
 
 
 class Accepting(Granting):
@@ -90,31 +89,8 @@ class Accepting(Granting):
         )
 
     def _accept(self, origin: int, task: m.Submission, *, alone: bool) -> None:
-        options = task.options
-        now = self._now
-        since = now if now > self._stamp else self._next_stamp()
-        self._stamp = due = since
-        if options.delay is not None:
-            due = since + options.delay
-        elif options.at is not None:
-            due = max(since, options.at.timestamp())
-        later = due > now and due > since
-        head = Head(
-            task.id,
-            task.name,
-            options,
-            task.pool,
-            task.scope,
-            since,
-            since,
-            rank(options.priority, due),
-            due,
-            _DEFERRED if later else _ACCEPTED,
-        )
-        live = self._ledger.open(head, task.body, origin)
-        if later or options.deadline is not None or options.expires is not None:
-            self._arm(live)
-        if later:
+        live = self._open(task, origin)
+        if live.head.status is SCHEDULED:
             return
         pool = task.pool
         if alone and self._fleet.free[pool] > 0 and self._ready.empty(pool) and not self._closing:
@@ -147,7 +123,3 @@ def _needs(tasks: Sequence[m.Submission]) -> dict[str, int]:
         queue = task.options.queue
         needs[queue] = needs.get(queue, 0) + 1
     return needs
-
-
-_ACCEPTED = target(Move.ACCEPT, None)
-_DEFERRED = target(Move.DEFER, None)

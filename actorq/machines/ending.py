@@ -19,7 +19,8 @@ from actorq.machines.times import deadline as deadline_of
 from actorq.machines.times import expiry as expiry_of
 from actorq.model import messages as m
 from actorq.model.events import EventKind
-from actorq.model.records import Cancel, Output
+from actorq.model.feed import TaskEventKind
+from actorq.model.records import Cancel, Done, Follow, Head, Output
 from actorq.model.status import PENDING, RUNNING, SCHEDULED, FailureKind
 
 
@@ -51,6 +52,9 @@ class Ending(Tables):
         if was_pending:
             self._ready.forget(live)
         self._totals[head.status] += 1
+        if self._news.any:
+            error = None if output is None else output.error
+            self._news.publish(TaskEventKind.ENDED, head, self._now, None, error)
         watch = live.watch
         if watch is not None:
             outcome = m.Outcome(head, output, cause)
@@ -58,14 +62,36 @@ class Ending(Tables):
                 self._out.append(Send(watch, outcome))
             else:
                 self._out.extend(Send(connection, outcome) for connection in watch)
-        if self._cancels and head.id in self._cancels:
+        if head.options.callback is not None:
+            self._follow_up(head, output)
+        if self._cancels or self._ending or self._closes or self._joins:
+            self._answer_who_waits_for(head, output)
+
+    def _answer_who_waits_for(self, head: Head, output: Output | None) -> None:
+        if head.id in self._cancels:
             for connection, request in self._cancels.pop(head.id):
                 self._out.send(connection, m.Reply(request, m.Snapshot(head, output, None)))
-        if self._ending and head.scope in self._ending and head.scope not in self._ledger.scopes:
+        if head.scope in self._ending and head.scope not in self._ledger.scopes:
             for connection, request in self._ending.pop(head.scope):
                 self._out.send(connection, m.Reply(request))
-        if self._closes or self._joins:
-            self._answer_who_waits_for_quiet()
+        self._answer_who_waits_for_quiet()
+
+    def _follow_up(self, head: Head, output: Output | None) -> None:
+        """Submit the callback task of a task that has ended, in the step that says so.
+
+        A callback that is an actor is its client's affair.
+        """
+        follow = head.options.callback
+        if type(follow) is not Follow:
+            return
+        done = Done(follow.call, head, output, head.options.callback_data)
+        id = self._ids.next()
+        task = m.Submission(id, follow.name, follow.pool, follow.options, None, done)
+        live = self._open(task, None)
+        if live.head.status is PENDING:
+            self._ready.add(live)
+        if any(close.cancel for _, close in self._closes):
+            self._cancel(id, _SHUTDOWN, 0.0)
 
     def _answer_who_waits_for_quiet(self) -> None:
         if not self._live and not self._parking:
@@ -139,7 +165,7 @@ class Ending(Tables):
         self._closes.append((origin, close))
         if close.cancel:
             for id in list(self._live):
-                self._cancel(id, Cancel("shutdown", "its system was closed"), close.grace)
+                self._cancel(id, _SHUTDOWN, close.grace)
         self._answer_who_waits_for_quiet()
 
     def _drop_parked(
@@ -177,6 +203,8 @@ class Ending(Tables):
         else:
             if head.status is SCHEDULED and head.due <= now:
                 self._ledger.move(live, Move.FALL_DUE)
+                if self._news.any:
+                    self._news.publish(TaskEventKind.DUE, live.head, now)
                 self._ready.add(live)
             self._arm(live)
 
@@ -207,6 +235,9 @@ class Ending(Tables):
         )
         self._ledger.note(live, fence=head.fence + 1, **has_started(live))
         self._end(live, move, output)
+
+
+_SHUTDOWN = Cancel("shutdown", "its system was closed")
 
 
 def failure(kind: FailureKind, message: str) -> Output:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from math import inf
 
+from msgspec.structs import replace
+
 from actorq.machines.effects import Send
 from actorq.machines.ending import Ending, failure, has_started
 from actorq.machines.fleet import POOLS, Worker
@@ -16,6 +18,7 @@ from actorq.machines.retry import backoff
 from actorq.machines.states import GRANT, SUCCEED, Move
 from actorq.model import messages as m
 from actorq.model.events import EventKind
+from actorq.model.feed import TaskEventKind
 from actorq.model.records import Head
 from actorq.model.status import PENDING, RUNNING, FailureKind
 
@@ -99,11 +102,17 @@ class Granting(Ending):
         live = self._held(origin, started.id, started.fence)
         if live is not None and live.run is not None:
             live.run.started = started.at
+            if self._news.any:
+                head = replace(live.head, **has_started(live))
+                self._news.publish(TaskEventKind.STARTED, head, self._now)
 
     def _report(self, origin: int, report: m.Report) -> None:
         live = self._held(origin, report.id, report.fence)
         if live is not None and live.run is not None:
             live.run.progress = report.progress
+            if self._news.any:
+                head = replace(live.head, **has_started(live))
+                self._news.publish(TaskEventKind.PROGRESS, head, self._now, report.progress)
 
     def _held(self, origin: int, id: str, fence: int) -> Live | None:
         """Return the task if (id, fence) is the grant that runs on this connection's worker."""
@@ -172,6 +181,9 @@ class Granting(Ending):
         self._totals["retries"] += 1
         self._release(live)
         self._ledger.move(live, Move.BACK_OFF, due=due)
+        if self._news.any:
+            error = finish.output.error
+            self._news.publish(TaskEventKind.RETRYING, live.head, self._now, None, error)
         self._arm(live)
         self._answer_who_waits_for_quiet()
 
@@ -198,6 +210,8 @@ class Granting(Ending):
     def _put_back(self, live: Live, move: Move) -> None:
         self._release(live)
         self._ledger.move(live, move)
+        if self._news.any and move is Move.LOSE:
+            self._news.publish(TaskEventKind.LOST, live.head, self._now)
         self._ready.add(live)
         self._arm(live)
         self._answer_who_waits_for_quiet()

@@ -26,6 +26,7 @@ from actorq.machines.states import Move, target
 from actorq.machines.tables import Limits, closing
 from actorq.machines.times import rank
 from actorq.model import messages as m
+from actorq.model.feed import TaskEventKind
 from actorq.model.records import Record
 from actorq.model.results import PoolStats, Stats
 from actorq.model.status import PENDING, RUNNING
@@ -34,8 +35,9 @@ from actorq.model.status import PENDING, RUNNING
 class QueueMachine(Accepting):
     """All tasks of one partition, and the rules they live by."""
 
-    def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
-        super().__init__(limits)
+    def __init__(self, limits: Limits = Limits(), tail: str = "0" * 16) -> None:  # noqa: B008 - frozen
+        """``tail``: 16 hex digits for the ids of callback tasks, of this machine alone."""
+        super().__init__(limits, tail)
         self._desk = Desk(self._ledger, self._out, self._cancel, self._revive)
         self._handlers: dict[type, Callable[[int, Any], None]] = {
             m.ClientHello: self._client_hello,
@@ -48,6 +50,8 @@ class QueueMachine(Accepting):
             m.Inspect: self._desk.inspect,
             m.Find: self._desk.find,
             m.Bulk: self._bulk,
+            m.Subscribe: self._subscribe,
+            m.Unsubscribe: self._news.unsubscribe,
             m.GetStats: self._get_stats,
             m.Join: self._join,
             m.Close: self._close,
@@ -91,6 +95,8 @@ class QueueMachine(Accepting):
         self._grant_what_is_ready()
         while self._parking.lines and self._unpark():
             self._grant_what_is_ready()
+        if self._news.any:
+            self._news.flush()
         out = self._out
         effects = [*self._ledger.changes(), *out]
         out.clear()
@@ -103,7 +109,11 @@ class QueueMachine(Accepting):
     def _client_hello(self, origin: int, hello: m.ClientHello) -> None:
         """A client needs no introduction beyond its connection; all it wants, it asks for."""
 
+    def _subscribe(self, origin: int, request: m.Subscribe) -> None:
+        self._news.subscribe(origin, request, self._now)
+
     def _gone(self, origin: int, _: m.Gone) -> None:
+        self._news.gone(origin)
         worker = self._fleet.by_connection.get(origin)
         if worker is not None:
             self._fleet.disconnect(worker)
@@ -125,6 +135,8 @@ class QueueMachine(Accepting):
                 self._answer_late_finish(origin, message, head)
             case m.CancelTask() if message.id in self._live:
                 self._cancel_task(origin, message)
+            case m.Subscribe():
+                self._news.found(origin, message, records)
             case _:
                 self._desk.found(origin, message, records)
 
@@ -138,6 +150,8 @@ class QueueMachine(Accepting):
         message = searched.message
         if self._closing and isinstance(message, m.Bulk) and message.verb == "retry":
             self._out.reply(origin, message, error=closing())
+        elif isinstance(message, m.Subscribe):
+            self._news.searched(origin, searched)
         else:
             kept = [record for record in searched.records if self._is_kept(record)]
             self._desk.searched(origin, replace(searched, records=kept))
@@ -169,6 +183,8 @@ class QueueMachine(Accepting):
         )
         self._ready.add(live)
         self._arm(live)
+        if self._news.any:
+            self._news.publish(TaskEventKind.SUBMITTED, live.head, self._now)
 
     def _get_stats(self, origin: int, request: m.GetStats) -> None:
         parked = self._parking.counts()

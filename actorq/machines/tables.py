@@ -12,10 +12,16 @@ from actorq.machines.fleet import Fleet
 from actorq.machines.ledger import Ledger, Live
 from actorq.machines.parking import Parking
 from actorq.machines.ready import Ready
+from actorq.machines.states import Move, target
+from actorq.machines.subscriptions import Subscriptions
 from actorq.machines.timers import Timers
 from actorq.machines.times import deadline as deadline_of
 from actorq.machines.times import expiry as expiry_of
+from actorq.machines.times import rank
 from actorq.model import messages as m
+from actorq.model.feed import TaskEventKind
+from actorq.model.ids import IdSource
+from actorq.model.records import Head
 from actorq.model.status import RUNNING, SCHEDULED
 
 
@@ -36,8 +42,9 @@ class Limits(Struct, frozen=True):
 class Tables:
     """State, and the few moves on it that every chapter makes."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, tail: str) -> None:
         self._limits = limits
+        self._ids = IdSource(lambda: self._now, tail)
         self._now = 0.0
         self._stamp = 0.0
         self._closing = False
@@ -48,6 +55,7 @@ class Tables:
         self._timers = Timers()
         self._fleet = Fleet()
         self._parking = Parking()
+        self._news = Subscriptions(self._ledger, self._out)
         self._cancels: dict[str, list[tuple[int, int]]] = {}
         self._ending: dict[str, list[tuple[int, int]]] = {}
         self._joins: list[tuple[int, int]] = []
@@ -70,6 +78,7 @@ class Tables:
             "joins": len(self._joins),
             "closes": len(self._closes),
             "held": self._fleet.held(),
+            "subscriptions": len(self._news),
         }
 
     def _next_stamp(self) -> float:
@@ -96,6 +105,39 @@ class Tables:
         if live.run is not None:
             live.run.worker.held.discard(live.head.id)
             live.run = None
+
+    def _open(self, task: m.Submission, watch: int | None) -> Live:
+        """Make a new task live; unless it is due later, it must be granted or get ready now."""
+        options, now = task.options, self._now
+        self._stamp = since = now if now > self._stamp else self._next_stamp()
+        due = since
+        if options.delay is not None:
+            due = since + options.delay
+        elif options.at is not None:
+            due = max(since, options.at.timestamp())
+        later = due > now and due > since
+        head = Head(
+            task.id,
+            task.name,
+            options,
+            task.pool,
+            task.scope,
+            since,
+            since,
+            rank(options.priority, due),
+            due,
+            _DEFERRED if later else _ACCEPTED,
+        )
+        live = self._ledger.open(head, task.body, watch)
+        if later or options.deadline is not None or options.expires is not None:
+            self._arm(live)
+        if self._news.any:
+            self._news.publish(TaskEventKind.SUBMITTED, head, now)
+        return live
+
+
+_ACCEPTED = target(Move.ACCEPT, None)
+_DEFERRED = target(Move.DEFER, None)
 
 
 def closing() -> ActorDied:

@@ -35,6 +35,22 @@ class FilterDict(TypedDict, total=False):
     after: datetime
 
 
+class SubscriptionDict(TypedDict, total=False):
+    """The keywords that say which tasks a subscription is about; see `FilterDict`.
+
+    Attributes:
+        status: Only events by which a task gets one of these.
+        task: Only of these tasks.
+        queue: Only of this queue.
+        ids: Only of these; the snapshot then has what is known of each.
+    """
+
+    status: str | Collection[str]
+    task: Named | Collection[Named]
+    queue: str
+    ids: Iterable[str]
+
+
 class HasName(Protocol):
     """A task, or anything else with a task's name."""
 
@@ -50,7 +66,8 @@ Named = str | HasName
 class Filter(Struct, frozen=True):
     """A conjunction: a task matches if it fits every field that is given.
 
-    ``before`` and ``after`` bound the time of submission, in seconds since the epoch.
+    ``before`` and ``after`` bound the time of submission, in seconds since the epoch;
+    ``ended_since`` that of the end, so that live tasks do not match.
     """
 
     statuses: frozenset[TaskStatus] | None = None
@@ -59,6 +76,7 @@ class Filter(Struct, frozen=True):
     ids: frozenset[str] | None = None
     before: float | None = None
     after: float | None = None
+    ended_since: float | None = None
 
     def matches(self, head: Head) -> bool:
         """Say whether a task's head fits."""
@@ -69,7 +87,12 @@ class Filter(Struct, frozen=True):
             and (self.ids is None or head.id in self.ids)
             and (self.before is None or head.submitted_at < self.before)
             and (self.after is None or head.submitted_at > self.after)
+            and (self.ended_since is None or self._has_ended(head))
         )
+
+    def _has_ended(self, head: Head) -> bool:
+        at = head.completed_at
+        return at is not None and self.ended_since is not None and at >= self.ended_since
 
     @property
     def everything(self) -> bool:

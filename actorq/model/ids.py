@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
+from secrets import token_hex
 
 PARTITION = "00"
 """The one partition of this version, as the first two hex digits of every task id."""
@@ -18,12 +18,10 @@ class IdSource:
     sources differ by 64 random bits.
     """
 
-    def __init__(
-        self, clock: Callable[[], float] = time.time, rng: random.Random | None = None
-    ) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time, tail: str | None = None) -> None:
         self._clock = clock
         self._last = 0
-        self._tail = f"{(rng or random.SystemRandom()).getrandbits(64):016x}"
+        self._tail: str = tail or token_hex(8)
 
     def next(self) -> str:
         """Return a new id."""

@@ -11,10 +11,12 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from actorq.model.feed import TaskEvent
 from actorq.model.filters import Filter
 from actorq.model.options import TaskOptions
 from actorq.model.records import Cancel, Head, Output, Pool
 from actorq.model.results import Progress
+from actorq.model.status import TaskStatus
 
 # --- client to owner -----------------------------------------------------------------------------
 
@@ -123,6 +125,25 @@ class Bulk(Struct, frozen=True):
     grace: float = 0.0
 
 
+class Subscribe(Struct, frozen=True):
+    """Answer with `Standing`, and send `News` of every task that fits from that moment on.
+
+    ``since``: until when this subscriber was told by an earlier connection; what has ended from
+    then on is told anew.
+    """
+
+    request: int
+    subscription: int
+    filter: Filter
+    since: float | None = None
+
+
+class Unsubscribe(Struct, frozen=True):
+    """Send no more `News`. Has no answer."""
+
+    subscription: int
+
+
 class GetStats(Struct, frozen=True):
     """Answer with `Stats`."""
 
@@ -155,6 +176,7 @@ Request = (
     | Inspect
     | Find
     | Bulk
+    | Subscribe
     | GetStats
     | Join
     | Close
@@ -188,6 +210,27 @@ class Snapshot(Struct, frozen=True):
     head: Head
     output: Output | None
     progress: Progress | None
+
+
+class Standing(Struct, frozen=True):
+    """How things stand at the beginning of a subscription.
+
+    Attributes:
+        at: The owner's time.
+        counts: Live tasks that fit, by status.
+        tasks: With a filter by ids: those of them that are known.
+    """
+
+    at: float
+    counts: dict[TaskStatus, int]
+    tasks: tuple[Snapshot, ...]
+
+
+class News(Struct, frozen=True):
+    """What has happened to the tasks of one subscription, in order."""
+
+    subscription: int
+    events: list[TaskEvent]
 
 
 # --- worker to owner -----------------------------------------------------------------------------

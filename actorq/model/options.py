@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal, Self, TypedDict, Unpack
+from typing import Any, Literal, Protocol, Self, TypedDict, Unpack
 
 import attrs
 
 from actorq.errors import ExceptionLike, qualified_name
+from actorq.model.results import TaskDone
 from actorq.model.status import TaskPriority
 
 PriorityLike = TaskPriority | Literal["low", "normal", "high", "critical"]
@@ -151,6 +152,17 @@ def _names(exceptions: tuple[ExceptionLike, ...]) -> frozenset[str]:
     return frozenset(e if isinstance(e, str) else qualified_name(e) for e in exceptions)
 
 
+class CallbackActor(Protocol):
+    """The ref of an actor that takes `TaskDone`."""
+
+    def try_tell(self, message: TaskDone) -> None:
+        """Send a message."""
+
+
+Callback = Callable[[TaskDone], object] | CallbackActor
+"""An actor's ref, or a task or any other callable of one argument."""
+
+
 class OptionsDict(TypedDict, total=False):
     """The keywords of ``options()``, `actorq.task` and `TaskOptions`."""
 
@@ -165,6 +177,8 @@ class OptionsDict(TypedDict, total=False):
     at_most_once: bool
     max_deliveries: int
     when_full: WhenFull
+    callback: Callback | None
+    callback_data: Any
     result_ttl: float | None
     meta: Mapping[str, Any]
 
@@ -220,6 +234,14 @@ def _when_full(value: object) -> WhenFull:
     raise ValueError(f"option 'when_full' must be 'wait' or 'raise', not {value!r}")
 
 
+def _callback(value: object) -> Any:
+    if value is None or callable(value) or callable(getattr(value, "try_tell", None)):
+        return value
+    raise TypeError(
+        f"option 'callback' must be an actor's ref, a task or another callable, not {value!r}"
+    )
+
+
 def _meta(value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise TypeError(f"option 'meta' must be a mapping with string keys, not {value!r}")
@@ -258,6 +280,10 @@ class TaskOptions:
             retry policy is another matter, and still holds.)
         max_deliveries: How many workers may die under it before it fails as `WorkerLost`.
         when_full: ``"wait"`` until the queue has room, or ``"raise"`` `QueueFull`.
+        callback: Who gets a `TaskDone` once it has ended, well or not: an actor's ref as a message,
+            a task (or any other callable) as its argument. A task is submitted in the same step in
+            which the outcome is stored, and run and retried like any other.
+        callback_data: What the callback is to know besides; passed on unchanged.
         result_ttl: Seconds for which its outcome can be looked up by id; None is the system's.
         meta: Anything with string keys that should travel with it.
 
@@ -277,6 +303,8 @@ class TaskOptions:
     at_most_once: bool = False
     max_deliveries: int = 3
     when_full: WhenFull = "wait"
+    callback: Any = None
+    callback_data: Any = attrs.field(default=None, hash=False)
     result_ttl: float | None = None
     meta: Mapping[str, Any] = attrs.field(default=_NO_META, hash=False)
     given: frozenset[str] = attrs.field(default=frozenset(), eq=False)
@@ -307,6 +335,13 @@ class TaskOptions:
         values = {field: getattr(self, field) for field in _CHECKS} | changes
         merged.__attrs_init__(**values, given=self.given | other.given)  # pyright: ignore - likewise
         return merged
+
+    def with_callback(self, callback: object) -> TaskOptions:
+        """Return these options with another callback, unchecked."""
+        other = object.__new__(type(self))
+        values = {field: getattr(self, field) for field in _CHECKS} | {"callback": callback}
+        other.__attrs_init__(**values, given=self.given)  # pyright: ignore - attrs makes it
+        return other
 
     @classmethod
     def high_priority(cls) -> Self:
@@ -342,6 +377,8 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "at_most_once": lambda value: flag("option 'at_most_once'", value),
     "max_deliveries": lambda value: whole("option 'max_deliveries'", value),
     "when_full": _when_full,
+    "callback": _callback,
+    "callback_data": lambda value: value,
     "result_ttl": _seconds("result_ttl"),
     "meta": _meta,
 }

@@ -73,6 +73,27 @@ class Output(Struct, frozen=True):
     kind: FailureKind | None = None
 
 
+class Follow(Struct, frozen=True):
+    """The task that is submitted when another one has ended: a callback, as the owner keeps it.
+
+    ``call`` is its call, but for the one argument.
+    """
+
+    name: str
+    pool: Pool
+    options: TaskOptions
+    call: Any
+
+
+class Done(Struct, frozen=True):
+    """The body of a callback task: a call that takes how another task has ended."""
+
+    call: Any
+    head: Head
+    output: Output | None
+    data: Any
+
+
 class Record(Struct, gc=False):
     """A task as a store gives it back."""
 

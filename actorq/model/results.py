@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Generic, TypeVar, cast
 
 import attrs
@@ -17,12 +17,9 @@ from actorq.errors import (
     TaskTimeout,
     WorkerLost,
 )
-from actorq.model.records import Head, Output
 from actorq.model.status import FailureKind, TaskStatus
 
 R_co = TypeVar("R_co", covariant=True)
-
-_NO_OUTPUT = Output()
 
 _ERRORS: dict[FailureKind | None, type[TaskError]] = {
     FailureKind.TIMEOUT: TaskTimeout,
@@ -68,7 +65,8 @@ class TaskResult(Generic[R_co]):
     completed_at: datetime | None
     meta: Mapping[str, Any]
     reason: str | None
-    _head: Head = attrs.field(repr=False, eq=False, alias="head")
+    _by: tuple[str, str | None] | None = attrs.field(repr=False, eq=False, default=None, alias="by")
+    """Who cancelled it, and why."""
     _kind: FailureKind | None = attrs.field(repr=False, eq=False, default=None, alias="kind")
     _cause: BaseException | None = attrs.field(repr=False, eq=False, default=None, alias="cause")
 
@@ -93,8 +91,7 @@ class TaskResult(Generic[R_co]):
     def _exception(self) -> TaskError:
         label = f"task {self.name} ({self.id})"
         if self.status is TaskStatus.CANCELLED:
-            cancel = self._head.cancel
-            by, why = (cancel.by, cancel.reason) if cancel else ("user", None)
+            by, why = self._by or ("user", None)
             said = f"{label} was cancelled by {by}" + (f": {why}" if why else "")
             return TaskCancelled(said, id=self.id, name=self.name, by=by, reason=why)
         error = self.error
@@ -113,50 +110,17 @@ class TaskResult(Generic[R_co]):
         )
 
 
-def task_result(
-    head: Head, output: Output | None, cause: BaseException | None = None
-) -> TaskResult[Any]:
-    """Build the result that people see from what the queue knows."""
-    output = output or _NO_OUTPUT
-    return TaskResult(
-        id=head.id,
-        name=head.name,
-        queue=head.options.queue,
-        status=head.status,
-        value=output.value,
-        error=output.error,
-        attempts=head.attempts,
-        worker=head.worker,
-        submitted_at=_utc(head.submitted_at),
-        started_at=None if head.started_at is None else _utc(head.started_at),
-        completed_at=None if head.completed_at is None else _utc(head.completed_at),
-        meta=head.options.meta,
-        reason=_reason(head, output),
-        head=head,
-        kind=output.kind,
-        cause=cause,
-    )
+@attrs.frozen
+class TaskDone:
+    """What a callback gets: an actor as a message, a task as its argument.
 
+    Attributes:
+        result: How the task ended, well or not.
+        data: The ``callback_data`` of its submission, unchanged.
+    """
 
-def _utc(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
-
-
-def _reason(head: Head, output: Output) -> str | None:
-    match head.status:
-        case TaskStatus.SCHEDULED:
-            return f"due at {_utc(head.due).isoformat()}" + (
-                f", after attempt {head.attempts}" if head.attempts else ""
-            )
-        case TaskStatus.PENDING:
-            return "waits for a free slot"
-        case TaskStatus.CANCELLED if head.cancel is not None:
-            why = f": {head.cancel.reason}" if head.cancel.reason else ""
-            return f"cancelled by {head.cancel.by}{why}"
-        case TaskStatus.FAILURE if output.error is not None:
-            return output.error.message
-        case _:
-            return None
+    result: TaskResult[Any]
+    data: Any
 
 
 @attrs.frozen

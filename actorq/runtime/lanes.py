@@ -159,11 +159,17 @@ class Lanes:
             self._woken = True
 
     async def park(self) -> None:
-        """Wait for a message or `wake`; always a checkpoint."""
+        """Wait for a message or `wake`; always a checkpoint.
+
+        Raises:
+            trio.BusyResourceError: There is a reader already.
+        """
         if self._woken:
             self._woken = False
             await trio.lowlevel.checkpoint()
             return
+        if self.reader is not None:
+            raise trio.BusyResourceError("somebody else is reading this already")
         self.reader = current_task()
         await trio.lowlevel.wait_task_rescheduled(self._leave)
 

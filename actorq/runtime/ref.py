@@ -199,6 +199,16 @@ class ActorRef(Generic[M_contra]):
         """Wait until the actor has ended for good; restarts are not the end."""
         await self._life.join()
 
+    def _deliver(self, message: M_contra) -> None:
+        """Send a message without regard to the bound: what it tells of has happened already."""
+        if self._lanes.open:
+            self._lanes.put(message)
+        else:
+            self._dead_letter(message, "the actor has ended")
+
+    def _dead_letter(self, message: object, why: str) -> None:
+        self._post.dead_letter(self.name, message, why)
+
     def __repr__(self) -> str:
         state = "" if self.alive else ", ended"
         return f"<ActorRef {self.name}{state}>"

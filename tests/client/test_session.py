@@ -90,7 +90,7 @@ def test_an_answer_that_nobody_waits_for_is_dropped() -> None:
 
     session.received(m.Reply(request.request, "late"))
 
-    assert session.tables() == {"unanswered": 0, "awaited": 0}
+    assert not any(session.tables().values())
 
 
 def test_an_end_that_nobody_waits_for_costs_nothing() -> None:
@@ -99,7 +99,7 @@ def test_an_end_that_nobody_waits_for_costs_nothing() -> None:
     ending = session.ending("some id")
     del ending
 
-    assert session.tables() == {"unanswered": 0, "awaited": 0}
+    assert not any(session.tables().values())
 
 
 def test_when_the_connection_is_over_for_ever_everybody_is_told_an_error_of_their_own() -> None:
@@ -114,7 +114,7 @@ def test_when_the_connection_is_over_for_ever_everybody_is_told_an_error_of_thei
             future.peek()
         errors.append(caught.value)
     assert len(set(map(id, errors))) == 4
-    assert session.tables() == {"unanswered": 0, "awaited": 0}
+    assert not any(session.tables().values())
 
 
 def test_a_refusal_is_the_error_of_whoever_asked() -> None:

@@ -1,13 +1,11 @@
-import random
-
 from hypothesis import given
 from hypothesis import strategies as st
 
 from actorq.model.ids import PARTITION, IdSource
 
 
-def source(*times: float, seed: int = 0) -> IdSource:
-    return IdSource(iter(times).__next__, random.Random(seed))
+def source(*times: float, tail: str = "0123456789abcdef") -> IdSource:
+    return IdSource(iter(times).__next__, tail)
 
 
 def test_an_id_is_partition_microseconds_and_tail() -> None:
@@ -29,7 +27,7 @@ def test_ids_of_one_source_grow_whatever_the_clock_does(times: list[float]) -> N
 
 
 def test_later_ids_sort_after_earlier_ones_of_other_sources() -> None:
-    earlier, later = source(1000.0, seed=1), source(1000.001, seed=2)
+    earlier, later = source(1000.0, tail="f" * 16), source(1000.001, tail="0" * 16)
 
     assert earlier.next() < later.next()
 

@@ -13,7 +13,8 @@ from actorq.errors import (
 )
 from actorq.model.options import TaskOptions
 from actorq.model.records import Cancel, Head, Output
-from actorq.model.results import Page, TaskResult, task_result
+from actorq.model.outcomes import task_result
+from actorq.model.results import Page, TaskResult
 from actorq.model.status import (
     CANCELLED,
     FAILURE,

@@ -1,0 +1,111 @@
+"""A subscriber's end: a bounded buffer that the owner fills and one coroutine reads.
+
+The owner never waits for a reader. When the buffer is full, the oldest event makes room: one that
+says that a task has ended is put aside and still delivered, any other is dropped and counted.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import trio
+
+from actorq.client.session import Session
+from actorq.model import messages as m
+from actorq.model.feed import Lagged, Snapshot, TaskEvent, TaskEventKind
+from actorq.model.filters import Filter
+from actorq.model.outcomes import task_result
+from actorq.runtime.lanes import BURST, Lanes
+
+ENDED = TaskEventKind.ENDED
+
+
+class Subscription:
+    """What `Client.subscribe` yields: an async iterator of a `Snapshot` and all that follows."""
+
+    def __init__(self, session: Session, filter: Filter, buffer: int) -> None:
+        self._session = session
+        self._filter = filter
+        self._buffer = buffer
+        self._number = session.number()
+        self._first: deque[Snapshot | TaskEvent] = deque()
+        """What goes before ``_lag`` and ``_events``."""
+        self._lag = 0
+        self._events: deque[TaskEvent] = deque()
+        self._reader = Lanes()
+        self._burst = BURST
+        self._error: BaseException | None = None
+        self._told_until: float | None = None
+        self._ended_last: set[tuple[str, float]] = set()
+        """The ends at ``_told_until``, of which the owner tells again."""
+
+    # --- implements `actorq.client.session.Listener` ---------------------------------------------
+
+    def request(self, number: int) -> m.Subscribe:
+        """Return the request for what this has not been told yet."""
+        return m.Subscribe(number, self._number, self._filter, self._told_until)
+
+    def begin(self, standing: m.Standing) -> None:
+        """Take how things stand; it comes again on a new connection."""
+        tasks = tuple(task_result(task.head, task.output) for task in standing.tasks)
+        self._put_aside(len(self._events))
+        self._first.append(Snapshot(standing.counts, tasks))
+        if self._told_until is None:
+            self._told_until = standing.at
+        self._reader.wake()
+
+    def tell(self, events: list[TaskEvent]) -> None:
+        """Take news."""
+        for event in events:
+            if event.kind is ENDED and not self._is_new(event):
+                continue
+            if event.time > (self._told_until or 0.0):
+                self._told_until = event.time
+                self._ended_last.clear()
+            if event.kind is ENDED and event.time == self._told_until:
+                self._ended_last.add((event.id, event.time))
+            self._events.append(event)
+        if len(self._events) > self._buffer:
+            self._put_aside(len(self._events) - self._buffer)
+        if self._reader.reader is not None:
+            self._reader.wake()
+
+    def fail(self, error: BaseException) -> None:
+        """There will be nothing more."""
+        self._error = error
+        self._reader.wake()
+
+    def _is_new(self, event: TaskEvent) -> bool:
+        return (event.id, event.time) not in self._ended_last
+
+    def _put_aside(self, count: int) -> None:
+        """Make room: drop the oldest events, but not those that say that a task has ended."""
+        for _ in range(count):
+            event = self._events.popleft()
+            if event.kind is ENDED:
+                self._first.append(event)
+            else:
+                self._lag += 1
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def __aiter__(self) -> Subscription:
+        return self
+
+    async def __anext__(self) -> Snapshot | TaskEvent | Lagged:
+        self._burst -= 1
+        if self._burst < 0:
+            self._burst = BURST
+            await trio.lowlevel.checkpoint()
+        while True:
+            if self._first:
+                return self._first.popleft()
+            if self._lag:
+                count, self._lag = self._lag, 0
+                return Lagged(count)
+            if self._events:
+                return self._events.popleft()
+            if self._error is not None:
+                raise self._error
+            await self._reader.park()
+            self._burst = BURST

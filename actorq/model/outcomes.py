@@ -1,0 +1,58 @@
+"""From what the queue knows of a task to the result that people see."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from actorq.model.records import Head, Output
+from actorq.model.results import TaskResult
+from actorq.model.status import TaskStatus
+
+_NO_OUTPUT = Output()
+
+
+def task_result(
+    head: Head, output: Output | None, cause: BaseException | None = None
+) -> TaskResult[Any]:
+    """Build the result that people see from what the queue knows."""
+    output = output or _NO_OUTPUT
+    return TaskResult(
+        id=head.id,
+        name=head.name,
+        queue=head.options.queue,
+        status=head.status,
+        value=output.value,
+        error=output.error,
+        attempts=head.attempts,
+        worker=head.worker,
+        submitted_at=_utc(head.submitted_at),
+        started_at=None if head.started_at is None else _utc(head.started_at),
+        completed_at=None if head.completed_at is None else _utc(head.completed_at),
+        meta=head.options.meta,
+        reason=_reason(head, output),
+        by=None if head.cancel is None else (head.cancel.by, head.cancel.reason),
+        kind=output.kind,
+        cause=cause,
+    )
+
+
+def _utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _reason(head: Head, output: Output) -> str | None:
+    match head.status:
+        case TaskStatus.SCHEDULED:
+            return f"due at {_utc(head.due).isoformat()}" + (
+                f", after attempt {head.attempts}" if head.attempts else ""
+            )
+        case TaskStatus.PENDING:
+            return "waits for a free slot"
+        case TaskStatus.CANCELLED if head.cancel is not None:
+            why = f": {head.cancel.reason}" if head.cancel.reason else ""
+            return f"cancelled by {head.cancel.by}{why}"
+        case TaskStatus.FAILURE if output.error is not None:
+            return output.error.message
+        case _:
+            return None
