@@ -128,17 +128,21 @@ class Cell:
 
     async def stop(self, drain: bool) -> None:
         """See `ActorRef.stop`."""
-        if self.task is current_task():
-            raise ActorError(
-                f"actor {self.name!r} stops itself, and would wait for ever; let it return instead"
-            )
+        self._check_not_inside()
         if self.alive:
             self._boss.stop_cell(self, drain)
         await self.join()
 
     async def join(self) -> None:
         """See `ActorRef.join`."""
+        self._check_not_inside()
         await self._ended.wait()
+
+    def _check_not_inside(self) -> None:
+        if self.task is current_task():
+            raise ActorError(
+                f"actor {self.name!r} would wait for its own end for ever; let it return instead"
+            )
 
     @property
     def _ended(self) -> Future[None]:
@@ -236,6 +240,11 @@ class Cell:
             self.kill()
         elif self.shutdown < inf:
             self._alarms.set(self.name, trio.current_time() + self.shutdown, self.kill)
+
+    def do_not_drain(self) -> None:
+        """Have it stop after the message in hand after all."""
+        if self.lanes.draining:
+            self.lanes.stop(drain=False)
 
     def kill(self, reason: str | None = None) -> None:
         """Cancel the incarnation."""

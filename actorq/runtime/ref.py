@@ -19,6 +19,9 @@ ExitReason = Literal["normal", "shutdown", "crash", "killed"]
 stop, did not in time, and was cancelled."""
 
 
+_ENDED = "the actor has ended"
+
+
 class Post:
     """What all actors of a system share when they send: a burst, and the count of dead letters."""
 
@@ -113,6 +116,9 @@ class ActorRef(Generic[M_contra]):
         A message to an actor that has ended is a dead letter: counted, reported and dropped. Not
         every call is a checkpoint, but at least every 64th is, and every one that waits. Cancelled,
         the message was not sent.
+
+        Raises:
+            MailboxFull: An actor tells itself, and nobody else can make room.
         """
         post, lanes = self._post, self._lanes
         if post.burst > 0 and lanes.open and len(lanes.user) < lanes.capacity:
@@ -124,14 +130,23 @@ class ActorRef(Generic[M_contra]):
         await self._tell_slowly(message)
 
     async def _tell_slowly(self, message: object) -> None:
-        if self._post.burst <= 0:
-            self._post.burst = BURST
+        post, lanes = self._post, self._lanes
+        if post.burst <= 0:
+            post.burst = BURST
             await trio.lowlevel.checkpoint()
-        if self._lanes.open and not self._lanes.full:
-            self._lanes.put(message)
-        elif not self._lanes.open or not await self._lanes.wait_to_put(message):
-            self._post.burst -= 1
-            self._post.dead_letter(self.name, message, "the actor has ended")
+        post.burst -= 1
+        if lanes.open and lanes.full:
+            if self._life.task is current_task():
+                raise MailboxFull(f"{self._full()}, and it tells itself: nobody else makes room")
+            if not await lanes.wait_to_put(message):
+                self._dead_letter(message, _ENDED)
+        elif lanes.open:
+            lanes.put(message)
+        else:
+            self._dead_letter(message, _ENDED)
+
+    def _full(self) -> str:
+        return f"the mailbox of actor {self.name!r} is full ({self._lanes.capacity} messages)"
 
     def try_tell(self, message: M_contra) -> None:
         """Send a message without waiting.
@@ -141,11 +156,10 @@ class ActorRef(Generic[M_contra]):
         """
         lanes = self._lanes
         if not lanes.open:
-            self._post.dead_letter(self.name, message, "the actor has ended")
+            self._dead_letter(message, _ENDED)
         elif lanes.full:
             raise MailboxFull(
-                f"the mailbox of actor {self.name!r} is full ({lanes.capacity} messages); "
-                "wait for room with tell(), or spawn it with a larger mailbox="
+                f"{self._full()}; wait for room with tell(), or spawn it with a larger mailbox="
             )
         else:
             lanes.put(message)
@@ -196,7 +210,11 @@ class ActorRef(Generic[M_contra]):
         await self._life.stop(drain)
 
     async def join(self) -> None:
-        """Wait until the actor has ended for good; restarts are not the end."""
+        """Wait until the actor has ended for good; restarts are not the end.
+
+        Raises:
+            ActorError: An actor waits for its own end.
+        """
         await self._life.join()
 
     def _deliver(self, message: M_contra) -> None:
@@ -204,7 +222,7 @@ class ActorRef(Generic[M_contra]):
         if self._lanes.open:
             self._lanes.put(message)
         else:
-            self._dead_letter(message, "the actor has ended")
+            self._dead_letter(message, _ENDED)
 
     def _dead_letter(self, message: object, why: str) -> None:
         self._post.dead_letter(self.name, message, why)

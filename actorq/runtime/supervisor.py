@@ -60,6 +60,8 @@ class Supervisor:
         self._engine = engine
         self._nursery = nursery
         self._machine = machine
+        self._key = f"supervisor {id(self)}"
+        self._alarm: float | None = None
         self._gone: Future[None] = Future()
         """Set when it is closing and every child has ended."""
         self.failed: Future[None] = Future()
@@ -141,7 +143,10 @@ class Supervisor:
         With ``drain`` each handles what is in its mailbox first.
         """
         for cell in self.cells.values():
-            cell.drain = drain
+            if not cell.final:
+                cell.drain = drain
+            elif not drain:
+                cell.do_not_drain()
         self._do(self._machine.close(trio.current_time()))
         if self.cells:
             await self._gone.wait()
@@ -169,8 +174,11 @@ class Supervisor:
 
     def stop_cell(self, cell: Cell, drain: bool) -> None:
         """See `actorq.runtime.cell.Boss`."""
-        cell.drain = drain
-        self._do(self._machine.stop(cell.name, trio.current_time()))
+        if not cell.final:
+            cell.drain = drain
+            self._do(self._machine.stop(cell.name, trio.current_time()))
+        elif not drain:
+            cell.do_not_drain()
 
     # --- what the machine wants ------------------------------------------------------------------
 
@@ -189,17 +197,21 @@ class Supervisor:
             else:
                 self._report(effect, cell)
         deadline = self._machine.next_deadline()
-        if deadline is not None:
-            self._engine.alarms.set(f"supervisor {id(self)}", deadline, self._tick)
+        if deadline != self._alarm:
+            self._alarm = deadline
+            if deadline is None:
+                self._engine.alarms.clear(self._key)
+            else:
+                self._engine.alarms.set(self._key, deadline, self._tick)
 
     def _tick(self) -> None:
+        self._alarm = None
         self._do(self._machine.tick(trio.current_time()))
 
     def _remove(self, cell: Cell) -> None:
         del self.cells[cell.name], self._engine.cells[cell.name]
         cell.finish()
         if not self.cells and self._machine.closing:
-            self._engine.alarms.clear(f"supervisor {id(self)}")
             self._gone.set(None)
 
     def _report(self, effect: rules.Restarting | rules.Died, cell: Cell) -> None:
