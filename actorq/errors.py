@@ -85,6 +85,14 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
+def told(error: BaseException) -> str:
+    """Return ``repr(error)``, or a substitute if that raises."""
+    try:
+        return repr(error)
+    except Exception:  # noqa: BLE001 - it is somebody's code
+        return f"{type(error).__qualname__}, whose repr() raises"
+
+
 def mro_names(kind: ExceptionType) -> tuple[str, ...]:
     """Return the names of a class and its bases, but for ``object``."""
     return tuple(qualified_name(base) for base in kind.__mro__[:-1])

@@ -82,11 +82,13 @@ class BaseClient:
         follow = Follow(task.name, task.pool, self._keepable(task.settings), call)
         return options.with_callback(follow)
 
-    def _call_back(self, message: TaskMessage[Any], actor: ActorRef[TaskDone]) -> None:
-        """Have an actor told how a task has ended; it is sent from here, as the actor is."""
+    def _call_back(
+        self, message: TaskMessage[Any], ending: Future[Ending], actor: ActorRef[TaskDone]
+    ) -> None:
+        """Have an actor told how a task has ended; from here, where the actor is."""
         data = message.task.settings.callback_data
 
-        def tell(ending: Future[Ending]) -> None:
+        def tell() -> None:
             try:
                 outcome = ending.peek()
             except ActorqError as error:
@@ -95,7 +97,8 @@ class BaseClient:
             result = task_result(outcome.head, outcome.output, outcome.cause)
             actor._deliver(TaskDone(result, data))
 
-        self.session.call_when_ended(message.id, tell)
+        self.session.keep(ending)
+        ending.call_when_done(tell)
 
     async def submit_one(self, message: TaskMessage[R]) -> TaskHandle[R]:
         """Have one task accepted."""
@@ -140,7 +143,7 @@ class BaseClient:
             handles.append(TaskHandle(self, message.id, name, ending, existing=existing))
             callback = message.call.task.settings.callback
             if callback is not None and not existing and isinstance(callback, ActorRef):
-                self._call_back(message, callback)
+                self._call_back(message, ending, callback)
             message.accepted = True
         return handles
 

@@ -36,8 +36,9 @@ class Subscription:
         self._burst = BURST
         self._error: BaseException | None = None
         self._told_until: float | None = None
-        self._ended_last: set[tuple[str, float]] = set()
-        """The ends at ``_told_until``, of which the owner tells again."""
+        self._newest: list[TaskEvent] = []
+        """The events up to then, of which the owner tells again."""
+        self._resumed = False
 
     # --- implements `actorq.client.session.Listener` ---------------------------------------------
 
@@ -50,33 +51,38 @@ class Subscription:
         tasks = tuple(task_result(task.head, task.output) for task in standing.tasks)
         self._put_aside(len(self._events))
         self._first.append(Snapshot(standing.counts, tasks))
-        if self._told_until is None:
+        self._resumed = self._told_until is not None
+        if not self._resumed:
             self._told_until = standing.at
         self._reader.wake()
 
     def tell(self, events: list[TaskEvent]) -> None:
         """Take news."""
-        for event in events:
-            if event.kind is ENDED and not self._is_new(event):
-                continue
-            if event.time > (self._told_until or 0.0):
-                self._told_until = event.time
-                self._ended_last.clear()
-            if event.kind is ENDED and event.time == self._told_until:
-                self._ended_last.add((event.id, event.time))
-            self._events.append(event)
+        if self._resumed:
+            events = self._without_repeats(events)
+        if not events:
+            return
+        newest = events[-1].time
+        if newest == self._told_until:
+            self._newest += events
+        else:
+            self._newest, self._told_until = events, newest
+        self._events.extend(events)
         if len(self._events) > self._buffer:
             self._put_aside(len(self._events) - self._buffer)
         if self._reader.reader is not None:
             self._reader.wake()
 
+    def _without_repeats(self, events: list[TaskEvent]) -> list[TaskEvent]:
+        """Leave out the ends that were told before the connection was lost."""
+        self._resumed = False
+        told = {(event.id, event.time) for event in self._newest if event.kind is ENDED}
+        return [event for event in events if (event.id, event.time) not in told]
+
     def fail(self, error: BaseException) -> None:
         """There will be nothing more."""
         self._error = error
         self._reader.wake()
-
-    def _is_new(self, event: TaskEvent) -> bool:
-        return (event.id, event.time) not in self._ended_last
 
     def _put_aside(self, count: int) -> None:
         """Make room: drop the oldest events, but not those that say that a task has ended."""
@@ -93,11 +99,17 @@ class Subscription:
         return self
 
     async def __anext__(self) -> Snapshot | TaskEvent | Lagged:
-        self._burst -= 1
-        if self._burst < 0:
+        if self._burst > 0 and self._events and not self._first and not self._lag:
+            self._burst -= 1
+            return self._events.popleft()
+        return await self._wait()
+
+    async def _wait(self) -> Snapshot | TaskEvent | Lagged:
+        if self._burst <= 0:
             self._burst = BURST
             await trio.lowlevel.checkpoint()
         while True:
+            self._burst -= 1
             if self._first:
                 return self._first.popleft()
             if self._lag:

@@ -7,7 +7,6 @@ asks again, which is safe because every request is bound to ids. Callers only ev
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
 from weakref import ref
 
@@ -66,7 +65,7 @@ class Session:
         # Weak, so that a task whose handle nobody keeps costs the client nothing. (A
         # WeakValueDictionary does the same four times slower.)
         self._endings: dict[str, _Awaited] = {}
-        self._kept: dict[str, Future[Ending]] = {}
+        self._kept: set[Future[Ending]] = set()
         """The ends that are waited for though nobody keeps a handle."""
         self._listeners: dict[int, Listener] = {}
 
@@ -115,15 +114,10 @@ class Session:
                 future.fail(_again(self._error))
         return future
 
-    def call_when_ended(self, id: str, call: Callable[[Future[Ending]], None]) -> None:
-        """Call ``call`` once, with the future of the task's end when it is set or has failed."""
-        future = self._kept[id] = self.ending(id)
-
-        def ended() -> None:
-            self._kept.pop(id, None)
-            call(future)
-
-        future.call_when_done(ended)
+    def keep(self, ending: Future[Ending]) -> None:
+        """Go on waiting for a task's end though nobody keeps a handle of it."""
+        self._kept.add(ending)
+        ending.call_when_done(lambda: self._kept.discard(ending))
 
     def listen(self, listener: Listener) -> int:
         """Subscribe; again on every new connection. Return the number of the subscription."""

@@ -27,6 +27,7 @@ REPLAY_CHUNK = 1_000
 """Ended tasks that are looked at in one step for a subscriber that has come back."""
 
 
+_NOBODY: list[Subscription] = []
 _LIVE: tuple[TaskStatus, ...] = (SCHEDULED, PENDING, RUNNING)
 
 
@@ -57,6 +58,7 @@ class Subscriptions:
         self._by_name: dict[str, list[Subscription]] = {}
         self._by_queue: dict[str, list[Subscription]] = {}
         self._told: list[Subscription] = []
+        self._indexed = False
         self.any: bool = False
         """Whether there is a subscriber at all."""
 
@@ -74,7 +76,7 @@ class Subscriptions:
         self._all[origin, number] = subscription
         for line in self._lines(filter):
             line.append(subscription)
-        self.any = True
+        self._note_who_is_there()
         subscription.standing = m.Standing(now, self._counts(filter), self._live_of(filter))
         unknown = [id for id in filter.ids or () if id not in self._ledger.live]
         if unknown:
@@ -135,7 +137,11 @@ class Subscriptions:
                 if key in table and not table[key]:
                     del table[key]
         self._told = [told for told in self._told if told is not subscription]
+        self._note_who_is_there()
+
+    def _note_who_is_there(self) -> None:
         self.any = bool(self._all)
+        self._indexed = bool(self._by_id or self._by_name or self._by_queue)
 
     def _lines(self, filter: Filter) -> list[list[Subscription]]:
         """Return the lines that a subscription stands in: those of one of its keywords."""
@@ -210,14 +216,16 @@ class Subscriptions:
         error: RemoteError | None = None,
     ) -> None:
         """Tell those whom it concerns; only worth a call if there is ``any``."""
+        lines = [self._about_any]
+        if self._indexed:
+            lines += (
+                self._by_id.get(head.id, _NOBODY),
+                self._by_name.get(head.name, _NOBODY),
+                self._by_queue.get(head.options.queue, _NOBODY),
+            )
         event = None
-        for line in (
-            self._about_any,
-            self._by_name.get(head.name),
-            self._by_queue.get(head.options.queue),
-            self._by_id.get(head.id),
-        ):
-            for subscription in line or ():
+        for line in lines:
+            for subscription in line:
                 if subscription.simple or subscription.filter.matches(head):
                     if event is None:
                         event = TaskEvent(kind, head, now, progress, error)

@@ -4,7 +4,8 @@ This machine decides; it runs nothing, and does not know what a child is beyond 
 upholds: a child is started only after those before it that go down with it are up again, and
 stopped only after those behind it have ended; a temporary child is never started twice; a child
 that was told to end for good never comes back; more crashes than the budget allows end the family
-in reverse order, or with ``apart`` that one child alone.
+in reverse order, or with ``apart`` that one child alone. (A child's first start waits for nobody:
+one that adds a sibling while it starts would wait for itself.)
 
 Differs from OTP in two places: children of ``one_for_one`` wait for their restarts side by side,
 and stopping a child (OTP's ``terminate_child``) also removes it.
@@ -53,7 +54,7 @@ class Restarting(Struct, frozen=True):
 
 
 class Died(Struct, frozen=True):
-    """This child has spent its restarts; `Remove` follows."""
+    """This child has crashed and will not be started again; `Remove` follows."""
 
     id: str
 
@@ -152,12 +153,14 @@ class Supervision:
         """
         child = self._children[id]
         out: list[Effect] = []
-        if child.final or self.retired or child.state == "first start":
+        if child.final or child.state == "first start":
             self._remove(child, out)
+        elif self.retired:
+            self._end_by_itself(child, failure, out)
         elif child.state == "stopping":
             self._put_down(child)  # with another one that crashed
         elif child.restart == "temporary" or (child.restart == "transient" and failure is None):
-            self._remove(child, out)
+            self._end_by_itself(child, failure, out)
         elif child.stale:
             self._put_down(child)  # before its turn to be stopped had come
         else:
@@ -182,10 +185,13 @@ class Supervision:
             self._end(child, out)
         return out + self._go_on(now)
 
-    def close(self, now: float) -> list[Effect]:
-        """End all children, in reverse order; nothing is started any more."""
+    def close(self, now: float, *, at_once: bool = False) -> list[Effect]:
+        """End all children, in reverse order, or all ``at_once``; start nothing any more."""
         out: list[Effect] = []
         self._begin_to_close(out)
+        if at_once:
+            for child in self._children.values():
+                self._end(child, out)
         return out + self._go_on(now)
 
     def retire(self) -> list[Effect]:
@@ -226,8 +232,8 @@ class Supervision:
             other.due = max(other.due, due)
             if other is child or other.state == "down":
                 self._put_down(other)
-            elif not other.final:
-                other.stale = True
+            else:
+                other.stale = True  # also one that is ending for good: it is waited for
 
     def _affected(self, child: Child) -> Iterator[Child]:
         """Yield the child and those that go down with it, in order."""
@@ -278,11 +284,16 @@ class Supervision:
                 return [self._restart(child, now)] if child.due <= now else []
         return []
 
+    def _end_by_itself(
+        self, child: Child, failure: BaseException | None, out: list[Effect]
+    ) -> None:
+        if failure is not None:
+            out.append(Died(child.id))
+        self._remove(child, out)
+
     def _begin_to_close(self, out: list[Effect]) -> None:
         self.closing = True
         out += self.retire()
-        for child in self._children.values() if self._apart else ():
-            self._end(child, out)
 
     def _close_more(self) -> list[Effect]:
         """Stop the last child that is left; the one before it is told when that one has ended."""
@@ -291,7 +302,7 @@ class Supervision:
             if self._gave_up is not None:
                 out.append(self._gave_up)
                 self._gave_up = None
-        elif not self._apart:
+        else:
             self._end(next(reversed(self._children.values())), out)
         return out
 

@@ -50,11 +50,18 @@ class Timers:
     def due(self, now: float) -> list[str]:
         """Remove and return the keys whose time is ``now`` or earlier, earliest first."""
         keys: list[str] = []
-        while (at := self.next()) is not None and at <= now:
-            key = heappop(self._heap)[1]
-            del self.armed[key]
+        while (key := self.pop(now)) is not None:
             keys.append(key)
         return keys
+
+    def pop(self, now: float) -> str | None:
+        """Remove and return the key with the earliest time, if that is ``now`` or earlier."""
+        at = self.next()
+        if at is None or at > now:
+            return None
+        key = heappop(self._heap)[1]
+        del self.armed[key]
+        return key
 
     def _compact(self) -> None:
         if len(self._heap) > 2 * len(self.armed) + _SLACK:

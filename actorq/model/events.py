@@ -25,9 +25,9 @@ class EventKind(StrEnum):
     DELIVERY_LOST = "delivery_lost"
     """A worker died under a task: id, name, deaths."""
     ACTOR_RESTARTED = "actor_restarted"
-    """A supervised actor crashed and starts again: actor, incarnation, error."""
+    """An actor has ended by itself and is started again: actor, incarnation, error, exception."""
     ACTOR_DIED = "actor_died"
-    """An actor spent its restarts, or failed while it was stopped: actor, error."""
+    """An actor has crashed and is not started again: actor, error, exception."""
     DEAD_LETTER = "dead_letter"
     """A message that no actor will handle, or an answer that is late: actor, message, why."""
 

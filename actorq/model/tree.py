@@ -112,7 +112,8 @@ class ActorTree:
         raise KeyError(name)
 
     def __str__(self) -> str:
-        dead = f", {self.dead_letters} dead letters" if self.dead_letters else ""
+        plural = "" if self.dead_letters == 1 else "s"
+        dead = f", {self.dead_letters} dead letter{plural}" if self.dead_letters else ""
         lines = [f"system {self.name}{dead}"]
         _draw(self.supervisors, "", lines)
         return "\n".join(lines)

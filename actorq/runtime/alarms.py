@@ -40,5 +40,7 @@ class Alarms:
             with trio.CancelScope(deadline=inf if when is None else when) as self._sleep:
                 await trio.sleep_forever()
             self._sleep = None
-            for key in self._timers.due(trio.current_time()):
+            # One by one: a call may set and clear others that are due.
+            now = trio.current_time()
+            while (key := self._timers.pop(now)) is not None:
                 self._calls.pop(key)()

@@ -9,15 +9,15 @@ leave the task.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Coroutine
-from contextvars import copy_context
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
 from math import inf
 from typing import Any, Protocol
 
 import trio
 from trio.lowlevel import Task, current_task
 
-from actorq.errors import ActorDied, ActorError, leaves
+from actorq.errors import ActorDied, ActorError, leaves, told
 from actorq.machines.supervision import RestartType
 from actorq.model.events import EventKind
 from actorq.runtime.alarms import Alarms
@@ -25,6 +25,13 @@ from actorq.runtime.future import Future
 from actorq.runtime.lanes import Lanes
 from actorq.runtime.mailbox import Mailbox
 from actorq.runtime.ref import ActorRef, Down, ExitReason, Post
+
+_HOW: dict[ExitReason, str] = {
+    "normal": "has ended: it returned",
+    "shutdown": "has ended: it was stopped",
+    "crash": "has ended: it crashed",
+    "killed": "has ended: it was stopped, and cancelled as that took too long",
+}
 
 ActorFunction = Callable[..., Coroutine[Any, Any, object]]
 Tell = Callable[..., None]
@@ -48,9 +55,9 @@ class Cell:
 
     __slots__ = (
         "_alarms", "_args", "_boss", "_context", "_end", "_function", "_ready", "_tell",
-        "_watchers", "down", "drain", "failure", "final", "inbox", "incarnation", "kill_after",
-        "lanes", "name", "ref", "restart", "restarts", "scope", "shutdown", "started_value",
-        "stopping", "task",
+        "_watchers", "came_up", "down", "drain", "failure", "final", "inbox", "incarnation",
+        "kill_after", "lanes", "name", "ref", "restart", "restarts", "scope", "shutdown",
+        "started_value", "stopping", "task",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +66,7 @@ class Cell:
         function: ActorFunction,
         args: tuple[Any, ...],
         *,
+        context: Context,
         boss: Boss,
         post: Post,
         alarms: Alarms,
@@ -81,6 +89,8 @@ class Cell:
         self.task: Task | None = None
         """Where the present incarnation runs."""
         self.started_value: object = None
+        self.came_up: bool = False
+        """Whether any incarnation has said that it is ready, or was done by then."""
         self.stopping: bool = False
         """Whether the present incarnation was told to stop."""
         self.final: bool = False
@@ -95,7 +105,7 @@ class Cell:
         self._boss = boss
         self._alarms = alarms
         self._tell = tell
-        self._context = copy_context()  # each incarnation begins with what the first one had
+        self._context = context  # each incarnation begins with what the first one had
         self._ready: Future[None] | None = None
         self._end: Future[None] | None = None
         self._watchers: dict[object, Callable[[Down], None]] | None = None
@@ -109,12 +119,18 @@ class Cell:
 
     def died(self) -> ActorDied:
         """Return the error for those who ask it, once it ends or has ended."""
-        how = "has ended" if not self.alive else "ends"
-        return ActorDied(f"actor {self.name!r} {how}")
+        down = self.down
+        how = "is ending" if down is None else _HOW[down.reason]
+        died = ActorDied(f"actor {self.name!r} {how}")
+        died.__cause__ = None if down is None else down.error
+        return died
 
     def watch(self, key: object, call: Callable[[Down], None]) -> None:
-        """Make one call when the present incarnation ends, or at once if it has ended already."""
-        if self.down is not None:
+        """Make one call when the present incarnation ends, or at once if there is none to come.
+
+        While the actor waits for its restart, it is about the next one.
+        """
+        if self.down is not None and not self.alive:
             call(self.down)
             return
         if self._watchers is None:
@@ -178,6 +194,7 @@ class Cell:
     def ready(self, value: object) -> None:
         """Note that the incarnation has started; the first call counts."""
         if self._ready is not None and not self._ready.done:
+            self.came_up = True
             self.started_value = value
             self._ready.set(None)
             self._boss.cell_ready(self)
@@ -188,11 +205,14 @@ class Cell:
         crossing = False
         try:
             with self.scope:
-                await self._function(self.inbox, *self._args)
-        except trio.EndOfChannel as error:  # its `receive` was told that this is the end
-            failure = None if self.stopping else error
+                coroutine: object = self._function(self.inbox, *self._args)
+                if not isinstance(coroutine, Awaitable):
+                    raise TypeError(f"an actor must be an async function, and {self.name!r} is not")
+                await coroutine
         except BaseException as error:
             failure = error
+            if self.stopping and all(isinstance(e, trio.EndOfChannel) for e in leaves(error)):
+                failure = None  # its `receive` was told that this is the end
             crossing = any(
                 isinstance(leaf, KeyboardInterrupt | SystemExit) for leaf in leaves(error)
             )
@@ -210,9 +230,12 @@ class Cell:
         elif self.stopping:
             reason = "killed" if self.scope.cancelled_caught else "shutdown"
         self.failure = failure
+        self.came_up = self.came_up or (failure is None and reason == "normal")
         if failure is not None and self.stopping and not crossing:
             # Nobody waits for it any more, but what it could not clean up should be known.
-            self._tell(EventKind.ACTOR_DIED, actor=self.name, error=repr(failure))
+            self._tell(
+                EventKind.ACTOR_DIED, actor=self.name, error=told(failure), exception=failure
+            )
         self.inbox.close_incarnation(failure)
         self.down = Down(self.ref, self.incarnation, reason, failure)
         self.stopping = False
@@ -247,7 +270,9 @@ class Cell:
             self.lanes.stop(drain=False)
 
     def kill(self, reason: str | None = None) -> None:
-        """Cancel the incarnation."""
+        """Cancel the incarnation, if there is one."""
+        if self.down is not None:
+            return
         self.stopping = True
         self.scope.cancel(reason or f"actor {self.name} did not stop within {self.shutdown:g} s")
         if self.kill_after < inf:
@@ -268,5 +293,8 @@ class Cell:
         self.final = True
         if self.down is None:  # it never ran
             self.down = Down(self.ref, self.incarnation, "shutdown")
-        self.inbox.close(self.died())
         self._ended.set(None)
+        self.inbox.close(self.died)
+        watchers, self._watchers = self._watchers, None
+        for call in (watchers or {}).values():  # who waited for another incarnation
+            call(self.down)

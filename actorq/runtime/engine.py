@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from random import Random
 from typing import Any
 
@@ -19,8 +20,13 @@ from actorq.runtime.ref import Post
 class Engine:
     """Keep `alarms` running while there are actors."""
 
-    def __init__(self, tell: Tell, rng: Random | None = None) -> None:
+    def __init__(
+        self, tell: Tell, rng: Random | None = None, *, context: Callable[[], None] | None = None
+    ) -> None:
+        """``context`` is called in each new actor's context, to clear it of what is not its."""
         self.tell = tell
+        self.closed: bool = False
+        self._clear_context = context
         self.rng: Random = rng or Random()
         self.alarms = Alarms()
         self.post = Post(self._dead_letter)
@@ -52,6 +58,13 @@ class Engine:
             name = f"{base}-{number}"
         self._numbers[base] = number if name in self._numbers or number > 1 else 1
         return name
+
+    def new_context(self) -> Context:
+        """Return the context of a new actor: the present one, but for what is not its."""
+        context = copy_context()
+        if self._clear_context is not None:
+            context.run(self._clear_context)
+        return context
 
     def find(self, name: str) -> Cell:
         """Return the living actor of that name.

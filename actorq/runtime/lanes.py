@@ -86,7 +86,9 @@ class Lanes:
             self.wake()
 
     def put_first(self, message: object) -> None:
-        """Add a message to the control lane and wake the reader."""
+        """Add a message to the control lane and wake the reader, unless it is to end."""
+        if self.stopping:
+            return
         if self.control is None:
             self.control = []
         self.control.append(message)

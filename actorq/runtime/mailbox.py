@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 import trio
@@ -110,9 +112,9 @@ class Mailbox(Generic[M]):
         message: Any = self._take() if self._burst > 0 else EMPTY
         if message is EMPTY:
             message = await self._wait()
+        self._burst -= 1
         if message is STOP:
             raise StopAsyncIteration
-        self._burst -= 1
         taken: M = message
         return taken
 
@@ -128,9 +130,9 @@ class Mailbox(Generic[M]):
         message: Any = self._take() if self._burst > 0 else EMPTY
         if message is EMPTY:
             message = await self._wait()
+        self._burst -= 1
         if message is STOP:
             raise trio.EndOfChannel
-        self._burst -= 1
         taken: M = message
         return taken
 
@@ -193,16 +195,16 @@ class Mailbox(Generic[M]):
             if self._deferred is None:
                 self._deferred = set()
             self._deferred.add(ask)
+            ask.call_when_done(partial(self._deferred.discard, ask))
         return Deferred(self, ask)
 
     def _answer(self, ask: Ask | None, value: Any, error: Exception | None) -> bool:
         if ask is None:
             return False
-        if self._deferred is not None:
-            self._deferred.discard(ask)
         if ask.done:
             answer = value if error is None else error
-            self._post.dead_letter(self._owner.name, answer, "its sender gave up waiting")
+            why = "nobody waits for this answer any more"
+            self._post.dead_letter(self._owner.name, answer, why)
             return False
         if error is None:
             ask.set(value)
@@ -230,7 +232,7 @@ class Mailbox(Generic[M]):
         self._burst = _FRESH
         asks = {self._in_hand} if self._in_hand is not None else set()
         if self._deferred is not None:
-            asks |= self._deferred
+            asks |= self._deferred  # each discards itself from there when it is done
         for ask in asks:
             failure = self._no_reply("ended without an answer")
             failure.__cause__ = error
@@ -242,14 +244,14 @@ class Mailbox(Generic[M]):
             self._monitors = None
         self._lanes.reopen()
 
-    def close(self, died: ActorDied) -> None:
+    def close(self, died: Callable[[], ActorDied]) -> None:
         """The actor has ended for good: nobody is kept waiting, and what is left is dead."""
         lanes = self._lanes
         lanes.close()
         while lanes.user:
             message = lanes.user.popleft()
             if type(message) is Ask:
-                message.fail(ActorDied(str(died)))
+                message.fail(died())
             else:
                 self._post.dead_letter(self._owner.name, message, "the actor has ended")
 

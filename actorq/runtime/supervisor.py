@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, TypeVarTuple
 import trio
 from trio.lowlevel import current_task
 
-from actorq.errors import ActorDied, RestartIntensityExceeded
+from actorq.errors import ActorDied, RestartIntensityExceeded, told
 from actorq.machines import supervision as rules
 from actorq.machines.supervision import RESTART_TYPES, RestartType, Strategy, Supervision
 from actorq.model.events import EventKind
@@ -114,6 +114,7 @@ class Supervisor:
             engine.name_for(function, name),
             function,
             args,
+            context=engine.new_context(),
             boss=self,
             post=engine.post,
             alarms=engine.alarms,
@@ -128,26 +129,28 @@ class Supervisor:
         try:
             await cell.wait_until_ready()
         except trio.Cancelled:
-            self._do(self._machine.stop(cell.name, trio.current_time()) if cell.alive else [])
-            cell.kill("its start was cancelled")
+            if cell.alive:
+                self.stop_cell(cell, drain=False)
+                cell.kill("its start was cancelled")
             with trio.CancelScope(shield=True):
                 await cell.join()
             raise
-        if cell.failure is not None and not cell.alive:
-            raise cell.failure
+        if not cell.came_up:
+            raise cell.failure or cell.died()
         return cell.ref
 
-    async def close(self, *, drain: bool = False) -> None:
+    async def close(self, *, drain: bool = False, at_once: bool = False) -> None:
         """Stop all actors, the last first, and wait until they have ended; start no more.
 
-        With ``drain`` each handles what is in its mailbox first.
+        With ``drain`` each handles what is in its mailbox first; with ``at_once`` they are all told
+        at the same time.
         """
         for cell in self.cells.values():
             if not cell.final:
                 cell.drain = drain
             elif not drain:
                 cell.do_not_drain()
-        self._do(self._machine.close(trio.current_time()))
+        self._do(self._machine.close(trio.current_time(), at_once=at_once))
         if self.cells:
             await self._gone.wait()
 
@@ -215,20 +218,21 @@ class Supervisor:
             self._gone.set(None)
 
     def _report(self, effect: rules.Restarting | rules.Died, cell: Cell) -> None:
-        error = repr(cell.failure)
-        if isinstance(effect, rules.Died):
-            self._engine.tell(EventKind.ACTOR_DIED, actor=cell.name, error=error)
-        else:
-            incarnation = cell.incarnation + 1
-            self._engine.tell(
-                EventKind.ACTOR_RESTARTED, actor=cell.name, incarnation=incarnation, error=error
-            )
+        failure = cell.failure
+        details: dict[str, Any] = {"actor": cell.name}
+        if isinstance(effect, rules.Restarting):
+            details["incarnation"] = cell.incarnation + 1
+        details["error"] = "it returned" if failure is None else told(failure)
+        details["exception"] = failure
+        died = isinstance(effect, rules.Died)
+        kind = EventKind.ACTOR_DIED if died else EventKind.ACTOR_RESTARTED
+        self._engine.tell(kind, **details)
 
     def _give_up(self, gave_up: rules.GaveUp) -> None:
         machine, failures = self._machine, gave_up.failures
         error = RestartIntensityExceeded(
             f"{gave_up.id} crashed more than {machine.intensity} times in "
-            f"{machine.period:g} s, the last time with {failures[-1]!r}",
+            f"{machine.period:g} s, the last time with {told(failures[-1])}",
             failures,
         )
         error.__cause__ = failures[-1]
@@ -244,6 +248,8 @@ async def open_supervisor(
     engine: Engine, machine: Supervision, name: str, all_of_them: list[Supervisor]
 ) -> AsyncGenerator[Supervisor, None]:
     """Open a supervisor whose actors end with the block; see `System.supervise`."""
+    if engine.closed:
+        raise ActorDied("the system is closed")
     async with trio.open_nursery() as nursery:
         owner = engine.around(current_task())
         supervisor = Supervisor(engine, nursery, machine, name=name, owner=owner)

@@ -9,11 +9,11 @@ from actorq.runtime.cell import Cell
 from actorq.runtime.engine import Engine
 from actorq.runtime.supervisor import Supervisor
 
-Tasks = Callable[[Cell], tuple[TaskNode, ...]]
+Tasks = Callable[[Cell], tuple[TaskNode, ...] | None]
 
 
 def take_tree(engine: Engine, supervisors: list[Supervisor], name: str, tasks: Tasks) -> ActorTree:
-    """Return the tree of ``supervisors``; ``tasks`` says what an actor runs, if it is a worker."""
+    """Return the tree of ``supervisors``; ``tasks`` says what a worker runs."""
 
     def supervisor_node(supervisor: Supervisor) -> SupervisorNode:
         cells = tuple(actor_node(cell) for cell in supervisor.cells.values())
@@ -21,13 +21,14 @@ def take_tree(engine: Engine, supervisors: list[Supervisor], name: str, tasks: T
 
     def actor_node(cell: Cell) -> ActorNode:
         opened = tuple(supervisor_node(s) for s in supervisors if s.owner is cell)
+        running = tasks(cell)
         return ActorNode(
             cell.name,
-            _state(cell),
+            _state(cell, idle=cell.lanes.reader is not None if running is None else not running),
             cell.incarnation,
             cell.restarts,
             len(cell.lanes),
-            tasks(cell),
+            running or (),
             opened,
         )
 
@@ -35,11 +36,11 @@ def take_tree(engine: Engine, supervisors: list[Supervisor], name: str, tasks: T
     return ActorTree(name, engine.post.dead_letters, roots)
 
 
-def _state(cell: Cell) -> ActorState:
+def _state(cell: Cell, *, idle: bool) -> ActorState:
     if cell.down is not None:
         return "restarting"
     if cell.stopping:
         return "stopping"
     if not cell.is_ready:
         return "starting"
-    return "busy" if cell.lanes.reader is None else "idle"
+    return "idle" if idle else "busy"

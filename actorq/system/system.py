@@ -12,13 +12,14 @@ from typing import Any, TypeVar, TypeVarTuple
 
 import trio
 
+from actorq.actors.executors.current import forget_task
 from actorq.actors.queue import Mail, QueueActor
 from actorq.actors.worker import WorkerActor
 from actorq.client.client import CHUNK, Client
 from actorq.client.session import Session
 from actorq.contracts.instrument import Instrument
 from actorq.contracts.store import Store
-from actorq.errors import ActorDied, leaves
+from actorq.errors import ActorDied, ActorError, leaves
 from actorq.machines.restarts import Backoff
 from actorq.machines.supervision import STRATEGIES, RestartType, Strategy, Supervision
 from actorq.machines.tables import Limits
@@ -80,7 +81,7 @@ class System(Client):
 
         When it has crashed more than three times within five seconds it is dead (`Down`, event
         ``actor_died``), and the system goes on. It ends with the system, after the tasks: if the
-        block is left in order, it handles what is in its mailbox first.
+        block is left in order, the last one first, and each handles what is in its mailbox first.
 
         See `Supervisor.spawn` for the arguments and what is raised.
         """
@@ -107,6 +108,7 @@ class System(Client):
 
         Leaving it stops them, the last first; if it is left in order, each handles what is in its
         mailbox first. Supervisors nest: open one inside an actor, and that actor crashes with it.
+        It is a nursery: what the block raises leaves it in an ExceptionGroup.
 
         Args:
             strategy: Who goes down, and comes up again, with an actor that crashes: only itself
@@ -121,6 +123,7 @@ class System(Client):
         Raises:
             RestartIntensityExceeded: Out of the block, in an ExceptionGroup: its restarts are
                 spent. The block was cancelled, and all of its actors have ended.
+            ActorDied: The system is closed.
             TypeError: An argument of the wrong type; the message names it.
             ValueError: One out of range; the message names it.
         """
@@ -141,7 +144,10 @@ class System(Client):
 
         Raises:
             ActorDied: None of that name is alive.
+            ActorError: It is one of actorq's own.
         """
+        if name in self._house.core.cells:
+            raise ActorError(f"the {name} is actorq's own, and takes no messages but its own")
         return self._house.engine.find(name).ref
 
     async def tree(self) -> ActorTree:
@@ -182,7 +188,8 @@ class _House:
         instruments: Iterable[Instrument],
     ) -> None:
         self.settings = settings
-        self.engine = Engine(self.tell)
+        # An actor that is spawned inside a task is not that task.
+        self.engine = Engine(self.tell, context=forget_task)
         self.supervisors: list[Supervisor] = []
         self.exchange: Exchange = Exchange(ended=m.Gone())
         self.queue: QueueActor | None = None
@@ -253,7 +260,8 @@ class _House:
 
     async def _run_actors(self, nursery: trio.Nursery) -> None:
         engine = self.engine
-        nursery.start_soon(engine.alarms.run, name="actorq alarms")
+        ringing = trio.CancelScope(shield=True)  # until the last actor has ended
+        nursery.start_soon(self._ring, ringing, name="actorq alarms")
         self.core = Supervisor(engine, nursery, Supervision(), name="actorq")
         self.spawned = Supervisor(engine, nursery, Supervision(apart=True), name="spawned")
         self.supervisors += [self.core, self.spawned]
@@ -267,9 +275,16 @@ class _House:
             await self.core.failed.wait()
         finally:
             with trio.CancelScope(shield=True):
-                await self.spawned.close(drain=self._orderly)
+                engine.closed = True
+                for supervisor in reversed(self.supervisors[2:]):  # opened by somebody who is late
+                    await supervisor.close(at_once=True)
+                await self.spawned.close(drain=self._orderly, at_once=not self._orderly)
                 await self.core.close()
-            nursery.cancel_scope.cancel("the system is closed")
+            ringing.cancel("the system is closed")
+
+    async def _ring(self, scope: trio.CancelScope) -> None:
+        with scope:
+            await self.engine.alarms.run()
 
     def close(self) -> None:
         """Stop the actors; whoever still waits for an answer is told."""
@@ -306,9 +321,9 @@ class _House:
     def tree(self) -> ActorTree:
         """See `System.tree`."""
 
-        def tasks(cell: Cell) -> tuple[TaskNode, ...]:
+        def tasks(cell: Cell) -> tuple[TaskNode, ...] | None:
             worker = self._worker
-            return worker.running() if worker and cell.name == "worker actor" else ()
+            return worker.running() if worker and cell.name == "worker actor" else None
 
         return take_tree(self.engine, self.supervisors, self._node, tasks)
 

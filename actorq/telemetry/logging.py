@@ -20,7 +20,15 @@ class LogInstrument:
         self._logger = logger or logging.getLogger("actorq")
 
     def event(self, event: Event) -> None:
-        """Log the event: crashes of actors as errors, all else as warnings."""
-        details = " ".join(f"{key}={value!r}" for key, value in event.details.items())
-        level = _LEVELS.get(event.kind, logging.WARNING)
-        self._logger.log(level, "%s %s", event.kind.value, details, extra={"actorq": event})
+        """Log the event: crashes of actors as errors with their traceback, all else as warnings."""
+        details = " ".join(
+            f"{key}={value!r}" for key, value in event.details.items() if key != "exception"
+        )
+        self._logger.log(
+            _LEVELS.get(event.kind, logging.WARNING),
+            "%s %s",
+            event.kind.value,
+            details,
+            exc_info=event.details.get("exception"),
+            extra={"actorq": event},
+        )

@@ -88,7 +88,12 @@ class Current:
         self._report(Progress(done, total, message))
 
 
-running: ContextVar[Current] = ContextVar("actorq.current")
+running: ContextVar[Current | None] = ContextVar("actorq.current")
+
+
+def forget_task() -> None:
+    """Make no task run here, in this context."""
+    running.set(None)
 
 
 def current() -> Current:
@@ -97,7 +102,7 @@ def current() -> Current:
     Raises:
         RuntimeError: No task is running here.
     """
-    try:
-        return running.get()
-    except LookupError:
-        raise RuntimeError(_NOT_IN_A_TASK) from None
+    task = running.get(None)
+    if task is None:
+        raise RuntimeError(_NOT_IN_A_TASK)
+    return task
