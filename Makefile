@@ -9,9 +9,10 @@ RUN := $(BIN)/python -m
 PYRIGHT := PATH="$(abspath $(BIN)):$$PATH" pyright
 UV := $(shell command -v uv 2>/dev/null)
 
-# Stamps: the environment exists; it can run the demo; it can run everything.
+# Stamps: the environment exists; it can run the demo; the benchmarks; the tests and all checks.
 MADE := $(VENV)/.made
 DEMO := $(VENV)/.demo
+BENCH := $(VENV)/.bench
 DEV := $(VENV)/.dev
 
 ifdef UV
@@ -22,10 +23,10 @@ create = $(PYTHON) -m venv $(VENV) && $(RUN) pip install --quiet --upgrade "pip>
 install = $(RUN) pip install --quiet --constraint constraints.txt
 endif
 
-.PHONY: help demo test lint types docs bench coverage clean
+.PHONY: help demo test lint types docs bench bench-actors coverage clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: $(DEMO)  ## index a folder of Python files (ARGS="FOLDER --json FILE")
 	@$(BIN)/python examples/index_tree.py $(ARGS)
@@ -47,8 +48,11 @@ types: $(DEV)  ## mypy and pyright, and that every public name has a type
 docs: $(DEV)  ## build the documentation into docs/_build/html
 	$(RUN) sphinx -W --keep-going --quiet docs docs/_build/html
 
-bench: $(DEMO)  ## measure the local system
+bench: $(BENCH)  ## measure the local system
 	$(BIN)/python benchmarks/local.py $(ARGS)
+
+bench-actors: $(BENCH)  ## measure actors
+	$(BIN)/python benchmarks/actors.py $(ARGS)
 
 coverage: $(DEV)  ## which branches the tests miss
 	$(RUN) coverage run -m pytest $(ARGS)
@@ -65,6 +69,10 @@ $(MADE):
 
 $(DEMO): $(MADE) pyproject.toml constraints.txt
 	$(install) --editable '.[process]' --group demo
+	@touch $@
+
+$(BENCH): $(MADE) pyproject.toml constraints.txt
+	$(install) --editable '.[process]' --group bench
 	@touch $@
 
 $(DEV): $(MADE) pyproject.toml constraints.txt

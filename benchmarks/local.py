@@ -8,18 +8,17 @@ the median of the paired ratios counts, since these rates drift with whatever el
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
 import statistics
 import time
 import tracemalloc
 from collections.abc import Awaitable, Callable
-from typing import Any
+from functools import partial
 
 import trio
 
 import actorq
+from common import Figures, Plan, compare, latency, run
 
 
 @actorq.task
@@ -82,43 +81,18 @@ async def many(system: actorq.System, count: int) -> float:
 
 async def ratio(
     subject: Callable[[actorq.System, int], Awaitable[float]], count: int, slices: int
-) -> dict[str, float]:
+) -> Figures:
     """Measure the subject against C in alternating slices."""
-    ratios, rates, bases = [], [], []
     async with actorq.open_system() as system:
-        await bare_pool(2_000)
-        await subject(system, 2_000)
-        for _ in range(slices):
-            before = await bare_pool(count)
-            rate = await subject(system, count)
-            after = await bare_pool(count)
-            base = (before + after) / 2
-            ratios.append(rate / base)
-            rates.append(rate)
-            bases.append(base)
-    return {
-        "ratio to C": statistics.median(ratios),
-        "lowest": min(ratios),
-        "highest": max(ratios),
-        "per second": statistics.median(rates),
-        "C": statistics.median(bases),
-    }
+        return await compare(partial(subject, system), bare_pool, count, slices, to="C")
 
 
-async def latency(count: int) -> dict[str, float]:
-    """Milliseconds of one `call` at a time."""
-    times = []
+async def call_latency(count: int) -> Figures:
     async with actorq.open_system() as system:
-        for index in range(count + 200):
-            start = time.perf_counter()
-            await system.call(noop)
-            if index >= 200:
-                times.append((time.perf_counter() - start) * 1000)
-    times.sort()
-    return {"p50 ms": times[len(times) // 2], "p99 ms": times[len(times) * 99 // 100]}
+        return await latency(lambda: system.call(noop), count)
 
 
-async def sleeps(count: int, seconds: float, concurrency: int, repeats: int) -> dict[str, float]:
+async def sleeps(count: int, seconds: float, concurrency: int, repeats: int) -> Figures:
     """A thousand tasks that sleep, against the time that they need at best."""
     ratios = []
     async with actorq.open_system(concurrency=concurrency) as system:
@@ -154,7 +128,7 @@ async def drain(count: int) -> float:
         return (time.perf_counter() - start) / count
 
 
-async def draining(count: int, repeats: int) -> dict[str, float]:
+async def draining(count: int, repeats: int) -> Figures:
     """Cost per task of draining many pending tasks over that of draining 1 000, paired."""
     ratios, costs = [], []
     for _ in range(repeats):
@@ -166,7 +140,7 @@ async def draining(count: int, repeats: int) -> dict[str, float]:
     return {"large / small": statistics.median(ratios), "us a task": statistics.median(costs)}
 
 
-async def memory(count: int, payload: int) -> dict[str, float]:
+async def memory(count: int, payload: int) -> Figures:
     """Bytes per pending task, without the caller's handles."""
     async with actorq.open_system(concurrency=0, processes=0, max_pending=count + 10) as system:
         gc.collect()
@@ -180,13 +154,11 @@ async def memory(count: int, payload: int) -> dict[str, float]:
     return {"bytes a task": (after - before) / count}
 
 
-async def main(arguments: argparse.Namespace) -> dict[str, Any]:
-    quick = arguments.quick
-    results: dict[str, Any] = {}
-    plan: list[tuple[str, Callable[[], Awaitable[dict[str, float]]]]] = [
+def plan(quick: bool) -> Plan:
+    return [
         ("one by one", lambda: ratio(one_by_one, 20_000, 3 if quick else 9)),
         ("submit_many", lambda: ratio(many, 20_000, 3 if quick else 9)),
-        ("call", lambda: latency(2_000 if quick else 10_000)),
+        ("call", lambda: call_latency(2_000 if quick else 10_000)),
         (
             "1000 sleeps of 100 ms, concurrency 100",
             lambda: sleeps(1_000, 0.1, 100, 5 if quick else 15),
@@ -194,22 +166,7 @@ async def main(arguments: argparse.Namespace) -> dict[str, Any]:
         ("draining", lambda: draining(50_000 if quick else 1_000_000, 1 if quick else 3)),
         ("memory, 200 B payload", lambda: memory(100_000 if quick else 1_000_000, 200)),
     ]
-    for name, measure in plan:
-        if arguments.only and arguments.only not in name:
-            continue
-        results[name] = await measure()
-        if not arguments.json:
-            figures = "  ".join(f"{key} {value:,.4g}" for key, value in results[name].items())
-            print(f"{name:42s} {figures}", flush=True)
-    return results
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer and smaller slices")
-    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
-    parser.add_argument("--only", default="", help="only the measurements with this in their name")
-    arguments = parser.parse_args()
-    results = trio.run(main, arguments)
-    if arguments.json:
-        print(json.dumps(results, indent=2))
+    run(__doc__, plan)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 import states
+from sphinx.application import Sphinx
 
 states.write(Path(__file__).parent / "_generated")
 
@@ -26,3 +27,22 @@ napoleon_numpy_docstring = False
 
 html_theme = "furo"
 html_title = f"actorq {version}"
+
+
+def setup(app: Sphinx) -> None:
+    """Keep napoleon from attributes: of their docstrings it takes all before a colon for a type."""
+    plain: list[str] = []
+
+    def keep(
+        _app: Sphinx, _what: str, _name: str, _it: object, _how: object, lines: list[str]
+    ) -> None:
+        plain[:] = lines
+
+    def restore(
+        _app: Sphinx, what: str, _name: str, _it: object, _how: object, lines: list[str]
+    ) -> None:
+        if what == "attribute":
+            lines[:] = plain
+
+    app.connect("autodoc-process-docstring", keep, priority=499)
+    app.connect("autodoc-process-docstring", restore, priority=501)

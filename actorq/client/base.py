@@ -78,8 +78,13 @@ class BaseClient:
             return options
         task = self._registry.resolve(callback)
         task.check(None)
-        call = Call(task, (), {})
-        follow = Follow(task.name, task.pool, self._keepable(task.settings), call)
+        settings = self._keepable(task.settings)
+        if isinstance(settings.callback, ActorRef):
+            raise SubmitError(
+                f"an actor cannot be the callback of a callback task ({task.name}): "
+                "tell it from inside the task"
+            )
+        follow = Follow(task.name, task.pool, settings, Call(task, (), {}))
         return options.with_callback(follow)
 
     def _call_back(

@@ -76,8 +76,8 @@ class Subscription:
     def _without_repeats(self, events: list[TaskEvent]) -> list[TaskEvent]:
         """Leave out the ends that were told before the connection was lost."""
         self._resumed = False
-        told = {(event.id, event.time) for event in self._newest if event.kind is ENDED}
-        return [event for event in events if (event.id, event.time) not in told]
+        told = {event.run for event in self._newest if event.kind is ENDED}
+        return [event for event in events if event.kind is not ENDED or event.run not in told]
 
     def fail(self, error: BaseException) -> None:
         """There will be nothing more."""

@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from msgspec.structs import replace
-
 from actorq.errors import TaskNotFound
 from actorq.machines.effects import Outbox, Searched
-from actorq.machines.ledger import Ledger, add_watch
+from actorq.machines.ledger import Ledger, add_watch, snapshot
 from actorq.model import messages as m
 from actorq.model.records import Cancel, Record
 from actorq.model.status import CANCELLED, FAILURE
@@ -46,12 +44,7 @@ class Desk:
         if live is None:
             self._out.lookup(origin, inspect, inspect.id)
             return
-        head, run = live.head, live.run
-        if run is not None and run.started is not None:
-            head = replace(head, started_at=run.started, attempts=head.attempts + 1)
-        self._out.reply(
-            origin, inspect, m.Snapshot(head, None, None if run is None else run.progress)
-        )
+        self._out.reply(origin, inspect, snapshot(live))
 
     def watch(self, origin: int, watch: m.Watch) -> None:
         """Have a client told how these tasks end, those that have ended included."""

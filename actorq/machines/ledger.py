@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from actorq.machines.fleet import Worker
 from actorq.machines.states import Move
+from actorq.model.messages import Snapshot
 from actorq.model.records import Head, Output, Write
 from actorq.model.results import Progress, QueueStats
 from actorq.model.status import PENDING, RUNNING, SCHEDULED, SUCCESS, TaskStatus
@@ -157,6 +158,16 @@ class Ledger:
 
 _LIVE = (SCHEDULED, PENDING, RUNNING)
 _NONE = dict.fromkeys(_LIVE, 0)
+
+
+def snapshot(live: Live) -> Snapshot:
+    """Return what is known of a live task now."""
+    head, run = live.head, live.run
+    if run is None:
+        return Snapshot(head, None, None)
+    if run.started is not None:
+        head = replace(head, started_at=run.started, attempts=head.attempts + 1)
+    return Snapshot(head, None, run.progress)
 
 
 def add_watch(live: Live, connection: int) -> None:

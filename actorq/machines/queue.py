@@ -23,6 +23,7 @@ from actorq.machines.effects import Effect, Found, Searched
 from actorq.machines.fleet import POOLS
 from actorq.machines.ledger import Run
 from actorq.machines.states import Move, target
+from actorq.machines.subscriptions import is_kept
 from actorq.machines.tables import Limits, closing
 from actorq.machines.times import rank
 from actorq.model import messages as m
@@ -125,7 +126,7 @@ class QueueMachine(Accepting):
         records = found.records
         if not (isinstance(message, m.Submit | m.Watch) and message.resent):
             # Whoever waited before a crash is told, however short a time results are kept.
-            records = {id: kept for id, kept in records.items() if self._is_kept(kept)}
+            records = {id: kept for id, kept in records.items() if is_kept(kept, self._now)}
         match message:
             case m.Submit():
                 self._admit(origin, message, records)
@@ -136,7 +137,7 @@ class QueueMachine(Accepting):
             case m.CancelTask() if message.id in self._live:
                 self._cancel_task(origin, message)
             case m.Subscribe():
-                self._news.found(origin, message, records)
+                self._news.found(origin, message, list(found.records.values()), self._now)
             case _:
                 self._desk.found(origin, message, records)
 
@@ -153,12 +154,8 @@ class QueueMachine(Accepting):
         elif isinstance(message, m.Subscribe):
             self._news.searched(origin, searched)
         else:
-            kept = [record for record in searched.records if self._is_kept(record)]
+            kept = [record for record in searched.records if is_kept(record, self._now)]
             self._desk.searched(origin, replace(searched, records=kept))
-
-    def _is_kept(self, record: Record) -> bool:
-        """Say whether a record may still be seen; the store forgets them only now and then."""
-        return record.head.keep_until is None or record.head.keep_until > self._now
 
     def _revive(self, record: Record) -> None:
         """Start a new run of an ended task: everything begins again, but never the fence."""

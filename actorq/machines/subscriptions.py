@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from actorq.errors import RemoteError
 from actorq.machines.effects import Outbox, Searched, Send
-from actorq.machines.ledger import Ledger
+from actorq.machines.ledger import Ledger, snapshot
 from actorq.model import messages as m
 from actorq.model.feed import TaskEvent, TaskEventKind
 from actorq.model.filters import Filter
@@ -35,6 +35,7 @@ class Subscription(Struct):
     """One subscriber's filter, and what it has not been told yet."""
 
     origin: int
+    request: int
     number: int
     filter: Filter
     simple: bool
@@ -72,7 +73,7 @@ class Subscriptions:
         self._drop(origin, request.subscription)
         filter = request.filter
         number = request.subscription
-        subscription = Subscription(origin, number, filter, _simple(filter))
+        subscription = Subscription(origin, request.request, number, filter, _simple(filter))
         self._all[origin, number] = subscription
         for line in self._lines(filter):
             line.append(subscription)
@@ -86,14 +87,16 @@ class Subscriptions:
         else:
             self._begin(subscription, request)
 
-    def found(self, origin: int, request: m.Subscribe, records: dict[str, Record]) -> None:
+    def found(self, origin: int, request: m.Subscribe, records: list[Record], now: float) -> None:
         """Go on with a subscription to ids of which some were not live."""
         subscription = self._waiting(origin, request)
         if subscription is not None and subscription.standing is not None:
             standing = subscription.standing
-            tasks = [m.Snapshot(r.head, r.output, None) for r in records.values()]
+            # What was live at that moment is in there; what has come to life since is news.
+            ended = [r for r in records if r.head.keep_until is not None]
+            tasks = [m.Snapshot(r.head, r.output, None) for r in ended if is_kept(r, now)]
             subscription.standing = replace(standing, tasks=(*standing.tasks, *tasks))
-            self._note_missed(subscription, list(records.values()), request.since)
+            self._note_missed(subscription, ended, request.since)
             self._begin(subscription, request)
 
     def searched(self, origin: int, searched: Searched) -> None:
@@ -117,9 +120,11 @@ class Subscriptions:
             self._drop(connection, number)
 
     def _waiting(self, origin: int, request: m.Subscribe) -> Subscription | None:
-        """Return the subscription if it has not begun yet."""
+        """Return the subscription if it is this request's, and has not begun yet."""
         subscription = self._all.get((origin, request.subscription))
-        return subscription if subscription is not None and subscription.standing else None
+        if subscription is None or subscription.request != request.request:
+            return None
+        return subscription if subscription.standing is not None else None
 
     def _drop(self, origin: int, number: int) -> None:
         subscription = self._all.pop((origin, number), None)
@@ -175,7 +180,7 @@ class Subscriptions:
 
     def _live_of(self, filter: Filter) -> tuple[m.Snapshot, ...]:
         live = self._ledger.live
-        return tuple(m.Snapshot(live[i].head, None, None) for i in filter.ids or () if i in live)
+        return tuple(snapshot(live[id]) for id in filter.ids or () if id in live)
 
     def _search(self, origin: int, request: m.Subscribe, cursor: str | None) -> None:
         ended = replace(request.filter, ended_since=request.since)
@@ -197,8 +202,8 @@ class Subscriptions:
         assert subscription.standing is not None
         self._out.reply(subscription.origin, request, subscription.standing)
         subscription.standing = None
-        held = {(event.id, event.time) for event in subscription.news}
-        missed = [event for event in subscription.missed if (event.id, event.time) not in held]
+        held = {event.run for event in subscription.news if event.kind is TaskEventKind.ENDED}
+        missed = [event for event in subscription.missed if event.run not in held]
         missed.sort(key=lambda event: event.time)
         subscription.news[:0] = missed
         subscription.missed = []
@@ -239,6 +244,11 @@ class Subscriptions:
             news, subscription.news = subscription.news, []
             self._out.append(Send(subscription.origin, m.News(subscription.number, news)))
         self._told.clear()
+
+
+def is_kept(record: Record, now: float) -> bool:
+    """Say whether a record may still be seen; the store forgets them only now and then."""
+    return record.head.keep_until is None or record.head.keep_until > now
 
 
 def _simple(filter: Filter) -> bool:

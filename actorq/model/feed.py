@@ -56,6 +56,11 @@ class TaskEvent(Struct, frozen=True):
         return self.head.id
 
     @property
+    def run(self) -> tuple[str, float]:
+        """What tells one run of a task from another that `Client.retry` started."""
+        return self.head.id, self.head.since
+
+    @property
     def name(self) -> str:
         """The task's name."""
         return self.head.name

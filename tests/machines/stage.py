@@ -73,6 +73,7 @@ class Stage:
         self.limits = Limits(**limits)
         self.machine = QueueMachine(self.limits)
         self.now = MORNING
+        self.crashes = 0
         self.records: dict[str, Record] = {}
         self.events: list[Tell] = []
         self.workers: dict[int, Worker] = {}
@@ -85,7 +86,9 @@ class Stage:
 
     def say(self, origin: int, *messages: Any) -> None:
         self.last = []
-        effects = self.step(origin, messages)
+        self.do(self.step(origin, messages))
+
+    def do(self, effects: list[Effect]) -> None:
         while effects:
             self.last += effects
             self.commit([effect for effect in effects if isinstance(effect, Write)])
@@ -150,7 +153,8 @@ class Stage:
 
     def crash(self) -> None:
         """End the machine and every connection; a new one takes over what is stored."""
-        self.machine = QueueMachine(self.limits)
+        self.crashes += 1
+        self.machine = QueueMachine(self.limits, f"{self.crashes:016x}")
         self.workers.clear()
         for _, record in sorted(self.records.items()):
             if not record.head.status.terminal:

@@ -1,0 +1,72 @@
+"""What the benchmarks share: ratios of alternating slices, latencies, and the command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+
+import trio
+
+Figures = dict[str, float]
+Measure = Callable[[], Awaitable[Figures]]
+Plan = list[tuple[str, Measure]]
+Rate = Callable[[int], Awaitable[float]]
+"""Does so many of a thing, and returns how many it did in a second."""
+
+
+async def compare(subject: Rate, base: Rate, count: int, slices: int, *, to: str) -> Figures:
+    """Measure ``subject`` against ``base``, called ``to``, in alternating slices.
+
+    The median of the paired ratios counts: rates drift with whatever else a machine does.
+    """
+    ratios, rates, bases = [], [], []
+    await base(count // 10)
+    await subject(count // 10)
+    for _ in range(slices):
+        before = await base(count)
+        rate = await subject(count)
+        after = await base(count)
+        ratios.append(2 * rate / (before + after))
+        rates.append(rate)
+        bases.append((before + after) / 2)
+    return {
+        f"ratio to {to}": statistics.median(ratios),
+        "lowest": min(ratios),
+        "highest": max(ratios),
+        "per second": statistics.median(rates),
+        to: statistics.median(bases),
+    }
+
+
+async def latency(once: Callable[[], Awaitable[object]], count: int) -> Figures:
+    """Milliseconds of one at a time."""
+    times = []
+    for index in range(count + 200):
+        start = time.perf_counter()
+        await once()
+        if index >= 200:
+            times.append((time.perf_counter() - start) * 1000)
+    times.sort()
+    return {"p50 ms": times[len(times) // 2], "p99 ms": times[len(times) * 99 // 100]}
+
+
+def run(doc: str | None, plan: Callable[[bool], Plan]) -> None:
+    """Measure what the command line asks for of ``plan(quick)``, and print it."""
+    parser = argparse.ArgumentParser(description=doc)
+    parser.add_argument("--quick", action="store_true", help="fewer and smaller slices")
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    parser.add_argument("--only", default="", help="only the measurements with this in their name")
+    arguments = parser.parse_args()
+    results: dict[str, Figures] = {}
+    for name, measure in plan(arguments.quick):
+        if arguments.only and arguments.only not in name:
+            continue
+        results[name] = trio.run(measure)
+        if not arguments.json:
+            figures = "  ".join(f"{key} {value:,.4g}" for key, value in results[name].items())
+            print(f"{name:42s} {figures}", flush=True)
+    if arguments.json:
+        print(json.dumps(results, indent=2))
