@@ -28,10 +28,10 @@ class Subscription:
         self._filter = filter
         self._buffer = buffer
         self._number = session.number()
-        self._first: deque[Snapshot | TaskEvent] = deque()
-        """What goes before ``_lag`` and ``_events``."""
+        self._aside: deque[Snapshot | TaskEvent | Lagged] = deque()
+        """What comes before ``_lag``, and that before ``_items``."""
         self._lag = 0
-        self._events: deque[TaskEvent] = deque()
+        self._items: deque[Snapshot | TaskEvent] = deque()
         self._reader = Lanes()
         self._burst = BURST
         self._error: BaseException | None = None
@@ -49,8 +49,7 @@ class Subscription:
     def begin(self, standing: m.Standing) -> None:
         """Take how things stand; it comes again on a new connection."""
         tasks = tuple(task_result(task.head, task.output) for task in standing.tasks)
-        self._put_aside(len(self._events))
-        self._first.append(Snapshot(standing.counts, tasks))
+        self._items.append(Snapshot(standing.counts, tasks))
         self._resumed = self._told_until is not None
         if not self._resumed:
             self._told_until = standing.at
@@ -67,9 +66,9 @@ class Subscription:
             self._newest += events
         else:
             self._newest, self._told_until = events, newest
-        self._events.extend(events)
-        if len(self._events) > self._buffer:
-            self._put_aside(len(self._events) - self._buffer)
+        self._items.extend(events)
+        if len(self._items) > self._buffer:
+            self._make_room(len(self._items) - self._buffer)
         if self._reader.reader is not None:
             self._reader.wake()
 
@@ -84,12 +83,17 @@ class Subscription:
         self._error = error
         self._reader.wake()
 
-    def _put_aside(self, count: int) -> None:
-        """Make room: drop the oldest events, but not those that say that a task has ended."""
+    def _make_room(self, count: int) -> None:
+        """Drop the oldest events; what may not be dropped is put aside."""
         for _ in range(count):
-            event = self._events.popleft()
-            if event.kind is ENDED:
-                self._first.append(event)
+            item = self._items.popleft()
+            if isinstance(item, Snapshot):
+                if self._lag:
+                    self._aside.append(Lagged(self._lag))
+                    self._lag = 0
+                self._aside.append(item)
+            elif item.kind is ENDED:
+                self._aside.append(item)
             else:
                 self._lag += 1
 
@@ -99,9 +103,9 @@ class Subscription:
         return self
 
     async def __anext__(self) -> Snapshot | TaskEvent | Lagged:
-        if self._burst > 0 and self._events and not self._first and not self._lag:
+        if self._burst > 0 and self._items and not self._aside and not self._lag:
             self._burst -= 1
-            return self._events.popleft()
+            return self._items.popleft()
         return await self._wait()
 
     async def _wait(self) -> Snapshot | TaskEvent | Lagged:
@@ -110,13 +114,13 @@ class Subscription:
             await trio.lowlevel.checkpoint()
         while True:
             self._burst -= 1
-            if self._first:
-                return self._first.popleft()
+            if self._aside:
+                return self._aside.popleft()
             if self._lag:
                 count, self._lag = self._lag, 0
                 return Lagged(count)
-            if self._events:
-                return self._events.popleft()
+            if self._items:
+                return self._items.popleft()
             if self._error is not None:
                 raise self._error
             await self._reader.park()

@@ -7,10 +7,12 @@ asks again, which is safe because every request is bound to ids. Callers only ev
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 from weakref import ref
 
 import msgspec
+import trio
 
 from actorq.contracts.link import Port
 from actorq.errors import ActorDied, TaskNotFound
@@ -74,9 +76,16 @@ class Session:
         self._requests += 1
         return self._requests
 
-    def ask(self, request: m.Request) -> Future[Any]:
-        """Send a request; the future is set to its answer, or fails with its refusal."""
+    def ask(
+        self, request: m.Request, done: Callable[[Future[Any]], None] | None = None
+    ) -> Future[Any]:
+        """Send a request; the future is set to its answer, or fails with its refusal.
+
+        ``done`` is called with it then, before anything that the owner says after its answer.
+        """
         future: Future[Any] = Future()
+        if done is not None:
+            future.call_when_done(lambda: done(future))
         if self._error is not None:
             future.fail(_again(self._error))
             return future
@@ -127,9 +136,7 @@ class Session:
         return request.subscription
 
     def _subscribe(self, request: m.Subscribe) -> None:
-        answer = self.ask(request)
-
-        def begin() -> None:
+        def begin(answer: Future[Any]) -> None:
             listener = self._listeners.get(request.subscription)
             if listener is None:
                 return
@@ -138,11 +145,13 @@ class Session:
             except Exception as error:  # noqa: BLE001 - the reader's to raise
                 listener.fail(error)
 
-        answer.call_when_done(begin)
+        self.ask(request, begin)
 
     def stop_listening(self, subscription: int) -> None:
         """Unsubscribe."""
-        self._listeners.pop(subscription, None)
+        listener = self._listeners.pop(subscription, None)
+        if listener is not None:
+            listener.fail(trio.ClosedResourceError("this subscription was left"))
         for number, (request, _) in list(self._unanswered.items()):
             if isinstance(request, m.Subscribe) and request.subscription == subscription:
                 del self._unanswered[number]
@@ -178,22 +187,25 @@ class Session:
         """Say hello and ask again for all that was not answered, and for every awaited end."""
         self._port = port
         port.send(m.ClientHello(self.name))
+        self._subscribe_again(port)
         for request, _ in list(self._unanswered.values()):
+            if isinstance(request, m.Subscribe):
+                continue
             resubmit = isinstance(request, m.Submit)
             port.send(msgspec.structs.replace(request, resent=True) if resubmit else request)
-        asked_again = {
-            asked.subscription
-            for asked, _ in self._unanswered.values()
-            if isinstance(asked, m.Subscribe)
-        }
-        for number, listener in list(self._listeners.items()):
-            if number not in asked_again:
-                self._subscribe(listener.request(self.number()))
         submits = [asked for asked, _ in self._unanswered.values() if isinstance(asked, m.Submit)]
         not_yet = {task.id for submit in submits for task in submit.tasks}
         ids = [id for id in self._open_endings() if id not in not_yet]
         for start in range(0, len(ids), WATCH_MAX):
             self.watch(tuple(ids[start : start + WATCH_MAX]), resent=True)
+
+    def _subscribe_again(self, port: Port) -> None:
+        """Before all else, so that no listener misses what comes of the rest."""
+        asked = [r for r, _ in self._unanswered.values() if isinstance(r, m.Subscribe)]
+        for request in asked:
+            port.send(request)
+        for number in self._listeners.keys() - {request.subscription for request in asked}:
+            self._subscribe(self._listeners[number].request(self.number()))
 
     def _count_deaths(self) -> None:
         """Fail the questions that two incarnations of the owner did not live to answer.

@@ -581,6 +581,7 @@ async def reads(
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:  # fmt: skip
     async with system.subscribe(**which) as events:
+        seen.append(await anext(events))
         task_status.started()
         while True:
             seen.append(await anext(events))

@@ -435,8 +435,18 @@ def test_a_bystander_that_crashes_while_it_goes_down_spends_no_restart(
     family = Family("abc", strategy, intensity=1, backoff=AT_ONCE)
     family.crash("a")
 
-    assert family.crash(who) == (["stop b"] if who == "c" else [])
+    assert without_news(family.crash(who)) == (["stop b"] if who == "c" else [])
     assert family.returns("bc".replace(who, ""))[-1] == "start a"
+
+
+@pytest.mark.parametrize("strategy", GROUPS)
+def test_a_bystander_that_crashes_before_its_turn_to_go_down_is_told_of(strategy: Strategy) -> None:
+    family = Family("abc", strategy, intensity=1)
+    family.crash("a")
+
+    assert family.crash("b") == ["restarting b"]
+    assert family.returns("c") == []
+    assert family.wait(1) == ["start a"]
 
 
 @pytest.mark.parametrize("strategy", GROUPS)
@@ -657,6 +667,13 @@ def test_what_never_comes_back_spends_no_restart() -> None:
     assert family.machine.closing is False
 
 
+def test_a_crash_that_is_not_followed_by_a_restart_is_told() -> None:
+    family = Family("ab", intensity=0, restart="temporary")
+
+    assert family.crash("a") == ["died a", "removed a"]
+    assert family.returns("b") == ["removed b"]
+
+
 def test_giving_up_forgets_those_that_wait_for_their_restart() -> None:
     family = Family("abc", intensity=1)
     family.crash("a")
@@ -669,7 +686,7 @@ def test_a_child_that_crashes_after_giving_up_is_gone() -> None:
     family = Family("abc", intensity=0)
     family.crash("c")
 
-    assert family.crash("a") == ["removed a"]
+    assert family.crash("a") == ["died a", "removed a"]
     assert family.crash("b") == ["removed b", "gave up over c"]
 
 
@@ -698,15 +715,6 @@ def test_apart_only_the_child_that_crashes_too_often_is_lost() -> None:
     assert family.machine.closing is False
     assert family.adopt("c") == ["start c"]
     assert len(family.machine) == 2
-
-
-def test_apart_all_children_end_at_once() -> None:
-    family = Family("abc", apart=True)
-    family.crash("b")
-
-    assert family.close() == ["removed b", "end a", "end c"]
-    assert family.returns("a") == ["removed a"]
-    assert family.crash("c") == ["removed c"]
 
 
 def test_a_private_supervisor_is_called_apart() -> None:
@@ -791,8 +799,20 @@ def test_a_child_that_crashes_before_its_turn_to_end_is_gone(restart: RestartTyp
     family = Family("ab", restart=restart, intensity=0)
     family.close()
 
-    assert family.crash("a") == ["removed a"]
+    assert family.crash("a") == ["died a", "removed a"]
     assert family.returns("b") == ["removed b"]
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_all_children_may_be_told_to_end_at_once(apart: bool) -> None:
+    family = Family("abc", apart=apart)
+    family.crash("b")
+
+    assert family.say(family.machine.close(family.now, at_once=True)) == [
+        "removed b", "end a", "end c",
+    ]  # fmt: skip
+    assert family.returns("a") == ["removed a"]
+    assert family.crash("c") == ["removed c"]
 
 
 def test_a_child_may_be_stopped_before_its_turn_to_end() -> None:
@@ -811,9 +831,10 @@ def test_a_retired_family_lives_on_and_starts_nothing_more() -> None:
     family = Family("abc", intensity=0)
     family.machine.retire()
 
-    assert family.crash("a") == ["removed a"]
+    assert family.crash("a") == ["died a", "removed a"]
+    assert family.returns("b") == ["removed b"]
     assert family.machine.closing is False
-    assert len(family.machine) == 2
+    assert len(family.machine) == 1
 
 
 def test_retiring_forgets_those_that_wait_for_their_restart() -> None:

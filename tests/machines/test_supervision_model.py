@@ -51,6 +51,8 @@ class Child:
     """Whether it has to end before those that it goes down with are started again."""
     went_down: bool = False
     """Whether it had to when it ended."""
+    crashed: bool = False
+    """Whether it ended by an error, unasked, and nobody has been told of that yet."""
     wanted: bool = True
     """Whether it is to come up again when it goes down with another, or crashes."""
     restarts: list[float] = field(default_factory=list)
@@ -84,6 +86,8 @@ class Shell:
         """All that have not been removed, in the order of their first start."""
         self.removed: dict[str, Child] = {}
         self.closing = False
+        self.in_order = True
+        """Whether it closes one child after the other."""
         self.retired = False
         self.over = False
         self.sound = True
@@ -120,8 +124,7 @@ class Shell:
     def start(self, child: Child) -> None:
         assert not child.running, "two incarnations at once"
         assert child.wanted, "it was to end for good"
-        assert not self.closing, "started while closing"
-        assert not self.retired, "started after it retired"
+        assert not self.winds_up, "started while closing"
         assert child.starts == 0 or child.restart != "temporary", "a temporary child came back"
         if child.starts and self.strategy != "one_for_one":
             for other in self.behind(child):
@@ -137,7 +140,7 @@ class Shell:
         assert child.running, "it does not run"
         assert child.told != ("end" if final else "stop"), "told twice"
         assert child.told != "end", "told to end before"
-        if not asked and not self.apart:
+        if not asked and self.in_order:
             assert self.closing or child.goes_down, "stopped without a reason"
             assert final == (self.closing or child.restart == "temporary")
             for other in self.behind(child):
@@ -149,7 +152,9 @@ class Shell:
 
     def crashed(self, child: Child) -> None:
         assert child.wanted, "it was to end for good"
-        assert not child.went_down, "it would have gone down anyway"
+        child.crashed = False
+        if child.went_down:
+            return  # it would have come up again anyway, so this counts for nothing
         restarts = child.restarts if self.apart else self.restarts
         restarts.append(self.now)
         assert self.recent(restarts) <= self.intensity, "more restarts than the budget allows"
@@ -157,18 +162,26 @@ class Shell:
             other.goes_down = other.running
 
     def died(self, child: Child) -> None:
-        restarts = child.restarts if self.apart else self.restarts
-        assert self.recent(restarts) >= self.intensity, "it died with restarts to spare"
-        child.wanted = False
-        self.closing = not self.apart
+        assert child.crashed, "it ended well"
+        if child.wanted and not self.winds_up:
+            restarts = child.restarts if self.apart else self.restarts
+            assert self.recent(restarts) >= self.intensity, "it died with restarts to spare"
+            self.closing = not self.apart
+        child.wanted = child.crashed = False
 
     def remove(self, child: Child) -> None:
         assert not child.running, "forgotten, but it runs"
-        assert not child.wanted or self.retired or self.closing, "it was to be started again"
+        assert self.winds_up or not child.wanted, "it was to be started again"
+        assert not child.crashed, "it died, and that was not told"
         self.removed[child.id] = self.children.pop(child.id)
 
     def recent(self, restarts: list[float]) -> int:
         return sum(at > self.now - self.period for at in restarts)
+
+    @property
+    def winds_up(self) -> bool:
+        """Whether nothing is started any more."""
+        return self.closing or self.retired
 
     # --- who goes with whom ----------------------------------------------------------------------
 
@@ -188,9 +201,11 @@ class Shell:
 
     # --- what happens ----------------------------------------------------------------------------
 
-    def adopt(self, id: str, restart: RestartType) -> None:
-        self.children[id] = Child(id, restart)
-        self.obey(self.machine.adopt(id, restart, self.now))
+    def spawn(self, restart: RestartType) -> Child:
+        child = Child(str(len(self.children) + len(self.removed)), restart)
+        self.children[child.id] = child
+        self.obey(self.machine.adopt(child.id, restart, self.now))
+        return child
 
     def ready(self, child: Child) -> None:
         child.up = True
@@ -201,6 +216,7 @@ class Shell:
         again = child.restart == "permanent" or (
             child.restart == "transient" and failure is not None
         )
+        child.crashed = failure is not None and child.told is None and not child.first_start
         if child.first_start or (not again and child.told != "stop"):
             child.wanted = False
         child.went_down, child.told = child.goes_down, None
@@ -212,9 +228,9 @@ class Shell:
         child.wanted = False
         self.obey(self.machine.stop(child.id, self.now), asked=child)
 
-    def close(self) -> None:
-        self.closing = True
-        self.obey(self.machine.close(self.now))
+    def close(self, *, at_once: bool = False) -> None:
+        self.closing, self.in_order = True, not at_once
+        self.obey(self.machine.close(self.now, at_once=at_once))
 
     def retire(self) -> None:
         self.retired = True
@@ -272,7 +288,7 @@ MOVES: dict[str, Move] = {
     "has stopped": (stopping, lambda shell, child, _: shell.exit(child, None)),
     "is to end": (lambda _: True, lambda shell, child, _: shell.end(child)),
 }
-LIKELY = ["is up"] * 4 + ["has stopped"] * 4 + ["crashes"] * 2 + [*MOVES]
+LIKELY = ["is up"] * 4 + ["has stopped"] * 4 + ["crashes"] * 4 + [*MOVES]
 SEEDS = st.integers(0, 2**32)
 TYPES = st.sampled_from(RESTART_TYPES + ("permanent",) * 2)
 GROUPS = st.sampled_from(["one_for_all", "rest_for_one", "rest_for_one", "one_for_one", "apart"])
@@ -296,34 +312,41 @@ class SupervisionBesideAShell(RuleBasedStateMachine):
         self.shell = Shell(
             "one_for_one" if apart else strategy, intensity=intensity, backoff=backoff, apart=apart
         )
-        for number, restart in enumerate(types):
-            self.shell.adopt(str(number), restart)
-            self.shell.ready(self.shell.children[str(number)])
+        for restart in types:
+            self.shell.ready(self.shell.spawn(restart))
 
-    @precondition(lambda self: not (self.shell.closing or self.shell.retired))
+    @precondition(lambda self: not self.shell.winds_up)
     @rule(restart=TYPES)
     def spawn(self, restart: RestartType) -> None:
-        shell = self.shell
-        if len(shell.children) < MOST_CHILDREN:
-            shell.adopt(str(len(shell.children) + len(shell.removed)), restart)
+        if len(self.shell.children) < MOST_CHILDREN:
+            self.shell.spawn(restart)
 
     @rule(move=st.sampled_from(sorted(MOVES)), seed=SEEDS)
     def happen(self, move: str, seed: int) -> None:
         """Let a child do something."""
-        fits, act = MOVES[move]
-        children = [child for child in self.shell.children.values() if fits(child)]
-        if children:
-            rng = Random(seed)
-            act(self.shell, rng.choice(children), rng)
+        self.move(move, Random(seed))
 
     @rule(seed=SEEDS, many=st.integers(5, 20))
     def happen_at_once(self, seed: int, many: int) -> None:
-        """Let children do much, and some time pass."""
+        """Let children do much, and some time pass; others take the places of those that end."""
         rng, shell = Random(seed), self.shell
-        for move in rng.choices(LIKELY, k=many):
-            self.happen(move, rng.randrange(2**32))
+        for _ in range(many):
+            possible = [move for move in LIKELY if self.fit(move)]
             if rng.random() < 0.2 and shell.machine.next_deadline() is not None:
                 shell.wait_for_deadline()
+            elif not shell.winds_up and len(shell.children) < rng.randint(0, MOST_CHILDREN):
+                shell.spawn(rng.choice(RESTART_TYPES))
+            elif possible:
+                self.move(rng.choice(possible), rng)
+
+    def move(self, move: str, rng: Random) -> None:
+        children = self.fit(move)
+        if children:
+            MOVES[move][1](self.shell, rng.choice(children), rng)
+
+    def fit(self, move: str) -> list[Child]:
+        """Return the children that may make a move."""
+        return [child for child in self.shell.children.values() if MOVES[move][0](child)]
 
     @rule(seconds=st.sampled_from([0.0, 0.3, 1.0, 3.0, 30.0]))
     def wait(self, seconds: float) -> None:
@@ -334,11 +357,12 @@ class SupervisionBesideAShell(RuleBasedStateMachine):
         """With no more crashes, whoever should be up is up."""
         self.shell.settle()
 
+    @precondition(lambda self: not self.shell.closing)
     @rule(seed=SEEDS)
     def wind_up(self, seed: int) -> None:
         chance = Random(seed).random()
         if chance < RARELY:
-            self.shell.close()
+            self.shell.close(at_once=chance < RARELY / 2)
         elif chance < 2 * RARELY:
             self.shell.retire()
 
