@@ -4,7 +4,8 @@
 
 Without FOLDER it indexes the standard library of the Python that runs it. Packages come first: the
 priority of an `__init__.py` is high. A file that does not parse is a failed task and nothing more.
-Ctrl-C cancels what runs, ends the processes and exits with 130.
+One actor keeps the report: it is the callback of every task. Ctrl-C cancels what runs, ends the
+processes and exits with 130.
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ from typing import TYPE_CHECKING
 import trio
 
 import actorq
+from actorq import Mailbox, SyncTask, TaskDone
 
 if TYPE_CHECKING:  # rich is imported where it is used: the processes import this file too
     from rich.console import Console
 
-WINDOW = 100  # files of each priority that are submitted and not yet collected
+WINDOW = 100  # files of each queue that are submitted and not yet begun
 SKIPPED = {"site-packages", "dist-packages"}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 BRANCHES = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Match, ast.Try, ast.TryStar)
@@ -105,7 +107,6 @@ def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 @dataclass
 class Report:
     folder: Path
-    files: list[Path]
     processes: int
     modules: dict[str, Module] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
@@ -147,24 +148,47 @@ class Report:
         return json.dumps(everything, indent=2) + "\n"
 
 
-async def index_files(report: Report, console: Console) -> None:
-    packages = [file for file in report.files if file.name == "__init__.py"]
-    others = [file for file in report.files if file.name != "__init__.py"]
+class Finish:
+    """Asked for: the `Report` on all that was told before."""
 
-    async def collect(task: Callable[[Path], tuple[Module, float]], files: list[Path]) -> None:
-        async with system.map_results(task, files, limit=WINDOW) as results:
-            file = iter(files)  # the results come in the same order
-            async for result in results:
-                report.add(next(file), result)
+
+async def collect(
+    inbox: Mailbox[TaskDone | Finish], report: Report, show_progress: Callable[[int], None]
+) -> None:
+    start = trio.current_time()
+    async for message in inbox:
+        match message:
+            case TaskDone(result=result) if result.status == "cancelled":
+                pass  # by Ctrl-C: nobody will ask for this report
+            case TaskDone(result=result, data=file):
+                report.add(file, result)
                 show_progress(report.done)
+            case Finish():
+                report.seconds = trio.current_time() - start
+                inbox.reply(report)
 
-    with progress(len(report.files), console) as show_progress:
-        async with actorq.open_system(processes=report.processes) as system:
-            start = trio.current_time()
+
+async def index_files(options: argparse.Namespace, console: Console) -> Report:
+    packages = [file for file in options.files if file.name == "__init__.py"]
+    others = [file for file in options.files if file.name != "__init__.py"]
+
+    async def submit(task: SyncTask[[Path], tuple[Module, float]], files: list[Path]) -> None:
+        for file in files:  # which waits while its queue is full
+            await system.submit(task.options(callback_data=file), file)
+
+    with progress(len(options.files), console) as show_progress:
+        async with actorq.open_system(processes=options.processes, max_pending=WINDOW) as system:
+            new = Report(options.folder, options.processes)
+            # Not restarted: a report that misses a file is none. If it crashes, `ask` says so.
+            collector = await system.spawn(collect, new, show_progress, restart="temporary")
+            task = index.options(callback=collector)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(collect, index, others)
-                nursery.start_soon(collect, index.options(priority="high"), packages)
-            report.seconds = trio.current_time() - start
+                nursery.start_soon(submit, task, others)
+                task = task.options(queue="packages", priority="high")
+                nursery.start_soon(submit, task, packages)
+            await system.join()  # every callback is in the mailbox then
+            report: Report = await collector.ask(Finish())
+            return report
 
 
 @contextmanager
@@ -252,10 +276,11 @@ def find_files(folder: Path) -> list[Path]:
 def run(options: argparse.Namespace) -> None:
     from rich.console import Console
 
-    report = Report(options.folder, options.files, options.processes)
     console = Console(force_terminal=sys.stdout.isatty(), markup=False, highlight=False)
     # Ctrl-C is to arrive where this waits, and not while it draws the bar.
-    trio.run(index_files, report, console, restrict_keyboard_interrupt_to_checkpoints=True)
+    report = trio.run(
+        index_files, options, console, restrict_keyboard_interrupt_to_checkpoints=True
+    )
     show(report, console)
     if options.json:
         options.json.write_text(report.as_json(), encoding="utf-8")

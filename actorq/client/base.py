@@ -74,16 +74,18 @@ class BaseClient:
     def _keepable(self, options: TaskOptions) -> TaskOptions:
         """Return options as the owner keeps them: with a callback task as it will be submitted."""
         callback = options.callback
-        if callback is None or isinstance(callback, ActorRef):
+        if callback is None:
             return options
+        if isinstance(callback, ActorRef):
+            return options.with_callback(None)  # our affair, see `_call_back`
         task = self._registry.resolve(callback)
         task.check(None)
-        settings = self._keepable(task.settings)
-        if isinstance(settings.callback, ActorRef):
+        if isinstance(task.settings.callback, ActorRef):
             raise SubmitError(
                 f"an actor cannot be the callback of a callback task ({task.name}): "
                 "tell it from inside the task"
             )
+        settings = self._keepable(task.settings)
         follow = Follow(task.name, task.pool, settings, Call(task, (), {}))
         return options.with_callback(follow)
 

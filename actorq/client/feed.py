@@ -23,6 +23,11 @@ ENDED = TaskEventKind.ENDED
 class Subscription:
     """What `Client.subscribe` yields: an async iterator of a `Snapshot` and all that follows."""
 
+    __slots__ = (
+        "_aside", "_buffer", "_burst", "_error", "_filter", "_items", "_lag", "_late", "_newest",
+        "_number", "_reader", "_resumed", "_session", "_told_until",
+    )  # fmt: skip
+
     def __init__(self, session: Session, filter: Filter, buffer: int) -> None:
         self._session = session
         self._filter = filter
@@ -31,6 +36,8 @@ class Subscription:
         self._aside: deque[Snapshot | TaskEvent | Lagged] = deque()
         """What comes before ``_lag``, and that before ``_items``."""
         self._lag = 0
+        self._late = False
+        """Whether any of those two is there."""
         self._items: deque[Snapshot | TaskEvent] = deque()
         self._reader = Lanes()
         self._burst = BURST
@@ -66,9 +73,10 @@ class Subscription:
             self._newest += events
         else:
             self._newest, self._told_until = events, newest
-        self._items.extend(events)
-        if len(self._items) > self._buffer:
-            self._make_room(len(self._items) - self._buffer)
+        items = self._items
+        items += events
+        if len(items) > self._buffer:
+            self._make_room(len(items) - self._buffer)
         if self._reader.reader is not None:
             self._reader.wake()
 
@@ -85,6 +93,7 @@ class Subscription:
 
     def _make_room(self, count: int) -> None:
         """Drop the oldest events; what may not be dropped is put aside."""
+        self._late = True
         for _ in range(count):
             item = self._items.popleft()
             if isinstance(item, Snapshot):
@@ -103,7 +112,7 @@ class Subscription:
         return self
 
     async def __anext__(self) -> Snapshot | TaskEvent | Lagged:
-        if self._burst > 0 and self._items and not self._aside and not self._lag:
+        if self._items and self._burst > 0 and not self._late:
             self._burst -= 1
             return self._items.popleft()
         return await self._wait()
@@ -119,6 +128,7 @@ class Subscription:
             if self._lag:
                 count, self._lag = self._lag, 0
                 return Lagged(count)
+            self._late = False
             if self._items:
                 return self._items.popleft()
             if self._error is not None:

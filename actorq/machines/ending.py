@@ -79,11 +79,9 @@ class Ending(Tables):
     def _follow_up(self, head: Head, output: Output | None) -> None:
         """Submit the callback task of a task that has ended, in the step that says so.
 
-        A callback that is an actor is its client's affair.
+        (A callback that is an actor is its client's affair, and not in here.)
         """
-        follow = head.options.callback
-        if type(follow) is not Follow:
-            return
+        follow: Follow = head.options.callback
         done = Done(follow.call, head, output, head.options.callback_data)
         id = self._ids.next()
         task = m.Submission(id, follow.name, follow.pool, follow.options, None, done)

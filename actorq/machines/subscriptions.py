@@ -10,6 +10,9 @@ Subscriptions are found by what they filter for: one that is about other tasks c
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain
+
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -27,11 +30,10 @@ REPLAY_CHUNK = 1_000
 """Ended tasks that are looked at in one step for a subscriber that has come back."""
 
 
-_NOBODY: list[Subscription] = []
 _LIVE: tuple[TaskStatus, ...] = (SCHEDULED, PENDING, RUNNING)
 
 
-class Subscription(Struct):
+class Subscription(Struct, eq=False):
     """One subscriber's filter, and what it has not been told yet."""
 
     origin: int
@@ -221,29 +223,32 @@ class Subscriptions:
         error: RemoteError | None = None,
     ) -> None:
         """Tell those whom it concerns; only worth a call if there is ``any``."""
-        lines = [self._about_any]
+        whom: Iterable[Subscription] = self._about_any
         if self._indexed:
-            lines += (
-                self._by_id.get(head.id, _NOBODY),
-                self._by_name.get(head.name, _NOBODY),
-                self._by_queue.get(head.options.queue, _NOBODY),
+            whom = chain(
+                whom,
+                self._by_id.get(head.id, ()),
+                self._by_name.get(head.name, ()),
+                self._by_queue.get(head.options.queue, ()),
             )
         event = None
-        for line in lines:
-            for subscription in line:
-                if subscription.simple or subscription.filter.matches(head):
-                    if event is None:
-                        event = TaskEvent(kind, head, now, progress, error)
-                    if not subscription.news and subscription.standing is None:
-                        self._told.append(subscription)
-                    subscription.news.append(event)
+        for subscription in whom:
+            if subscription.simple or subscription.filter.matches(head):
+                if event is None:
+                    event = TaskEvent(kind, head, now, progress, error)
+                news = subscription.news
+                if not news and subscription.standing is None:
+                    self._told.append(subscription)
+                news.append(event)
 
     def flush(self) -> None:
         """Send what was published since the last time."""
-        for subscription in self._told:
-            news, subscription.news = subscription.news, []
-            self._out.append(Send(subscription.origin, m.News(subscription.number, news)))
-        self._told.clear()
+        told = self._told
+        if told:
+            for subscription in told:
+                news, subscription.news = subscription.news, []
+                self._out.append(Send(subscription.origin, m.News(subscription.number, news)))
+            told.clear()
 
 
 def is_kept(record: Record, now: float) -> bool:

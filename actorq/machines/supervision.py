@@ -162,7 +162,9 @@ class Supervision:
         elif child.restart == "temporary" or (child.restart == "transient" and failure is None):
             self._end_by_itself(child, failure, out)
         elif child.stale:
-            self._put_down(child)  # before its turn to be stopped had come
+            if failure is not None:  # before its turn to be stopped had come
+                out.append(Restarting(child.id))
+            self._put_down(child)
         else:
             self._crash(child, now, failure or RuntimeError("it ended"), spread, out)
         return out + self._go_on(now)

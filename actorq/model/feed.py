@@ -35,7 +35,7 @@ class TaskEventKind(StrEnum):
     """It is terminal."""
 
 
-class TaskEvent(Struct, frozen=True):
+class TaskEvent(Struct, frozen=True, gc=False):
     """Something has happened to a task.
 
     Attributes:

@@ -235,7 +235,7 @@ def _when_full(value: object) -> WhenFull:
 
 
 def _callback(value: object) -> Any:
-    if value is None or callable(value) or callable(getattr(value, "try_tell", None)):
+    if value is None or callable(value) or hasattr(value, "_deliver"):  # as an ActorRef has
         return value
     raise TypeError(
         f"option 'callback' must be an actor's ref, a task or another callable, not {value!r}"
@@ -282,7 +282,8 @@ class TaskOptions:
         when_full: ``"wait"`` until the queue has room, or ``"raise"`` `QueueFull`.
         callback: Who gets a `TaskDone` once it has ended, well or not: an actor's ref as a message,
             a task (or any other callable) as its argument. A task is submitted in the same step in
-            which the outcome is stored, and run and retried like any other.
+            which the outcome is stored, and run and retried like any other. An actor is told of
+            this run, not of others that `Client.retry` starts.
         callback_data: What the callback is to know besides; passed on unchanged.
         result_ttl: Seconds for which its outcome can be looked up by id; None is the system's.
         meta: Anything with string keys that should travel with it.

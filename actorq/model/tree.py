@@ -123,8 +123,8 @@ Nodes = tuple[SupervisorNode | ActorNode | TaskNode, ...]
 
 
 def _draw(nodes: Nodes, indent: str, lines: list[str]) -> None:
-    for node in nodes:
-        last = node is nodes[-1]
+    for place, node in enumerate(nodes, 1):
+        last = place == len(nodes)
         lines.append(f"{indent}{'└── ' if last else '├── '}{node}")
         if isinstance(node, TaskNode):
             continue

@@ -236,6 +236,10 @@ class _House:
             except BaseException as error:  # noqa: BLE001 - a second Ctrl-C ends the waiting
                 left_by = error
             self.close()
+        # Records are not known to the garbage collector, and a task's function or meta may lead
+        # back to this system: nothing must lead from here to them.
+        self.queue = self._worker = None
+        del self._store
         if self.failure is not None and not isinstance(left_by, KeyboardInterrupt | SystemExit):
             raise self.failure
         if left_by is not None:
@@ -275,10 +279,11 @@ class _House:
             await self.core.failed.wait()
         finally:
             with trio.CancelScope(shield=True):
-                engine.closed = True
-                for supervisor in reversed(self.supervisors[2:]):  # opened by somebody who is late
-                    await supervisor.close(at_once=True)
+                for supervisor in reversed(self.supervisors[2:]):
+                    if supervisor.owner is None:  # opened by somebody who is late
+                        await supervisor.close(at_once=True)
                 await self.spawned.close(drain=self._orderly, at_once=not self._orderly)
+                engine.closed = True
                 await self.core.close()
             ringing.cancel("the system is closed")
 

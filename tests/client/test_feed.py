@@ -183,7 +183,9 @@ async def test_a_snapshot_that_was_not_read_yet_is_never_dropped(autojump_clock:
     assert await line.read() == ["snapshot", "lagged 1", "progress 1"]
 
 
-TOLD = st.lists(st.sampled_from(["progress", "progress", "started", "ended"]), max_size=6)
+TOLD = st.lists(
+    st.sampled_from(["progress", "progress", "started", "ended"]), min_size=1, max_size=6
+)
 
 
 @given(st.integers(1, 4), st.lists(st.one_of(TOLD, st.integers(1, 5)), max_size=20))

@@ -155,3 +155,22 @@ async def test_a_service_that_keeps_its_handles_can_be_collected(
         gc.collect()
 
         assert gone() is None
+
+
+async def test_a_system_is_forgotten_though_a_task_that_failed_knew_it(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async def opened() -> weakref.ref[object]:
+        async with actorq.open_system(processes=0) as system:
+
+            async def knows_it() -> None:
+                await system.stats()
+                raise ValueError
+
+            await (await system.submit(knows_it)).wait()
+            return weakref.ref(system)
+
+    gone = await opened()
+    gc.collect()
+
+    assert gone() is None

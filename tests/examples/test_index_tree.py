@@ -102,6 +102,22 @@ def test_output_to_a_file_is_plain_and_complete(done: subprocess.CompletedProces
     assert all(character.isprintable() or character == "\n" for character in done.stdout)
 
 
+def test_packages_come_first_and_no_file_is_missing_however_many_there_are(tmp_path: Path) -> None:
+    window = 100
+    for number in range(window + 20):
+        (tmp_path / f"{number:03}").mkdir()
+        (tmp_path / f"{number:03}" / "__init__.py").touch()
+        (tmp_path / f"{number:03}.py").touch()
+
+    done = run(tmp_path, "--processes", "1", "--json", tmp_path / "index.json")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    order = list(json.loads((tmp_path / "index.json").read_text())["modules"])
+    assert len(order) == 2 * (window + 20)
+    late = [place for place, name in enumerate(order) if name.endswith("__init__.py")]
+    assert late[-1] <= window + 20  # one other may have begun before them
+
+
 @posix
 def test_a_terminal_gets_a_bar(tree: Path) -> None:
     reader, writer = os.openpty()

@@ -92,8 +92,9 @@ class SlowStore(Stage):
 
 def indexes(stage: Stage) -> list[object]:
     """Return everything that is kept for subscribers."""
-    kept = vars(stage.machine._news)
-    return [value for value in kept.values() if isinstance(value, dict | list) and value]
+    kept = stage.machine._news
+    lines = kept._about_any, kept._by_id, kept._by_name, kept._by_queue
+    return [line for line in (kept._all, kept._told, *lines) if line]
 
 
 def end(stage: Stage, id: str) -> None:

@@ -220,6 +220,17 @@ async def test_a_wake_that_comes_before_the_wait_ends_it_once(autojump_clock: Mo
     assert scope.cancelled_caught
 
 
+async def test_what_is_put_and_taken_before_the_wait_does_not_end_it(
+    autojump_clock: MockClock,
+) -> None:
+    lanes = lanes_with(1)
+    lanes.take()
+    with trio.move_on_after(10) as scope:
+        await lanes.park()
+
+    assert scope.cancelled_caught
+
+
 async def test_a_park_is_a_checkpoint_also_when_it_was_woken_before(mock_clock: MockClock) -> None:
     lanes = Lanes()
     lanes.wake()
