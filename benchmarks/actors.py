@@ -17,6 +17,7 @@ from typing import Any
 
 import pykka
 import trio
+import trio.testing
 
 import actorq
 from common import Figures, Plan, Rate, compare, latency, run
@@ -232,14 +233,21 @@ async def spawning(bare: Any, at_a_time: int, count: int, slices: int) -> Figure
 # --- memory --------------------------------------------------------------------------------------
 
 
+async def spawn_idle(system: actorq.System, count: int) -> None:
+    """Spawn actors that have all had some mail, and wait for more."""
+    for _ in range(count):
+        ref = await system.spawn(idle)
+        await ref.tell(None)
+    await trio.testing.wait_all_tasks_blocked()
+
+
 async def idle_traced(count: int) -> float:
-    """Bytes that Python has allocated for each actor that waits for mail."""
+    """Bytes that Python has allocated for each."""
     async with actorq.open_system(processes=0) as system:
         gc.collect()
         tracemalloc.start()
         before = tracemalloc.get_traced_memory()[0]
-        for _ in range(count):
-            await system.spawn(idle)
+        await spawn_idle(system, count)
         gc.collect()
         after = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
@@ -251,8 +259,7 @@ async def idle_resident(count: int) -> float:
     async with actorq.open_system(processes=0) as system:
         gc.collect()
         before = resident()
-        for _ in range(count):
-            await system.spawn(idle)
+        await spawn_idle(system, count)
         gc.collect()
         return (resident() - before) / count
 

@@ -160,24 +160,35 @@ class Lanes:
         else:
             self._woken = True
 
-    async def park(self) -> None:
-        """Wait for a message or `wake`; always a checkpoint.
+    def arrive(self) -> bool:
+        """Make this coroutine the reader that is woken next; return False if it is woken already.
 
         Raises:
             trio.BusyResourceError: There is a reader already.
         """
         if self._woken:
             self._woken = False
-            await trio.lowlevel.checkpoint()
-            return
+            return False
         if self.reader is not None:
             raise trio.BusyResourceError("somebody else is reading this already")
         self.reader = current_task()
-        await trio.lowlevel.wait_task_rescheduled(self._leave)
+        return True
 
-    def _leave(self, _: RaiseCancelT) -> Abort:
+    def leave(self, _: RaiseCancelT) -> Abort:
+        """Take the waiting reader away; for `trio.lowlevel.wait_task_rescheduled`."""
         self.reader = None
         return Abort.SUCCEEDED
+
+    async def park(self) -> None:
+        """Wait for a message or `wake`; always a checkpoint.
+
+        Raises:
+            trio.BusyResourceError: There is a reader already.
+        """
+        if self.arrive():
+            await trio.lowlevel.wait_task_rescheduled(self.leave)
+        else:
+            await trio.lowlevel.checkpoint()
 
     async def wait(self, seconds: float | None = None) -> None:
         """Wait for mail, `wake`, or at most ``seconds``. Always a checkpoint."""

@@ -256,10 +256,10 @@ async def open_supervisor(
         all_of_them.append(supervisor)
         orderly = False
 
-        def leave() -> None:
-            nursery.start_soon(supervisor.failed.wait)  # raises it, and cancels the block
+        async def leave() -> None:
+            supervisor.failed.peek()  # raises, which cancels the block
 
-        supervisor.failed.call_when_done(leave)
+        supervisor.failed.call_when_done(lambda: nursery.start_soon(leave))
         try:
             yield supervisor
             orderly = True

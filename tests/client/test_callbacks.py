@@ -775,6 +775,34 @@ async def test_a_system_that_is_gone_is_forgotten_though_its_callbacks_knew_it(
     assert gone() is None
 
 
+@pytest.mark.parametrize("kind", ["actor", "task"])
+async def test_a_service_that_is_its_own_callback_data_can_be_collected(
+    autojump_clock: MockClock, kind: str
+) -> None:
+    class Service:
+        async def start(self, system: actorq.System, callback: Any) -> None:
+            task = echo.options(callback=callback, callback_data=self)
+            self.handles = [await system.submit(task, number) for number in range(3)]
+            await system.join()
+
+    async def note(done: TaskDone) -> None: ...
+
+    async def forget(inbox: Mailbox[TaskDone]) -> None:
+        while True:
+            await inbox.receive()
+
+    async with open_quietly(concurrency=1, result_ttl=0) as system:
+        service = Service()
+        await service.start(system, await system.spawn(forget) if kind == "actor" else note)
+        gone = weakref.ref(service)
+        del service
+        await trio.sleep(100)  # virtual
+        await system.call(echo)
+        gc.collect()
+
+        assert gone() is None
+
+
 # --- what is refused -----------------------------------------------------------------------------
 
 

@@ -355,6 +355,18 @@ async def test_whoever_waits_when_the_system_is_gone_is_told(
             await anext(line.feed)
 
 
+async def test_an_error_that_is_raised_again_does_not_grow(autojump_clock: MockClock) -> None:
+    line, lengths = Line(begin=False), []
+    line.session.disconnected(actorq.ActorDied("it is over"))
+
+    for _ in range(3):
+        with pytest.raises(actorq.ActorDied) as caught:
+            await anext(line.feed)
+        lengths.append(len(caught.traceback))
+
+    assert len(set(lengths)) == 1
+
+
 async def test_every_subscriber_gets_an_error_of_its_own(autojump_clock: MockClock) -> None:
     line = Line()
     other = Subscription(line.session, Filter(), 10)

@@ -119,10 +119,12 @@ async def test_a_spawn_that_is_cancelled_leaves_no_actor(autojump_clock: trio.ab
         await trio.sleep(100)  # virtual
 
     async with actorq.open_system(processes=0, instruments=[noted]) as system:
+        start = trio.current_time()
         with trio.move_on_after(1) as scope:
             await system.spawn(slow)
 
         assert scope.cancelled_caught
+        assert trio.current_time() == start + 1
         assert system.tables()["actors"] == system.tables()["alarms"] == 0
         await trio.sleep(100)  # virtual
     assert noted.events == []
@@ -353,6 +355,22 @@ async def test_actors_end_after_the_message_in_hand_when_the_block_is_left_other
 
     assert seen == [0]
     assert system.dead_letters == 3
+
+
+async def test_a_stop_that_drains_is_cut_short_when_the_block_is_left_by_an_error(
+    autojump_clock: trio.abc.Clock, nursery: trio.Nursery
+) -> None:
+    seen: list[Any] = []
+    with suppress(ValueError):
+        async with actorq.open_system(processes=0, instruments=()) as system:
+            ref = await system.spawn(collect, seen, 1, shutdown=inf)
+            for number in range(100):
+                await ref.tell(number)
+            nursery.start_soon(lambda: ref.stop(drain=True))
+            await wait_all_tasks_blocked()
+            raise BOOM
+
+    assert seen == [0]
 
 
 async def test_what_actors_send_each_other_when_the_block_is_left_in_order_is_handled(

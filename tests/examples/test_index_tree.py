@@ -1,5 +1,7 @@
 """`examples/index_tree.py` as its user meets it: a program with output, files and an exit code."""
 
+import argparse
+import io
 import json
 import os
 import signal
@@ -11,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+
+import actorq
+from examples import index_tree
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, "-W", "error", str(ROOT / "examples" / "index_tree.py")]
@@ -116,6 +122,21 @@ def test_packages_come_first_and_no_file_is_missing_however_many_there_are(tmp_p
     assert len(order) == 2 * (window + 20)
     late = [place for place, name in enumerate(order) if name.endswith("__init__.py")]
     assert late[-1] <= window + 20  # one other may have begun before them
+
+
+async def test_a_report_that_would_miss_a_file_is_an_error(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def add(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(index_tree.Report, "add", add)
+    options = argparse.Namespace(folder=tree, files=[tree / "[red].py"], processes=1)
+
+    with pytest.raises(actorq.ActorDied) as caught:
+        await index_tree.index_files(options, Console(file=io.StringIO()))
+
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
 @posix
