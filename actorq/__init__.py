@@ -34,6 +34,8 @@ from actorq.errors import TaskTimeout as TaskTimeout
 from actorq.errors import UnknownTask as UnknownTask
 from actorq.errors import WorkerLost as WorkerLost
 from actorq.machines.restarts import Backoff as Backoff
+from actorq.machines.supervision import RestartType as RestartType
+from actorq.machines.supervision import Strategy as Strategy
 from actorq.model.events import Event as Event
 from actorq.model.events import EventKind as EventKind
 from actorq.model.feed import Lagged as Lagged
@@ -60,6 +62,7 @@ from actorq.runtime.mailbox import Mailbox as Mailbox
 from actorq.runtime.mailbox import Monitor as Monitor
 from actorq.runtime.ref import ActorRef as ActorRef
 from actorq.runtime.ref import Down as Down
+from actorq.runtime.ref import ExitReason as ExitReason
 from actorq.runtime.supervisor import Supervisor as Supervisor
 from actorq.system.system import System as System
 from actorq.system.system import open_system as open_system

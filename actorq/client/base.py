@@ -68,7 +68,9 @@ class BaseClient:
                     f"{self._max_message}: pass a path or a key to large data instead"
                 )
             body = EncodedCall(task, encoded)
-        options = self._keepable(task.settings)
+        options = task.settings
+        if options.callback is not None:
+            options = self._keepable(options)
         return m.Submission(message.id, task.name, task.pool, options, scope, body)
 
     def _keepable(self, options: TaskOptions) -> TaskOptions:
