@@ -26,6 +26,7 @@ from actorq import Lagged, Snapshot, TaskEvent, TaskEventKind, TaskStatus
 
 BUFFER = 10  # events that wait for the monitor: so few that it misses some
 KEPT = 5  # tasks without success that stay in the table
+COLUMNS = {"Task": 14, "Status": 9, "Tries": 5, "Progress": 12, "": 21}
 
 Told = Snapshot | TaskEvent | Lagged
 
@@ -135,12 +136,13 @@ class Board:
                 self.live[told.id] = told
 
     def table(self) -> Table:
-        table = Table("Task", "Status", "Attempts", "Progress", "", width=80)
-        table.title = f"At first: {numbers(self.at_first)}"
+        table = Table(title=f"At first: {numbers(self.at_first)}")
         table.caption = f"Since then: {numbers(self.ended)}; missed {self.missed} events"
+        for title, width in COLUMNS.items():
+            table.add_column(title, width=width, no_wrap=True)
         for event in (*self.live.values(), *self.troubles):
             progress = event.progress
-            bar = ProgressBar(progress.total, progress.done, width=16) if progress else ""
+            bar = ProgressBar(progress.total, progress.done) if progress else ""
             table.add_row(label(event), event.status, str(event.attempts), bar, note(event))
         return table
 
@@ -155,7 +157,7 @@ def label(event: TaskEvent) -> str:
 
 def note(event: TaskEvent) -> str:
     if event.error is not None:
-        return f"{event.error.type.removeprefix('builtins.')}: {event.error.message}"
+        return event.error.message
     if event.progress is not None:
         return f"{event.progress.done:g} of {event.progress.total:g}"
     return ""

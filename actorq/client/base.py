@@ -79,7 +79,7 @@ class BaseClient:
         if callback is None:
             return options
         if isinstance(callback, ActorRef):
-            return options.with_callback(None)  # our affair, see `_call_back`
+            return options.with_callback(None, None)  # our affair, see `_call_back`
         task = self._registry.resolve(callback)
         task.check(None)
         if isinstance(task.settings.callback, ActorRef):
@@ -89,7 +89,7 @@ class BaseClient:
             )
         settings = self._keepable(task.settings)
         follow = Follow(task.name, task.pool, settings, Call(task, (), {}))
-        return options.with_callback(follow)
+        return options.with_callback(follow, options.callback_data)
 
     def _call_back(
         self, message: TaskMessage[Any], ending: Future[Ending], actor: ActorRef[TaskDone]

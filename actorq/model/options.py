@@ -337,10 +337,11 @@ class TaskOptions:
         merged.__attrs_init__(**values, given=self.given | other.given)  # pyright: ignore - likewise
         return merged
 
-    def with_callback(self, callback: object) -> TaskOptions:
+    def with_callback(self, callback: object, data: object) -> TaskOptions:
         """Return these options with another callback, unchecked."""
         other = object.__new__(type(self))
-        values = {field: getattr(self, field) for field in _CHECKS} | {"callback": callback}
+        values = {field: getattr(self, field) for field in _CHECKS}
+        values |= {"callback": callback, "callback_data": data}
         other.__attrs_init__(**values, given=self.given)  # pyright: ignore - attrs makes it
         return other
 

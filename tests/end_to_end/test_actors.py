@@ -502,22 +502,32 @@ async def test_a_system_that_closes_spawns_nothing(autojump_clock: trio.abc.Cloc
     assert refused == ["supervisor 'spawned' takes no more actors: it is closing"]
 
 
+@pytest.mark.parametrize("when", ["before it closes", "while it closes"])
 async def test_supervisors_that_were_opened_elsewhere_end_with_the_system(
-    autojump_clock: trio.abc.Clock, nursery: trio.Nursery
+    autojump_clock: trio.abc.Clock, nursery: trio.Nursery, when: str
 ) -> None:
-    async def elsewhere(task_status: trio.TaskStatus[Any]) -> None:
+    refs: list[actorq.ActorRef[Any]] = []
+
+    async def elsewhere() -> None:
         async with system.supervise() as supervisor:
-            task_status.started((supervisor, await supervisor.spawn(echo)))
-            await trio.sleep_forever()
+            refs.append(await supervisor.spawn(echo))
+            await trio.sleep(100)  # virtual
+            with pytest.raises(actorq.ActorDied):
+                await supervisor.spawn(echo)
+
+    async def slow(inbox: Mailbox[Any]) -> None:
+        async for message in inbox:
+            if message == when:
+                nursery.start_soon(elsewhere)
+            await trio.sleep(1)  # virtual
 
     async with actorq.open_system(processes=0, instruments=()) as system:
-        supervisor, ref = await nursery.start(elsewhere)
-    try:
-        assert not ref.alive
-        with pytest.raises(actorq.ActorDied):
-            await supervisor.spawn(echo)
-    finally:
-        nursery.cancel_scope.cancel()
+        ref = await system.spawn(slow)
+        await ref.tell("before it closes")
+        await ref.tell("while it closes")
+        await wait_all_tasks_blocked()
+
+    assert [ref.alive for ref in refs] == [False]
 
 
 # --- actors and tasks ----------------------------------------------------------------------------
@@ -645,6 +655,7 @@ async def test_an_actor_without_a_name_is_called_like_its_function(
         refs = [await system.spawn(echo) for _ in range(3)]
 
         assert [ref.name for ref in refs] == ["echo", "echo-2", "echo-3"]
+        assert system.tables()["actors"] == 3
         assert [system.actor(ref.name) for ref in refs] == refs
 
 

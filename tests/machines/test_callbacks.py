@@ -26,7 +26,7 @@ def with_callback(
     **options: Any,
 ) -> m.Submission:  # fmt: skip
     first = task(id, scope=scope, callback_data=data, **options)
-    return replace(first, options=first.options.with_callback(follow))
+    return replace(first, options=first.options.with_callback(follow, data))
 
 
 def reporting(**options: Any) -> Follow:
@@ -324,7 +324,7 @@ def test_the_callback_of_a_callback_gets_the_outcome_of_the_callback() -> None:
     stage = Ledgered()
     worker = Worker(stage)
     last = replace(REPORT, name="last", call="call of last")
-    options = TaskOptions(callback_data="inner").with_callback(last)
+    options = TaskOptions().with_callback(last, "inner")
     stage.submit(with_callback(follow=replace(REPORT, options=options), data="outer"))
     worker.finish("a")
     middle = stage.callback
@@ -454,7 +454,7 @@ def test_a_task_that_is_retried_calls_back_at_the_end_of_each_run() -> None:
 def nested(depth: int) -> Follow:
     follow = REPORT
     for _ in range(depth):
-        follow = replace(REPORT, options=TaskOptions().with_callback(follow))
+        follow = replace(REPORT, options=TaskOptions().with_callback(follow, None))
     return follow
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from itertools import pairwise
 from math import inf
@@ -114,9 +114,7 @@ def raises_group_of(
     with pytest.raises(BaseExceptionGroup) as caught:
         yield members
     members += leaves(caught.value) if flat else caught.value.exceptions
-    assert sorted(type(member).__name__ for member in members) == sorted(
-        kind.__name__ for kind in kinds
-    )
+    assert {type(member) for member in members} == set(kinds)
 
 
 # --- the first start ------------------------------------------------------------------------------
@@ -453,6 +451,43 @@ async def test_an_actor_that_waits_for_its_restart_can_be_stopped(
         assert len(family.engine.alarms) == 0
         await trio.sleep(10)  # virtual
     assert family.starts["a"] == 1
+
+
+async def test_all_may_be_told_to_stop_at_the_same_time(
+    family: Family, autojump_clock: MockClock
+) -> None:
+    family.slow_ends = {"a": 3, "b": 2, "c": 1}
+    async with family.supervise() as supervisor:
+        await family.spawn(supervisor, "abc")
+        family.take_log()
+        await supervisor.close(at_once=True)
+
+        assert (family.take_log(), family.now) == (["c down", "b down", "a down"], 3)
+
+
+async def test_a_supervisor_that_does_not_restart_any_more_lets_the_others_live(
+    family: Family, autojump_clock: MockClock
+) -> None:
+    async with family.supervise("one_for_all", intensity=0) as supervisor:
+        refs = await family.spawn(supervisor, "ab")
+        supervisor.stop_restarting()
+        await family.crash(refs["a"])
+        await trio.sleep(10)  # virtual
+
+        assert [ref.alive for ref in refs.values()] == [False, True]
+        assert family.kinds() == [EventKind.ACTOR_DIED]
+        with pytest.raises(ActorDied, match="takes no more actors"):
+            await family.spawn(supervisor, "c")
+
+
+async def test_an_engine_that_is_closed_opens_no_supervisor(
+    family: Family, autojump_clock: MockClock
+) -> None:
+    family.engine.closed = True
+
+    with pytest.raises(ActorDied, match="the system is closed"):
+        async with family.supervise():
+            pytest.fail("it must not open")
 
 
 # --- restarts -------------------------------------------------------------------------------------
@@ -997,6 +1032,118 @@ async def test_what_ends_the_program_leaves_nested_blocks(
             await trio.sleep_forever()
 
     assert family.log == ["b up", "b down"]
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+async def test_what_ends_the_program_in_a_first_start_keeps_nobody_waiting(
+    family: Family, kind: type[BaseException], autojump_clock: MockClock
+) -> None:
+    async def start(inbox: Mailbox[Any]) -> None:
+        raise kind
+
+    with raises_group_of(kind, flat=True):
+        async with family.supervise() as supervisor:
+            await family.spawn(supervisor, "a")
+            await supervisor.spawn(start)
+
+    assert family.log == ["a up", "a down"]
+
+
+# --- everything at random -------------------------------------------------------------------------
+
+
+MOVES = ["spawn"] * 2 + ["tell"] * 8 + ["wait"] * 3 + ["stop"]
+
+
+class Census:
+    """Who runs at the moment, each at most once."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = Random(seed)
+        self.running: set[str] = set()
+        self.closed = False
+        self.well = False
+        """Whether nothing goes wrong any more."""
+
+    async def live(self, inbox: Mailbox[Any], name: str) -> None:
+        """Start, handle mail and stop, each well or badly, in some time or none."""
+        assert not self.closed
+        assert name not in self.running, "two incarnations at once"
+        self.running.add(name)
+        try:
+            await self.work()
+            inbox.started()
+            async for _ in inbox:
+                await self.work()
+            await self.work()
+        finally:
+            with trio.CancelScope(shield=self.rng.random() < 0.5):
+                try:
+                    await self.work()
+                finally:
+                    self.running.remove(name)
+
+    async def work(self) -> None:
+        if self.well:
+            return
+        if self.rng.random() < 0.15:
+            raise ValueError("boom")
+        if self.rng.random() < 0.3:
+            await trio.sleep(self.rng.choice([0, 0.1, 1, 3, 30]))  # virtual
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("seed", range(10))
+async def test_whatever_happens_each_runs_at_most_once_is_up_if_it_should_and_ends(
+    family: Family, seed: int, strategy: Strategy, autojump_clock: MockClock
+) -> None:
+    census, rng = Census(seed), Random(f"{seed} {strategy}")
+    refs: list[ActorRef[Any]] = []
+
+    async def spawn(name: str) -> None:
+        restart = rng.choice(["permanent", "transient", "transient", "temporary"])
+        shutdown = rng.choice([0, 1, 5, inf])
+        with trio.move_on_after(rng.choice([0, 1, 100, 100])), suppress(ValueError, ActorDied):
+            refs.append(
+                await supervisor.spawn(
+                    census.live, name, name=name, restart=restart, shutdown=shutdown
+                )
+            )
+
+    backoff = rng.choice([AT_ONCE, STEADY, Backoff()])
+    intensity = rng.choice([3, 1000, 1000])
+    with suppress_group_of(RestartIntensityExceeded):
+        async with (
+            trio.open_nursery() as nursery,
+            family.supervise(strategy, intensity=intensity, backoff=backoff) as supervisor,
+        ):
+            for number in range(300):
+                alive = [ref for ref in refs if ref.alive]
+                move = rng.choice(MOVES)
+                if move == "wait":
+                    await trio.sleep(rng.choice([0, 0.5, 2]))  # virtual
+                elif move == "spawn" or not alive:
+                    nursery.start_soon(spawn, f"actor {number}")
+                elif move == "tell":
+                    await rng.choice(alive).tell("work")
+                else:
+                    nursery.start_soon(rng.choice(alive).stop)
+            census.well = True
+            await trio.sleep(200)  # virtual
+            assert census.running == {ref.name for ref in refs if ref.alive}
+    census.closed = True
+    await trio.sleep(100)  # virtual
+
+    assert census.running == set()
+    assert not any(ref.alive for ref in refs)
+
+
+@contextmanager
+def suppress_group_of(kind: type[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except* kind:
+        pass
 
 
 async def crash_at_once(inbox: Mailbox[Any], family: Family) -> None:

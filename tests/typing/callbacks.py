@@ -42,7 +42,8 @@ async def on_numbers(inbox: Mailbox[int]) -> None: ...
 
 
 @actorq.task
-async def report(done: TaskDone) -> int: ...
+async def report(done: TaskDone, /) -> int:
+    return done.result.attempts
 
 
 @actorq.task(run_in="process", timeout=5)
@@ -50,11 +51,11 @@ def write_down(done: TaskDone, more: int = 3) -> None: ...
 
 
 @actorq.task
-async def stream(done: TaskDone) -> AsyncIterator[int]:
+async def stream(done: TaskDone, /) -> AsyncIterator[int]:
     yield 1
 
 
-def plain(done: TaskDone) -> str: ...
+def plain(done: TaskDone) -> None: ...
 def wide(anything: object) -> None: ...
 def two(done: TaskDone, other: int) -> None: ...
 def of_a_number(number: int) -> None: ...
@@ -73,9 +74,12 @@ async def an_actor_that_takes_what_is_done(system: System) -> None:
     ref = await system.spawn(on_done)
     assert_type(ref, ActorRef[TaskDone])
     fetch.options(callback=ref, callback_data={"user": 7})
-    fetch.options(callback=await system.spawn(on_more))
-    fetch.options(callback=await system.spawn(on_anything))
-    assert_type(thumbnail.options(callback=ref), type(thumbnail))
+    more = await system.spawn(on_more)
+    assert_type(more, ActorRef[TaskDone | str])
+    fetch.options(callback=more)
+    anything = await system.spawn(on_anything)
+    fetch.options(callback=anything)
+    thumbnail.options(callback=await system.spawn(on_done))
     await system.submit(tail.options(callback=ref), "path")
     TaskOptions(callback=ref)
 
@@ -116,22 +120,23 @@ def a_callable_of_something_else(number: SyncTask[[int], None]) -> None:
     fetch.options(callback=later)  # type: ignore[arg-type]
     fetch.options(callback="a name")  # type: ignore[arg-type]
     fetch.options(callback=3)  # type: ignore[arg-type]
-    fetch.options(callback=[report])  # type: ignore[list-item]
+    fetch.options(callback=[report])  # type: ignore[arg-type]
     fetch.options(callback=fetch.message("u"))  # type: ignore[arg-type]
     TaskOptions(callback=of_a_number)  # type: ignore[arg-type]
 
 
 @actorq.task(callback=report, callback_data=7)
-async def with_a_callback(url: str) -> bytes: ...
+async def with_a_callback(url: str, /) -> bytes:
+    return url.encode()
 
 
 def a_decorator_takes_one_too() -> None:
     assert_type(with_a_callback, AsyncTask[[str], bytes])
-    actorq.task(callback=of_a_number)  # type: ignore[call-overload]
+    actorq.task(callback=of_a_number)  # type: ignore[arg-type]
 
 
 def what_is_done(done: TaskDone) -> None:
-    assert_type(done.result.value, Any)
+    assert_type(done.result.unwrap(), Any)
     assert_type(done.result.status, TaskStatus)
 
     done.result = done.result  # type: ignore[misc]
@@ -190,7 +195,7 @@ async def every_keyword(client: Client) -> None:
 
 
 async def wrong_keywords(client: Client) -> None:
-    client.subscribe(fetch)  # type: ignore[call-arg]
+    client.subscribe(fetch)  # type: ignore[call-arg, arg-type]
     client.subscribe(before=datetime.now())  # type: ignore[call-arg]  # noqa: DTZ005
     client.subscribe(limit=3)  # type: ignore[call-arg]
     client.subscribe(task=spell)  # type: ignore[arg-type]
@@ -199,7 +204,7 @@ async def wrong_keywords(client: Client) -> None:
     client.subscribe(ids=3)  # type: ignore[arg-type]
     client.subscribe(buffer="10")  # type: ignore[arg-type]
     client.subscribe(buffer=None)  # type: ignore[arg-type]
-    async for event in client.subscribe():  # type: ignore[attr-defined]
+    async for _ in client.subscribe():  # type: ignore[attr-defined]
         pass
     with client.subscribe():  # type: ignore[attr-defined]
         pass
