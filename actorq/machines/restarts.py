@@ -60,8 +60,8 @@ class RestartBudget:
     __slots__ = ("_crashes", "intensity", "period")
 
     def __init__(self, intensity: int = 3, period: float = 5.0) -> None:
-        self.intensity = intensity
-        self.period = period
+        self.intensity: int = intensity
+        self.period: float = period
         self._crashes: deque[tuple[float, BaseException]] = deque()
 
     def spend(self, now: float, failure: BaseException) -> bool:

@@ -104,11 +104,11 @@ class Supervision:
         apart: bool = False,
     ) -> None:
         self.strategy: Strategy = strategy
-        self.intensity = intensity
-        self.period = period
-        self.closing = False
+        self.intensity: int = intensity
+        self.period: float = period
+        self.closing: bool = False
         """Whether it ends all of its children."""
-        self.retired = False
+        self.retired: bool = False
         """Whether it starts nothing more."""
         self._backoff = backoff
         self._apart = apart

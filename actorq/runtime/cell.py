@@ -76,11 +76,11 @@ class Cell:
         kill_after: float,
         capacity: float,
     ) -> None:
-        self.name = name
+        self.name: str = name
         self.restart: RestartType = restart
-        self.shutdown = shutdown
-        self.kill_after = kill_after
-        self.lanes = Lanes(capacity)
+        self.shutdown: float = shutdown
+        self.kill_after: float = kill_after
+        self.lanes: Lanes = Lanes(capacity)
         self.ref: ActorRef[Any] = ActorRef(self, self.lanes, post)
         self.inbox: Mailbox[Any] = Mailbox(self, self.lanes, self.ref, post)
         self.incarnation: int = 0

@@ -24,12 +24,12 @@ class Engine:
         self, tell: Tell, rng: Random | None = None, *, context: Callable[[], None] | None = None
     ) -> None:
         """``context`` is called in each new actor's context, to clear it of what is not its."""
-        self.tell = tell
+        self.tell: Tell = tell
         self.closed: bool = False
         self._clear_context = context
         self.rng: Random = rng or Random()
-        self.alarms = Alarms()
-        self.post = Post(self._dead_letter)
+        self.alarms: Alarms = Alarms()
+        self.post: Post = Post(self._dead_letter)
         self.cells: dict[str, Cell] = {}
         """Every actor that has not ended, by name."""
         self._numbers: dict[str, int] = {}

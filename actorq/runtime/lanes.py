@@ -35,7 +35,7 @@ class Waiting:
     __slots__ = ("message", "taken")
 
     def __init__(self, message: object) -> None:
-        self.message = message
+        self.message: object = message
         self.taken: bool = False
 
 
@@ -46,7 +46,7 @@ class Ask(Future[Any]):
 
     def __init__(self, message: object) -> None:
         super().__init__()
-        self.message = message
+        self.message: object = message
 
 
 class Lanes:
@@ -57,7 +57,7 @@ class Lanes:
     )  # fmt: skip
 
     def __init__(self, capacity: float = inf) -> None:
-        self.capacity = capacity
+        self.capacity: float = capacity
         self.user: deque[Any] = deque()
         self.control: list[Any] | None = None
         self.open: bool = True

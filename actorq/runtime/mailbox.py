@@ -94,7 +94,7 @@ class Mailbox(Generic[M]):
     __slots__ = ("_burst", "_deferred", "_in_hand", "_lanes", "_monitors", "_owner", "_post", "ref")
 
     def __init__(self, owner: Owner, lanes: Lanes, ref: ActorRef[M], post: Post) -> None:
-        self.ref = ref
+        self.ref: ActorRef[M] = ref
         self._owner = owner
         self._lanes = lanes
         self._post = post

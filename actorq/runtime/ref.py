@@ -31,7 +31,7 @@ class Post:
         self.burst: int = BURST
         """Messages that may still be sent before the next checkpoint, whoever sends them."""
         self.dead_letters: int = 0
-        self.on_dead_letter = on_dead_letter
+        self.on_dead_letter: DeadLetterListener = on_dead_letter
 
     def dead_letter(self, actor: str, message: object, why: str) -> None:
         """Count a message that nobody will handle, or an answer that nobody waits for."""

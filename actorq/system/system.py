@@ -189,7 +189,7 @@ class _House:
     ) -> None:
         self.settings = settings
         # An actor that is spawned inside a task is not that task.
-        self.engine = Engine(self.tell, context=forget_task)
+        self.engine: Engine = Engine(self.tell, context=forget_task)
         self.supervisors: list[Supervisor] = []
         self.exchange: Exchange = Exchange(ended=m.Gone())
         self.queue: QueueActor | None = None
@@ -279,13 +279,18 @@ class _House:
             await self.core.failed.wait()
         finally:
             with trio.CancelScope(shield=True):
-                for supervisor in reversed(self.supervisors[2:]):
-                    if supervisor.owner is None:  # opened by somebody who is late
-                        await supervisor.close(at_once=True)
+                await self._close_late_supervisors()
                 await self.spawned.close(drain=self._orderly, at_once=not self._orderly)
                 engine.closed = True
+                await self._close_late_supervisors()
                 await self.core.close()
             ringing.cancel("the system is closed")
+
+    async def _close_late_supervisors(self) -> None:
+        """End those that were opened by somebody outside the block."""
+        for supervisor in reversed(self.supervisors[2:]):
+            if supervisor.owner is None:
+                await supervisor.close(at_once=True)
 
     async def _ring(self, scope: trio.CancelScope) -> None:
         with scope:

@@ -500,6 +500,31 @@ def test_a_child_that_starts_for_the_first_time_during_a_crash_is_restarted_once
     assert family.returns("b") == ["start b"]
 
 
+@pytest.fixture(params=GROUPS)
+def latecomer(request: pytest.FixtureRequest) -> Family:
+    """Return a family in which a waits for 4 seconds, and b, which came meanwhile, for 1."""
+    family = Family("a", request.param, backoff=Backoff(first=1, jitter=0), intensity=9)
+    family.restarts("a", "a")
+    family.crash("a")
+    family.adopt("b")
+    family.up("b")
+    assert family.crash("b") == ["restarting b"]
+    return family
+
+
+def test_a_child_that_came_during_a_restart_and_crashes_waits_for_those_before_it(
+    latecomer: Family,
+) -> None:
+    assert latecomer.wait(2) == []
+    assert latecomer.wait(2) == ["start a"]
+    assert latecomer.up("a") == ["start b"]
+
+
+def test_a_child_that_only_waits_for_one_that_is_stopped_starts_at_once(latecomer: Family) -> None:
+    assert latecomer.wait(2) == []
+    assert latecomer.stop("a") == ["removed a", "start b"]
+
+
 @pytest.mark.parametrize("strategy", GROUPS)
 def test_a_first_start_that_fails_during_a_restart_is_gone(strategy: Strategy) -> None:
     family = Family("a", strategy)
