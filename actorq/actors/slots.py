@@ -32,6 +32,8 @@ class Slot:
         self.coroutine: Any = None
         """What the attempt waits in, once it has had to wait."""
         self.started_at: float | None = None
+        self.told: bool = False
+        """Whether the owner is told that the attempt has started."""
         self.stop: FinishCause | None = None
         """Why the attempt was told to stop."""
         self.limit: FinishCause = "timeout"
@@ -50,7 +52,7 @@ class Slot:
         """Forget the attempt that was here."""
         self.grant = self.current = self.started_at = self.stop = self.left = None
         self.coroutine = None
-        self.revoked = False
+        self.revoked = self.told = False
         self.patience = inf
 
     def patience_left(self) -> float:

@@ -450,17 +450,23 @@ class WorkerActor:
     def _started(self, slot: Slot) -> None:
         """Tell the owner soon: of all that start in one pass of the loop, at once."""
         grant, at = slot.grant, slot.started_at
-        if grant is not None and at is not None:
+        if grant is not None and at is not None and not slot.told:
+            slot.told = True
             if not self._starting:
                 self._token.run_sync_soon(self._tell_of_starts)
             self._starting.append(m.Started(grant.head.id, grant.head.fence, at))
 
     def _report_progress(self, key: tuple[str, int], progress: Progress) -> None:
+        slot = self._running(*key)
+        if slot is not None:
+            self._started(slot)  # it may not have had to wait yet
+            self._tell_of_starts()
         self._send(m.Report(*key, progress))
 
     def _tell_of_starts(self) -> None:
-        starting, self._starting = self._starting, []
-        self._send(*starting)
+        if self._starting:
+            starting, self._starting = self._starting, []
+            self._send(*starting)
 
     def _send(self, *messages: Any) -> None:
         if self._port is not None:

@@ -114,6 +114,8 @@ class Supervision:
         self._apart = apart
         self._budget = RestartBudget(intensity, period)
         self._children: dict[str, Child] = {}  # in the order in which they were first started
+        self._unsettled: set[str] = set()
+        """Who goes down or comes up in a restart of several."""
         self._timers = Timers()
         self._gave_up: GaveUp | None = None
 
@@ -142,6 +144,8 @@ class Supervision:
         if child.state not in ("first start", "restart"):
             return []
         child.state = "up"
+        if not child.stale:
+            self._unsettled.discard(id)
         return self._go_on(now)
 
     def exited(
@@ -178,8 +182,6 @@ class Supervision:
     def stop(self, id: str, now: float) -> list[Effect]:
         """End a child for good."""
         child = self._children[id]
-        if child.final:
-            return []
         out: list[Effect] = []
         if child.state == "down":
             self._remove(child, out)
@@ -232,6 +234,7 @@ class Supervision:
         due = now + child.streak.next(now - child.started_at, spread)
         for other in self._affected(child):
             other.due = max(other.due, due)
+            self._unsettled.add(other.id)
             if other is child or other.state == "down":
                 self._put_down(other)
             else:
@@ -254,12 +257,12 @@ class Supervision:
 
     def _restart(self, child: Child, now: float) -> Start:
         child.state, child.started_at = "restart", now
-        child.due = 0.0
         self._timers.clear(child.id)
         return Start(child.id)
 
     def _remove(self, child: Child, out: list[Effect]) -> None:
         del self._children[child.id]
+        self._unsettled.discard(child.id)
         self._timers.clear(child.id)
         out.append(Remove(child.id))
 
@@ -267,7 +270,7 @@ class Supervision:
         """Return the next moves of what is under way: closing, or a restart of several."""
         if self.closing:
             return self._close_more()
-        if self.retired or self.strategy == "one_for_one":
+        if self.retired or self.strategy == "one_for_one" or not self._unsettled:
             return []
         children = self._children.values()
         # One that starts for the first time is not waited for: it goes down once it is up.

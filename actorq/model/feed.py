@@ -11,6 +11,7 @@ import attrs
 from msgspec import Struct
 
 from actorq.errors import RemoteError
+from actorq.model.outcomes import reason_of
 from actorq.model.records import Head
 from actorq.model.results import Progress, TaskResult
 from actorq.model.status import TaskStatus
@@ -89,6 +90,11 @@ class TaskEvent(Struct, frozen=True, gc=False):
     def worker(self) -> str | None:
         """The worker that has or had it last."""
         return self.head.worker
+
+    @property
+    def reason(self) -> str | None:
+        """Why it waits, was cancelled (and by whom) or is dead, in words."""
+        return reason_of(self.head, self.error)
 
     @property
     def meta(self) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from actorq.errors import RemoteError
 from actorq.model.records import Head, Output
 from actorq.model.results import TaskResult
 from actorq.model.status import TaskStatus
@@ -30,7 +31,7 @@ def task_result(
         started_at=None if head.started_at is None else _utc(head.started_at),
         completed_at=None if head.completed_at is None else _utc(head.completed_at),
         meta=head.options.meta,
-        reason=_reason(head, output),
+        reason=reason_of(head, output.error),
         by=None if head.cancel is None else (head.cancel.by, head.cancel.reason),
         kind=output.kind,
         cause=cause,
@@ -41,7 +42,8 @@ def _utc(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _reason(head: Head, output: Output) -> str | None:
+def reason_of(head: Head, error: RemoteError | None) -> str | None:
+    """Return why a task waits, was cancelled or is dead, in words."""
     match head.status:
         case TaskStatus.SCHEDULED:
             return f"due at {_utc(head.due).isoformat()}" + (
@@ -52,7 +54,7 @@ def _reason(head: Head, output: Output) -> str | None:
         case TaskStatus.CANCELLED if head.cancel is not None:
             why = f": {head.cancel.reason}" if head.cancel.reason else ""
             return f"cancelled by {head.cancel.by}{why}"
-        case TaskStatus.FAILURE if output.error is not None:
-            return output.error.message
+        case TaskStatus.FAILURE if error is not None:
+            return error.message
         case _:
             return None

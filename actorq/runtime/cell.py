@@ -291,10 +291,9 @@ class Cell:
     def finish(self) -> None:
         """It has ended for good: nobody is kept waiting."""
         self.final = True
-        if self.down is None:  # it never ran
-            self.down = Down(self.ref, self.incarnation, "shutdown")
         self._ended.set(None)
         self.inbox.close(self.died)
         watchers, self._watchers = self._watchers, None
+        assert self.down is not None  # it has run
         for call in (watchers or {}).values():  # who waited for another incarnation
             call(self.down)

@@ -10,6 +10,7 @@ _LEVELS = {
     EventKind.ACTOR_DIED: logging.ERROR,
     EventKind.ACTOR_RESTARTED: logging.ERROR,
     EventKind.UNKILLABLE: logging.ERROR,
+    EventKind.DEAD_LETTER: logging.INFO,  # a storm of them belongs to many a program's end
 }
 
 
@@ -20,7 +21,7 @@ class LogInstrument:
         self._logger = logger or logging.getLogger("actorq")
 
     def event(self, event: Event) -> None:
-        """Log the event: crashes of actors as errors with their traceback, all else as warnings."""
+        """Log the event: an error with its traceback if an actor crashed, mostly a warning."""
         details = " ".join(
             f"{key}={value!r}" for key, value in event.details.items() if key != "exception"
         )

@@ -8,22 +8,40 @@ import actorq
 from actorq.model.events import Event, EventKind
 from actorq.telemetry.logging import LogInstrument
 
-ERRORS = {EventKind.ACTOR_DIED, EventKind.ACTOR_RESTARTED, EventKind.UNKILLABLE}
+LEVELS = {
+    EventKind.ACTOR_DIED: logging.ERROR,
+    EventKind.ACTOR_RESTARTED: logging.ERROR,
+    EventKind.UNKILLABLE: logging.ERROR,
+    EventKind.DEAD_LETTER: logging.INFO,
+}
 
 
 @pytest.mark.parametrize("kind", EventKind)
-def test_crashes_are_errors_and_all_else_is_a_warning(
+def test_crashes_are_errors_dead_letters_are_not_and_all_else_is_a_warning(
     kind: EventKind, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.DEBUG)
     event = Event(kind, {"id": "a1", "name": "fetch"})
 
     LogInstrument().event(event)
 
     (record,) = caplog.records
-    assert record.levelno == (logging.ERROR if kind in ERRORS else logging.WARNING)
+    assert record.levelno == LEVELS.get(kind, logging.WARNING)
     assert record.name == "actorq"
     assert record.getMessage() == f"{kind.value} id='a1' name='fetch'"
     assert vars(record)["actorq"] is event
+
+
+def test_a_crash_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    try:
+        raise KeyError("why")
+    except KeyError as error:
+        details = {"actor": "a", "error": repr(error), "exception": error}
+
+    LogInstrument().event(Event(EventKind.ACTOR_DIED, details))
+
+    assert "actor='a' error=\"KeyError('why')\"\nTraceback" in caplog.text
+    assert "exception=" not in caplog.text
 
 
 def test_another_logger_may_be_given(caplog: pytest.LogCaptureFixture) -> None:
