@@ -11,6 +11,7 @@ import gc
 import multiprocessing
 import time
 import tracemalloc
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import trio.testing
 
 import actorq
 from common import Figures, Plan, Rate, compare, latency, run
+from local import many, one_by_one
 
 ACTORS = 10
 ASKERS = 100
@@ -276,6 +278,45 @@ async def memory(count: int) -> Figures:
     return {"traced bytes an actor": await idle_traced(count), "resident bytes an actor": grown}
 
 
+# --- subscribers ---------------------------------------------------------------------------------
+
+EVERYTHING: list[dict[str, Any]] = [{}]
+OTHERS: list[dict[str, Any]] = [
+    *({"task": f"other {number}"} for number in range(40)),
+    *({"ids": [f"other {number}"]} for number in range(40)),
+    *({"queue": f"other {number}"} for number in range(20)),
+]
+"""A hundred filters that fit none of the tasks."""
+
+
+async def follow(system: actorq.System, which: dict[str, Any], *, task_status: Any) -> None:
+    async with system.subscribe(**which) as events:
+        await anext(events)
+        task_status.started()
+        async for _ in events:
+            pass
+
+
+async def watched(
+    rate: Callable[[actorq.System, int], Awaitable[float]],
+    filters: list[dict[str, Any]],
+    count: int,
+    slices: int,
+) -> Figures:
+    """Measure the queue with subscribers that read all they get, against without."""
+    async with actorq.open_system() as system:
+
+        async def subject(count: int) -> float:
+            async with trio.open_nursery() as nursery:
+                for which in filters:
+                    await nursery.start(follow, system, which)
+                result = await rate(system, count)
+                nursery.cancel_scope.cancel()
+            return result
+
+        return await compare(subject, partial(rate, system), count, slices, to="without")
+
+
 # --- all of it -----------------------------------------------------------------------------------
 
 
@@ -294,6 +335,11 @@ def plan(quick: bool) -> Plan:
             (f"{what}, {how}", partial(spawning, bare, at_a_time, 2_000 // part, slices))
             for what, bare in (("spawn and stop", start_and_end), ("against a no-op", run_noop))
             for how, at_a_time in (("one at a time", 1), ("100 at a time", 100))
+        ),
+        *(
+            (f"{who}, {how}", partial(watched, rate, filters, 10_000 // part, slices))
+            for who, filters in (("one subscriber", EVERYTHING), ("100 filtered ones", OTHERS))
+            for how, rate in (("submit_many", many), ("one by one", one_by_one))
         ),
         ("idle actors", partial(memory, 100_000 // (part * part))),
     ]

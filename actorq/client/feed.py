@@ -96,15 +96,13 @@ class Subscription:
         self._late = True
         for _ in range(count):
             item = self._items.popleft()
-            if isinstance(item, Snapshot):
-                if self._lag:
-                    self._aside.append(Lagged(self._lag))
-                    self._lag = 0
-                self._aside.append(item)
-            elif item.kind is ENDED:
-                self._aside.append(item)
-            else:
+            if type(item) is TaskEvent and item.kind is not ENDED:
                 self._lag += 1
+                continue
+            if self._lag and type(item) is Snapshot:
+                self._aside.append(Lagged(self._lag))
+                self._lag = 0
+            self._aside.append(item)
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -112,26 +110,23 @@ class Subscription:
         return self
 
     async def __anext__(self) -> Snapshot | TaskEvent | Lagged:
-        if self._items and self._burst > 0 and not self._late:
-            self._burst -= 1
-            return self._items.popleft()
-        return await self._wait()
-
-    async def _wait(self) -> Snapshot | TaskEvent | Lagged:
         if self._burst <= 0:
             self._burst = BURST
             await trio.lowlevel.checkpoint()
         while True:
             self._burst -= 1
-            if self._aside:
-                return self._aside.popleft()
-            if self._lag:
-                count, self._lag = self._lag, 0
-                return Lagged(count)
-            self._late = False
+            if self._late:
+                if self._aside:
+                    return self._aside.popleft()
+                count, self._lag, self._late = self._lag, 0, False
+                if count:
+                    return Lagged(count)
             if self._items:
                 return self._items.popleft()
             if self._error is not None:
-                raise self._error
-            await self._reader.park()
+                raise self._error.with_traceback(None)  # or each raise would add to it
+            if self._reader.arrive():
+                await trio.lowlevel.wait_task_rescheduled(self._reader.leave)
+            else:
+                await trio.lowlevel.checkpoint()
             self._burst = BURST

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import threading
-import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -393,27 +391,6 @@ async def test_entering_is_a_checkpoint_and_can_be_cancelled(
         async with system.subscribe():
             pytest.fail("it was let in")
     assert not any(system.tables().values())
-
-
-async def test_what_keeps_the_events_of_its_task_can_be_collected(
-    autojump_clock: MockClock,
-) -> None:
-    class Job:
-        def __init__(self) -> None:
-            self.events: list[object] = []
-
-    async with actorq.open_system(processes=0, result_ttl=0) as system:
-        job = Job()
-        async with system.subscribe() as events:
-            await system.call(nap.options(meta={"job": job}), 1)
-            job.events += await read(events)
-        gone = weakref.ref(job)
-        del job, events
-        await trio.sleep(100)  # virtual
-        await system.call(echo)
-        gc.collect()
-
-        assert gone() is None
 
 
 async def test_a_subscriber_in_a_system_that_is_gone_is_told(autojump_clock: MockClock) -> None:
