@@ -158,6 +158,8 @@ def label(event: TaskEvent) -> str:
 def note(event: TaskEvent) -> str:
     if event.error is not None:
         return event.error.message
+    if event.status is TaskStatus.CANCELLED:
+        return event.reason or ""
     if event.progress is not None:
         return f"{event.progress.done:g} of {event.progress.total:g}"
     return ""

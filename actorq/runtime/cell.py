@@ -222,6 +222,7 @@ class Cell:
             self.task = None
             self._exit(failure, crossing=crossing)
 
+    @trio.lowlevel.enable_ki_protection
     def _exit(self, failure: BaseException | None, *, crossing: bool) -> None:
         self._alarms.clear(self.name)
         reason: ExitReason = "normal"

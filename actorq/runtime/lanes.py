@@ -79,6 +79,7 @@ class Lanes:
         """Add a message without waking the reader, and without regard to the bound."""
         self.user.append(message)
 
+    @trio.lowlevel.enable_ki_protection
     def put(self, message: object) -> None:
         """Add a message and wake the reader; the caller has seen to the bound."""
         self.user.append(message)
@@ -119,6 +120,7 @@ class Lanes:
 
     # --- the reader's end ------------------------------------------------------------------------
 
+    @trio.lowlevel.enable_ki_protection
     def take(self) -> Any:
         """Remove and return the next message, or `EMPTY`, or `STOP`."""
         if self.control:

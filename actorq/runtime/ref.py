@@ -7,7 +7,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import attrs
 import trio
-from trio.lowlevel import Task, current_task
+from trio.lowlevel import Task, TrioToken, current_task, current_trio_token, in_trio_run
 
 from actorq.errors import ActorDied, ActorError, MailboxFull
 from actorq.runtime.lanes import BURST, Ask, Lanes
@@ -25,11 +25,13 @@ _ENDED = "the actor has ended"
 class Post:
     """What all actors of a system share when they send: a burst, and the count of dead letters."""
 
-    __slots__ = ("burst", "dead_letters", "on_dead_letter")
+    __slots__ = ("burst", "dead_letters", "on_dead_letter", "token")
 
     def __init__(self, on_dead_letter: DeadLetterListener) -> None:
         self.burst: int = BURST
         """Messages that may still be sent before the next checkpoint, whoever sends them."""
+        self.token: TrioToken = current_trio_token()
+        """The program that they live in."""
         self.dead_letters: int = 0
         self.on_dead_letter: DeadLetterListener = on_dead_letter
 
@@ -145,6 +147,14 @@ class ActorRef(Generic[M_contra]):
         else:
             self._dead_letter(message, _ENDED)
 
+    def _check_where(self) -> None:
+        """Waking a coroutine from elsewhere would lose it, and hang its actor."""
+        if not in_trio_run() or current_trio_token() is not self._post.token:
+            raise RuntimeError(
+                f"actor {self.name!r} lives in another thread or program; "
+                "from a thread use trio.from_thread.run(ref.tell, message)"
+            )
+
     def _full(self) -> str:
         return f"the mailbox of actor {self.name!r} is full ({self._lanes.capacity} messages)"
 
@@ -153,7 +163,10 @@ class ActorRef(Generic[M_contra]):
 
         Raises:
             MailboxFull: There is no room for it.
+            RuntimeError: It is called in a thread, or anywhere else outside the actor's trio
+                program.
         """
+        self._check_where()
         lanes = self._lanes
         if not lanes.open:
             self._dead_letter(message, _ENDED)
@@ -176,6 +189,7 @@ class ActorRef(Generic[M_contra]):
             ActorError: An actor asks itself, and would wait for ever.
             Exception: Whatever the actor gave to `Mailbox.refuse`.
         """
+        self._check_where()
         life, lanes = self._life, self._lanes
         if life.task is current_task():
             raise ActorError(f"actor {self.name!r} asks itself, and would wait for ever")

@@ -185,6 +185,8 @@ class Supervisor:
 
     # --- what the machine wants ------------------------------------------------------------------
 
+    # A KeyboardInterrupt in the middle would leave half of it done; it is raised afterwards.
+    @trio.lowlevel.enable_ki_protection
     def _do(self, effects: list[rules.Effect]) -> None:
         for effect in effects:
             if isinstance(effect, rules.GaveUp):

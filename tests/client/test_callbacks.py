@@ -496,6 +496,20 @@ async def test_an_actor_that_has_ended_makes_a_dead_letter_and_nothing_else(
     assert letter["actor"] == actor.name
 
 
+async def test_an_actor_that_dies_for_good_makes_a_dead_letter_of_every_end_that_it_missed(
+    autojump_clock: MockClock, system: actorq.System
+) -> None:
+    async def dies(inbox: Mailbox[TaskDone]) -> None:
+        raise RuntimeError(await inbox.receive())
+
+    actor = await system.spawn(dies, restart="temporary")
+    handles = [await system.submit(nap.options(callback=actor), n) for n in (1, 1, 1, 3)]
+    await trio.sleep(5)  # virtual
+
+    assert [await handle.value() for handle in handles] == [1, 1, 1, 3]
+    assert system.dead_letters == 3
+
+
 async def test_when_the_queue_has_failed_for_good_the_end_that_nobody_knows_is_a_dead_letter(
     autojump_clock: MockClock, seen: list[TaskDone]
 ) -> None:

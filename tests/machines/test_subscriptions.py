@@ -364,6 +364,18 @@ def test_a_task_whose_worker_died_is_lost() -> None:
     assert (lost.kind, lost.status, lost.attempts, lost.head.deaths) == ("lost", PENDING, 1, 1)
 
 
+def test_a_grant_that_never_arrived_is_not_lost() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a"))
+    follower = Follower(stage)
+    worker.grants.clear()
+
+    worker.connect(101)
+
+    assert (follower.told, stage.head("a").fence) == ([], 2)
+
+
 def test_a_task_whose_last_worker_died_has_ended_and_is_not_lost() -> None:
     stage = Stage()
     worker = Worker(stage)
@@ -586,14 +598,14 @@ def test_two_connections_may_use_the_same_number() -> None:
     assert (one.told, other.told) == ([], ["submitted a"])
 
 
-def test_one_who_subscribes_and_leaves_in_one_step_is_told_nothing_more() -> None:
+def test_one_who_leaves_in_the_step_in_which_something_happens_is_told_nothing() -> None:
     stage = Stage()
-    follower = Follower(stage)
+    goes, stays = Follower(stage, 1), Follower(stage, 2)
+    submit = stage.question(m.Submit, (task("a"),)).message
 
-    stage.say(CLIENT, m.Submit(stage.question(m.Submit, ()).message.request, (task("a"),)),
-              m.Unsubscribe(1))  # fmt: skip
+    stage.say(CLIENT, submit, m.Unsubscribe(1))
 
-    assert follower.news == []
+    assert (goes.news, stays.told) == ([], ["submitted a"])
 
 
 def test_leaving_twice_or_without_having_come_is_fine() -> None:

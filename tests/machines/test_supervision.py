@@ -286,6 +286,20 @@ def test_one_for_all_starts_nobody_while_somebody_still_stops() -> None:
     assert family.returns("b") == ["start a"]
 
 
+@pytest.mark.parametrize("strategy", GROUPS)
+def test_each_of_a_group_starts_only_when_the_one_before_it_is_up(strategy: Strategy) -> None:
+    family = Family("abc", strategy)
+    family.crash("a")
+    family.returns("c")
+    family.returns("b")
+
+    assert family.wait(1) == ["start a"]
+    assert family.wait(10) == []
+    assert family.up("a") == ["start b"]
+    assert family.wait(10) == []
+    assert family.up("b") == ["start c"]
+
+
 def test_a_failed_restart_of_one_for_all_takes_down_those_that_are_up_again() -> None:
     family = Family("abc", "one_for_all", backoff=AT_ONCE)
     family.crash("c")

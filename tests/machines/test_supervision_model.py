@@ -224,6 +224,12 @@ class Shell:
         child.running = child.up = child.goes_down = False
         self.obey(self.machine.exited(child.id, self.now, failure, spread))
 
+    def abandon(self, child: Child) -> None:
+        """End a child by what ends the whole program."""
+        child.running = child.up = child.goes_down = child.wanted = False
+        child.told = None
+        self.obey(self.machine.abandoned(child.id, self.now))
+
     def end(self, child: Child) -> None:
         """Have a user end a child for good."""
         child.wanted = False
@@ -287,6 +293,10 @@ MOVES: dict[str, Move] = {
     "fails to stop": (stopping, crash),
     "returns": (lambda child: child.up, lambda shell, child, _: shell.exit(child, None)),
     "has stopped": (stopping, lambda shell, child, _: shell.exit(child, None)),
+    "ends the program": (
+        lambda child: child.running,
+        lambda shell, child, _: shell.abandon(child),
+    ),
     "is to end": (lambda _: True, lambda shell, child, _: shell.end(child)),
 }
 LIKELY = ["is up"] * 4 + ["has stopped"] * 4 + ["crashes"] * 4 + [*MOVES]
@@ -397,4 +407,4 @@ class SupervisionBesideAShell(RuleBasedStateMachine):
 
 @pytest.mark.bound(180)  # so that a failure can be cut down to a short story
 class TestSupervisionBesideAShell(SupervisionBesideAShell.TestCase):
-    settings = settings(deadline=None, max_examples=200, stateful_step_count=40)
+    settings = settings(deadline=None, max_examples=150, stateful_step_count=40)

@@ -333,6 +333,27 @@ async def test_what_ends_the_program_leaves_the_task(
     assert boss.log == [("crossing", error)]
 
 
+async def test_what_ends_the_program_while_it_stops_is_no_failure_to_clean_up(
+    boss: Boss, autojump_clock: MockClock
+) -> None:
+    async def fail(inbox: Mailbox[Any]) -> None:
+        await collect(inbox, [])
+        raise KeyboardInterrupt
+
+    async def run() -> None:
+        async with trio.open_nursery() as nursery:
+            cell = boss.make(fail)
+            boss.begin(cell, nursery)
+            await cell.wait_until_ready()
+            cell.order_stop(final=True)
+
+    with pytest.raises(BaseExceptionGroup):
+        await run()
+
+    assert boss.log[-1][0] == "crossing"
+    assert boss.events == []
+
+
 async def test_those_who_asked_are_told_first_then_monitors_then_the_supervisor(
     boss: Boss, autojump_clock: MockClock
 ) -> None:
@@ -428,6 +449,7 @@ async def test_one_that_ends_just_in_time_is_not_reported(
 async def test_shutdown_of_zero_cancels_at_once(boss: Boss, autojump_clock: MockClock) -> None:
     cell = await boss.run(deaf, shutdown=0)
     cell.order_stop(final=True)
+    assert cell.scope.cancel_called
     await wait_all_tasks_blocked()
 
     assert (cell.down, boss.now) == (Down(cell.ref, 1, "killed"), 0)
@@ -486,6 +508,33 @@ async def test_one_that_is_to_come_back_keeps_taking_mail(
 
     assert seen == ["later"]
     await boss.end(cell)
+
+
+async def test_only_one_that_ends_for_good_drains(boss: Boss, autojump_clock: MockClock) -> None:
+    seen: list[Any] = []
+    cell = await boss.run(collect, seen)
+    cell.drain = True
+    cell.ref.try_tell("later")
+    await boss.end(cell, final=False)
+    assert seen == []
+    await boss.start(cell)
+    cell.ref.try_tell("and this")
+    await boss.end(cell)
+
+    assert seen == ["later", "and this"]
+
+
+async def test_one_that_ends_for_good_takes_no_more_mail(
+    boss: Boss, autojump_clock: MockClock
+) -> None:
+    seen: list[Any] = []
+    cell = await boss.run(collect, seen)
+    cell.drain = True
+    cell.order_stop(final=True)
+    cell.ref.try_tell("too late")
+    await boss.until_down(cell)
+
+    assert seen == []
 
 
 async def test_killing_what_has_ended_does_nothing(boss: Boss, autojump_clock: MockClock) -> None:
