@@ -137,7 +137,7 @@ async def test_a_dead_letter_is_counted_and_told(autojump_clock: MockClock) -> N
     assert told == [(EventKind.DEAD_LETTER, details)]
 
 
-def test_a_new_context_is_the_present_one_without_what_is_not_the_actors() -> None:
+async def test_a_new_context_is_the_present_one_without_what_is_not_the_actors() -> None:
     kept, cleared = ContextVar("kept", default=0), ContextVar("cleared", default=0)
     engine = Engine(lambda *_: None, Random(), context=lambda: void(cleared.set(0)))
     kept.set(1)

@@ -465,6 +465,19 @@ async def test_all_may_be_told_to_stop_at_the_same_time(
         assert (family.take_log(), family.now) == (["c down", "b down", "a down"], 3)
 
 
+async def test_closing_waits_for_those_that_are_left_though_all_others_ended_before(
+    family: Family, autojump_clock: MockClock
+) -> None:
+    family.slow_ends = {"b": 3}
+    async with family.supervise() as supervisor:
+        refs = await family.spawn(supervisor, "a")
+        await refs["a"].stop()
+        await family.spawn(supervisor, "b")
+        await supervisor.close()
+
+        assert (supervisor.cells, family.now) == ({}, 3)
+
+
 async def test_a_supervisor_that_does_not_restart_any_more_lets_the_others_live(
     family: Family, autojump_clock: MockClock
 ) -> None:
