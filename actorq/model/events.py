@@ -28,6 +28,8 @@ class EventKind(StrEnum):
     """An actor has ended by itself and is started again: actor, incarnation, error, exception."""
     ACTOR_DIED = "actor_died"
     """An actor has crashed and is not started again: actor, error, exception."""
+    SLOW_START = "slow_start"
+    """An actor has neither read its mailbox nor called ``started()`` yet: actor, seconds."""
     DEAD_LETTER = "dead_letter"
     """A message that no actor will handle, or an answer that is late: actor, message, why."""
 

@@ -33,6 +33,9 @@ _HOW: dict[ExitReason, str] = {
     "killed": "has ended: it was stopped, and cancelled as that took too long",
 }
 
+SLOW_START = 5.0
+"""Seconds after which an actor that has not started is told of; whoever spawned it is waiting."""
+
 ActorFunction = Callable[..., Coroutine[Any, Any, object]]
 Tell = Callable[..., None]
 
@@ -177,6 +180,8 @@ class Cell:
         if self.incarnation > 1:
             self.scope = trio.CancelScope(shield=True)
         self._context.run(self._spawn, nursery)
+        late = trio.current_time() + SLOW_START
+        self._alarms.set(f"start of {self.name}", late, self._report_slow_start)
 
     def _spawn(self, nursery: trio.Nursery) -> None:
         nursery.start_soon(self._run, name=f"actorq {self.name}")
@@ -195,6 +200,7 @@ class Cell:
         """Note that the incarnation has started; the first call counts."""
         if self._ready is not None and not self._ready.done:
             self.came_up = True
+            self._alarms.clear(f"start of {self.name}")
             self.started_value = value
             self._ready.set(None)
             self._boss.cell_ready(self)
@@ -225,6 +231,7 @@ class Cell:
     @trio.lowlevel.enable_ki_protection
     def _exit(self, failure: BaseException | None, *, crossing: bool) -> None:
         self._alarms.clear(self.name)
+        self._alarms.clear(f"start of {self.name}")
         reason: ExitReason = "normal"
         if failure is not None:
             reason = "crash"
@@ -278,6 +285,9 @@ class Cell:
         self.scope.cancel(reason or f"actor {self.name} did not stop within {self.shutdown:g} s")
         if self.kill_after < inf:
             self._alarms.set(self.name, trio.current_time() + self.kill_after, self._report)
+
+    def _report_slow_start(self) -> None:
+        self._tell(EventKind.SLOW_START, actor=self.name, seconds=SLOW_START)
 
     def _report(self) -> None:
         self._tell(EventKind.UNKILLABLE, actor=self.name, stack=self.stack())

@@ -223,9 +223,24 @@ async def test_a_spawn_whose_actor_ignores_its_cancellation_is_reported(
         with trio.move_on_after(1):
             await supervisor.spawn(stubborn, kill_after=10)
 
-        ((kind, details),) = family.events
+        slow, (kind, details) = family.events
+        assert slow == (EventKind.SLOW_START, {"actor": "stubborn", "seconds": 5.0})
         assert (kind, details["actor"], family.now) == (EventKind.UNKILLABLE, "stubborn", 100)
         assert "in stubborn" in details["stack"]
+
+
+async def test_an_actor_that_neither_reads_nor_says_that_it_has_started_is_told_of(
+    family: Family, autojump_clock: MockClock
+) -> None:
+    async def ticker(inbox: Mailbox[Any]) -> None:
+        while True:
+            await trio.sleep(1)  # virtual
+
+    async with family.supervise() as supervisor:
+        with trio.move_on_after(60):
+            await supervisor.spawn(ticker)
+
+    assert family.events == [(EventKind.SLOW_START, {"actor": "ticker", "seconds": 5.0})]
 
 
 async def test_a_spawn_whose_actor_is_stopped_before_it_has_started_is_told(
