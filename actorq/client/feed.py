@@ -25,11 +25,10 @@ class Subscription:
 
     __slots__ = (
         "_aside", "_buffer", "_burst", "_error", "_filter", "_items", "_lag", "_late", "_newest",
-        "_number", "_reader", "_resumed", "_session", "_told_until",
+        "_number", "_reader", "_resumed", "_told_until",
     )  # fmt: skip
 
     def __init__(self, session: Session, filter: Filter, buffer: int) -> None:
-        self._session = session
         self._filter = filter
         self._buffer = buffer
         self._number = session.number()

@@ -18,7 +18,6 @@ import trio
 from trio.lowlevel import Task, current_task
 
 from actorq.errors import ActorDied, ActorError, leaves, told
-from actorq.machines.supervision import RestartType
 from actorq.model.events import EventKind
 from actorq.runtime.alarms import Alarms
 from actorq.runtime.future import Future
@@ -59,7 +58,7 @@ class Cell:
     __slots__ = (
         "_alarms", "_args", "_boss", "_context", "_end", "_function", "_ready", "_tell",
         "_watchers", "came_up", "down", "drain", "failure", "final", "inbox", "incarnation",
-        "kill_after", "lanes", "name", "ref", "restart", "restarts", "scope", "shutdown",
+        "kill_after", "lanes", "name", "ref", "scope", "shutdown",
         "started_value", "stopping", "task",
     )  # fmt: skip
 
@@ -74,20 +73,17 @@ class Cell:
         post: Post,
         alarms: Alarms,
         tell: Tell,
-        restart: RestartType,
         shutdown: float,
         kill_after: float,
         capacity: float,
     ) -> None:
         self.name: str = name
-        self.restart: RestartType = restart
         self.shutdown: float = shutdown
         self.kill_after: float = kill_after
         self.lanes: Lanes = Lanes(capacity)
         self.ref: ActorRef[Any] = ActorRef(self, self.lanes, post)
         self.inbox: Mailbox[Any] = Mailbox(self, self.lanes, self.ref, post)
         self.incarnation: int = 0
-        self.restarts: int = 0
         self.scope: trio.CancelScope = trio.CancelScope(shield=True)
         self.task: Task | None = None
         """Where the present incarnation runs."""
@@ -174,14 +170,13 @@ class Cell:
     def start(self, nursery: trio.Nursery) -> None:
         """Begin a new incarnation."""
         self.incarnation += 1
-        self.restarts = self.incarnation - 1
         self.down = self.failure = None
         self._ready = Future()
         if self.incarnation > 1:
             self.scope = trio.CancelScope(shield=True)
         self._context.run(self._spawn, nursery)
         late = trio.current_time() + SLOW_START
-        self._alarms.set(f"start of {self.name}", late, self._report_slow_start)
+        self._alarms.set(f"start {self.name}", late, self._report_slow_start)
 
     def _spawn(self, nursery: trio.Nursery) -> None:
         nursery.start_soon(self._run, name=f"actorq {self.name}")
@@ -200,7 +195,7 @@ class Cell:
         """Note that the incarnation has started; the first call counts."""
         if self._ready is not None and not self._ready.done:
             self.came_up = True
-            self._alarms.clear(f"start of {self.name}")
+            self._alarms.clear(f"start {self.name}")
             self.started_value = value
             self._ready.set(None)
             self._boss.cell_ready(self)
@@ -230,8 +225,8 @@ class Cell:
 
     @trio.lowlevel.enable_ki_protection
     def _exit(self, failure: BaseException | None, *, crossing: bool) -> None:
-        self._alarms.clear(self.name)
-        self._alarms.clear(f"start of {self.name}")
+        self._alarms.clear(f"stop {self.name}")
+        self._alarms.clear(f"start {self.name}")
         reason: ExitReason = "normal"
         if failure is not None:
             reason = "crash"
@@ -270,7 +265,7 @@ class Cell:
         if self.shutdown <= 0:
             self.kill()
         elif self.shutdown < inf:
-            self._alarms.set(self.name, trio.current_time() + self.shutdown, self.kill)
+            self._alarms.set(f"stop {self.name}", trio.current_time() + self.shutdown, self.kill)
 
     def do_not_drain(self) -> None:
         """Have it stop after the message in hand after all."""
@@ -284,7 +279,9 @@ class Cell:
         self.stopping = True
         self.scope.cancel(reason or f"actor {self.name} did not stop within {self.shutdown:g} s")
         if self.kill_after < inf:
-            self._alarms.set(self.name, trio.current_time() + self.kill_after, self._report)
+            self._alarms.set(
+                f"stop {self.name}", trio.current_time() + self.kill_after, self._report
+            )
 
     def _report_slow_start(self) -> None:
         self._tell(EventKind.SLOW_START, actor=self.name, seconds=SLOW_START)

@@ -119,7 +119,6 @@ class Supervisor:
             post=engine.post,
             alarms=engine.alarms,
             tell=engine.tell,
-            restart=restart,
             shutdown=_seconds("shutdown", shutdown),
             kill_after=_seconds("kill_after", kill_after),
             capacity=whole("mailbox", mailbox),

@@ -26,7 +26,7 @@ def take_tree(engine: Engine, supervisors: list[Supervisor], name: str, tasks: T
             cell.name,
             _state(cell, idle=cell.lanes.reader is not None if running is None else not running),
             cell.incarnation,
-            cell.restarts,
+            max(0, cell.incarnation - 1),
             len(cell.lanes),
             running or (),
             opened,

@@ -407,4 +407,4 @@ class SupervisionBesideAShell(RuleBasedStateMachine):
 
 @pytest.mark.bound(180)  # so that a failure can be cut down to a short story
 class TestSupervisionBesideAShell(SupervisionBesideAShell.TestCase):
-    settings = settings(deadline=None, max_examples=150, stateful_step_count=40)
+    settings = settings(deadline=None, max_examples=200, stateful_step_count=40)

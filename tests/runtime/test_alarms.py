@@ -79,6 +79,17 @@ async def test_an_alarm_that_is_set_again_is_moved(
     assert ringing.log == [("b", 2), ("a", 7)]
 
 
+async def test_an_alarm_that_is_set_again_makes_the_new_call(
+    ringing: Ringing, autojump_clock: MockClock
+) -> None:
+    calls: list[str] = []
+    ringing.set("a", 1, lambda: calls.append("old"))
+    ringing.set("a", 2, lambda: calls.append("new"))
+    await trio.sleep(10)  # virtual
+
+    assert calls == ["new"]
+
+
 async def test_an_alarm_that_is_cleared_is_forgotten(
     ringing: Ringing, autojump_clock: MockClock
 ) -> None:

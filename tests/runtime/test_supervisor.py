@@ -189,13 +189,13 @@ async def test_a_spawn_that_is_cancelled_cancels_the_actor_and_waits_for_it(
             raise
         finally:
             with trio.CancelScope(shield=True):
-                await trio.sleep(2)  # virtual
+                await trio.sleep(1)  # virtual
 
     async with family.supervise() as supervisor:
         with trio.move_on_after(3) as scope:
             await supervisor.spawn(slow)
 
-        assert (scope.cancelled_caught, family.now) == (True, 5)
+        assert (scope.cancelled_caught, family.now) == (True, 4)
         assert (supervisor.cells, family.events) == ({}, [])
     assert reasons == ["its start was cancelled"]
 
@@ -233,8 +233,7 @@ async def test_an_actor_that_neither_reads_nor_says_that_it_has_started_is_told_
     family: Family, autojump_clock: MockClock
 ) -> None:
     async def ticker(inbox: Mailbox[Any]) -> None:
-        while True:
-            await trio.sleep(1)  # virtual
+        await trio.sleep_forever()
 
     async with family.supervise() as supervisor:
         with trio.move_on_after(60):
@@ -346,6 +345,25 @@ async def test_each_is_cancelled_when_its_time_is_up(
         await supervisor.spawn(deaf, "c")
 
     assert family.log == ["c 5", "b 5", "a 8"]
+
+
+@pytest.mark.parametrize("name", ["start of x", "stop of x", "supervisor 1"])
+async def test_no_name_keeps_an_actor_from_being_cancelled_when_its_time_is_up(
+    family: Family, name: str, autojump_clock: MockClock
+) -> None:
+    async def deaf(inbox: Mailbox[Any]) -> None:
+        inbox.started()
+        await trio.sleep(50)  # virtual
+
+    family.slow_starts = {"x": 2}
+    async with family.supervise() as supervisor:
+        ref = await supervisor.spawn(deaf, name=name, shutdown=3)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ref.stop)
+            await wait_all_tasks_blocked()
+            await family.spawn(supervisor, "x")
+
+        assert family.now == 3
 
 
 async def test_one_that_fails_while_it_stops_is_told_and_keeps_nobody_else_from_stopping(
