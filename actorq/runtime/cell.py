@@ -261,6 +261,7 @@ class Cell:
         if self.stopping:
             return
         self.stopping = True
+        self._alarms.clear(f"start {self.name}")
         self.lanes.stop(drain=self.drain and final)
         if self.shutdown <= 0:
             self.kill()
