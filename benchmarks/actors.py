@@ -321,7 +321,7 @@ async def watched(
 
 
 def plan(quick: bool) -> Plan:
-    slices, part = (3, 4) if quick else (9, 1)
+    slices, part = (3, 4) if quick else (7, 1)
     return [
         (
             "tell, bursts of 64",

@@ -139,6 +139,7 @@ class SlotPool:
                 return grant
         return None
 
+    @trio.lowlevel.enable_ki_protection
     async def fill(self, slot: Slot) -> bool:
         """Wait until the slot has a grant; return whether it had to wait. No checkpoint if not."""
         if self._backlog:

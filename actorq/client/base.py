@@ -79,6 +79,7 @@ class BaseClient:
         if callback is None:
             return options
         if isinstance(callback, ActorRef):
+            callback._check_where()
             return options.with_callback(None, None)  # our affair, see `_call_back`
         task = self._registry.resolve(callback)
         task.check(None)

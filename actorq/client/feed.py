@@ -69,7 +69,7 @@ class Subscription:
             return
         newest = events[-1].time
         if newest == self._told_until:
-            self._newest += events
+            self._newest = [*self._newest, *(event for event in events if event.kind is ENDED)]
         else:
             self._newest, self._told_until = events, newest
         items = self._items
@@ -108,6 +108,7 @@ class Subscription:
     def __aiter__(self) -> Subscription:
         return self
 
+    @trio.lowlevel.enable_ki_protection
     async def __anext__(self) -> Snapshot | TaskEvent | Lagged:
         if self._burst <= 0:
             self._burst = BURST

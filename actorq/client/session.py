@@ -169,7 +169,9 @@ class Session:
 
     def _open_endings(self) -> dict[str, Future[Ending]]:
         """Return the futures that are not set yet."""
-        found = ((id, awaited()) for id, awaited in list(self._endings.items()))
+        # A list of values allocates nothing more: a garbage collection in the middle of it could
+        # end a future, and `_drop` change the table.
+        found = [(awaited.id, awaited()) for awaited in list(self._endings.values())]
         return {id: future for id, future in found if future is not None and not future.done}
 
     def tables(self) -> dict[str, int]:

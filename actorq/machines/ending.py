@@ -10,8 +10,6 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
-from msgspec.structs import replace
-
 from actorq.errors import RemoteError, SubmitError, TaskError, TaskExpired, TaskTimeout, WorkerLost
 from actorq.machines.effects import Send
 from actorq.machines.ledger import Live
@@ -57,10 +55,6 @@ class Ending(Tables):
         if self._news.any:
             error = None if output is None else output.error
             self._news.publish(TaskEventKind.ENDED, head, self._now, None, error)
-        if head.options.callback is not None:
-            self._follow_up(head, output)
-            # Its data may lead back to the one who is told, which no garbage collector would see.
-            head = replace(head, options=head.options.with_callback(None, None))
         watch = live.watch
         if watch is not None:
             outcome = m.Outcome(head, output, cause)
@@ -68,6 +62,8 @@ class Ending(Tables):
                 self._out.append(Send(watch, outcome))
             else:
                 self._out.extend(Send(connection, outcome) for connection in watch)
+        if head.options.callback is not None:
+            self._follow_up(head, output)
         if self._cancels or self._ending or self._closes or self._joins:
             self._answer_who_waits_for(head, output)
 

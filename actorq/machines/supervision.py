@@ -159,8 +159,8 @@ class Supervision:
         out: list[Effect] = []
         if child.final or child.state == "first start":
             self._remove(child, out)
-        elif self.retired:
-            self._end_by_itself(child, failure, out)
+        elif self.retired:  # its cell tells of one that failed while it was stopped
+            self._end_by_itself(child, None if child.state == "stopping" else failure, out)
         elif child.state == "stopping":
             self._put_down(child)  # with another one that crashed
         elif child.restart == "temporary" or (child.restart == "transient" and failure is None):

@@ -21,7 +21,7 @@ from actorq.machines.times import rank
 from actorq.model import messages as m
 from actorq.model.feed import TaskEventKind
 from actorq.model.ids import IdSource
-from actorq.model.records import Head
+from actorq.model.records import Head, TrackedHead
 from actorq.model.status import RUNNING, SCHEDULED
 
 
@@ -116,7 +116,9 @@ class Tables:
         elif options.at is not None:
             due = max(since, options.at.timestamp())
         later = due > now and due > since
-        head = Head(
+        opaque = options.meta or options.callback is not None or options.callback_data is not None
+        kind = TrackedHead if opaque else Head
+        head = kind(
             task.id,
             task.name,
             options,

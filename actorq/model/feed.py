@@ -36,7 +36,7 @@ class TaskEventKind(StrEnum):
     """It is terminal."""
 
 
-class TaskEvent(Struct, frozen=True, gc=False):
+class TaskEvent(Struct, frozen=True):
     """Something has happened to a task.
 
     Attributes:

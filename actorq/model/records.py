@@ -21,7 +21,7 @@ Pool = Literal["main", "process"]
 # Structs with gc=False are not tracked by the cycle collector, which saves 16 bytes each and a good
 # part of its time with a million of them. It is safe where a struct cannot be part of a cycle: a
 # head, or what only the queue and the store hold. What users get hold of, and what holds their
-# values, is tracked.
+# values, is tracked; so is the head of a task with ``meta`` or a callback.
 
 
 class Cancel(Struct, frozen=True, gc=False):
@@ -63,6 +63,10 @@ class Head(Struct, frozen=True, gc=False):
     completed_at: float | None = None
     keep_until: float | None = None
     cancel: Cancel | None = None
+
+
+class TrackedHead(Head, frozen=True, gc=True):
+    """The head of a task whose options hold users' objects, which may hold what holds this head."""
 
 
 class Output(Struct, frozen=True):

@@ -33,6 +33,8 @@ class Alarms:
         if self._calls.pop(key, None) is not None:
             self._timers.clear(key)
 
+    # Never where a KeyboardInterrupt should arrive: an alarm would be lost, and all others with it.
+    @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Make the calls until cancelled; they may neither wait nor raise."""
         while True:

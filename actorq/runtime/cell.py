@@ -201,15 +201,16 @@ class Cell:
             self._boss.cell_ready(self)
 
     async def _run(self) -> None:
-        self.task = current_task()
         failure: BaseException | None = None
-        crossing = False
+        crossing = True  # unless it gets to the end; a KeyboardInterrupt may come at any line
         try:
+            self.task = current_task()
             with self.scope:
                 coroutine: object = self._function(self.inbox, *self._args)
                 if not isinstance(coroutine, Awaitable):
                     raise TypeError(f"an actor must be an async function, and {self.name!r} is not")
                 await coroutine
+            crossing = False
         except BaseException as error:
             failure = error
             if self.stopping and all(isinstance(e, trio.EndOfChannel) for e in leaves(error)):
@@ -220,11 +221,11 @@ class Cell:
             if crossing:
                 raise
         finally:
-            self.task = None
             self._exit(failure, crossing=crossing)
 
     @trio.lowlevel.enable_ki_protection
     def _exit(self, failure: BaseException | None, *, crossing: bool) -> None:
+        self.task = None
         self._alarms.clear(f"stop {self.name}")
         self._alarms.clear(f"start {self.name}")
         reason: ExitReason = "normal"
@@ -259,6 +260,8 @@ class Cell:
             self.final = True
             self.lanes.close()
         if self.stopping:
+            if final and self.drain:
+                self.lanes.draining = True  # it was only to make way for a restart
             return
         self.stopping = True
         self._alarms.clear(f"start {self.name}")
@@ -301,6 +304,7 @@ class Cell:
         """It has ended for good: nobody is kept waiting."""
         self.final = True
         self._ended.set(None)
+        self._args, self._context = (), Context()  # refs of it may live long
         self.inbox.close(self.died)
         watchers, self._watchers = self._watchers, None
         assert self.down is not None  # it has run

@@ -33,9 +33,15 @@ class Engine:
         self.cells: dict[str, Cell] = {}
         """Every actor that has not ended, by name."""
         self._numbers: dict[str, int] = {}
+        self._telling = False
 
     def _dead_letter(self, actor: str, message: object, why: str) -> None:
-        self.tell(EventKind.DEAD_LETTER, actor=actor, message=message, why=why)
+        if not self._telling:  # a listener may make another one, by telling an actor
+            self._telling = True
+            try:
+                self.tell(EventKind.DEAD_LETTER, actor=actor, message=message, why=why)
+            finally:
+                self._telling = False
 
     def name_for(self, function: Callable[..., Any], wanted: str | None) -> str:
         """Return the name of a new actor.

@@ -35,28 +35,35 @@ class Future(Generic[T]):
     def set(self, value: T) -> None:
         """Set the value; ignored if it is set already."""
         if self._value is _PENDING and self._error is None:
-            self._value = value
-            if self._waiters is not None or self._callbacks is not None:
+            if self._waiters is not None:
                 self._wake()
+            self._value = value
+            if self._callbacks is not None:
+                self._call_back()
 
     def fail(self, error: BaseException) -> None:
         """Set the error that `wait` and `peek` raise; ignored if it is set already."""
         if not self.done:
+            if self._waiters is not None:
+                self._wake()
             self._error = error
-            self._wake()
+            if self._callbacks is not None:
+                self._call_back()
 
     def _wake(self) -> None:
-        waiters, self._waiters = self._waiters, None
-        if waiters is not None:
-            if isinstance(waiters, dict):
-                for task in waiters:
-                    reschedule(task)
-            else:
-                reschedule(waiters)
+        """Wake the waiters, before anything is changed: it raises in a thread that is not ours."""
+        waiters = self._waiters
+        if isinstance(waiters, dict):
+            for task in waiters:
+                reschedule(task)
+        elif waiters is not None:
+            reschedule(waiters)
+        self._waiters = None
+
+    def _call_back(self) -> None:
         callbacks, self._callbacks = self._callbacks, None
-        if callbacks is not None:
-            for call in callbacks:
-                call()
+        for call in callbacks or ():
+            call()
 
     def peek(self) -> T:
         """Return the value, or raise the error, of a future that is done."""
@@ -73,6 +80,8 @@ class Future(Generic[T]):
         else:
             self._callbacks.append(call)
 
+    # Between registering and suspending a KeyboardInterrupt would leave somebody who does not wait.
+    @trio.lowlevel.enable_ki_protection
     async def wait(self) -> T:
         """Wait until it is set; return the value or raise the error. Always a checkpoint.
 

@@ -6,7 +6,7 @@ refused. The user lane is bounded by ``capacity``; whoever sends more waits, in 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from math import inf
 from typing import Any, Final
 
@@ -59,7 +59,7 @@ class Lanes:
     def __init__(self, capacity: float = inf) -> None:
         self.capacity: float = capacity
         self.user: deque[Any] = deque()
-        self.control: list[Any] | None = None
+        self.control: deque[Any] | None = None
         self.open: bool = True
         """Whether it takes messages of users; control messages it takes as long as it has a
         reader."""
@@ -67,7 +67,7 @@ class Lanes:
         self.draining: bool = False
         self.reader: Task | None = None
         """Who waits for mail."""
-        self.senders: dict[Task, Waiting] | None = None
+        self.senders: OrderedDict[Task, Waiting] | None = None
         self._woken = False
 
     def __len__(self) -> int:
@@ -91,7 +91,7 @@ class Lanes:
         if self.stopping:
             return
         if self.control is None:
-            self.control = []
+            self.control = deque()
         self.control.append(message)
         self.wake()
 
@@ -100,6 +100,7 @@ class Lanes:
         """Whether a sender has to wait."""
         return len(self.user) >= self.capacity
 
+    @trio.lowlevel.enable_ki_protection
     async def wait_to_put(self, message: object) -> bool:
         """Wait for room and add the message; return False if it will not be taken any more.
 
@@ -107,7 +108,7 @@ class Lanes:
         """
         task = current_task()
         if self.senders is None:
-            self.senders = {}
+            self.senders = OrderedDict()  # whose first is found in no time
         self.senders[task] = waiting = Waiting(message)
 
         def abort(_: RaiseCancelT) -> Abort:
@@ -124,7 +125,7 @@ class Lanes:
     def take(self) -> Any:
         """Remove and return the next message, or `EMPTY`, or `STOP`."""
         if self.control:
-            return self.control.pop(0)
+            return self.control.popleft()
         if self.stopping and not (self.draining and self.user):
             return STOP
         if not self.user:
@@ -148,8 +149,7 @@ class Lanes:
     def _let_in(self) -> None:
         assert self.senders is not None
         while self.senders and not self.full:
-            task, waiting = next(iter(self.senders.items()))
-            del self.senders[task]
+            task, waiting = self.senders.popitem(last=False)
             self.user.append(waiting.message)
             waiting.taken = True
             reschedule(task)
@@ -157,8 +157,8 @@ class Lanes:
     def wake(self) -> None:
         """End the reader's `wait`, the present one or the next."""
         if self.reader is not None:
-            task, self.reader = self.reader, None
-            reschedule(task)
+            reschedule(self.reader)  # raises in a thread that is not ours: then nobody is forgotten
+            self.reader = None
         else:
             self._woken = True
 
@@ -181,6 +181,7 @@ class Lanes:
         self.reader = None
         return Abort.SUCCEEDED
 
+    @trio.lowlevel.enable_ki_protection
     async def park(self) -> None:
         """Wait for a message or `wake`; always a checkpoint.
 

@@ -71,13 +71,15 @@ class Deferred:
 
     def reply(self, value: Any = None) -> bool:
         """Answer; return whether somebody still waited for it. See `Mailbox.reply`."""
-        ask, self._ask = self._ask, None
-        return self._mailbox._answer(ask, value, None)
+        answered = self._mailbox._answer(self._ask, value, None)
+        self._ask = None
+        return answered
 
     def refuse(self, error: Exception) -> bool:
         """Raise ``error`` where the message came from. See `Mailbox.refuse`."""
-        ask, self._ask = self._ask, None
-        return self._mailbox._answer(ask, None, error)
+        answered = self._mailbox._answer(self._ask, None, error)
+        self._ask = None
+        return answered
 
 
 class Mailbox(Generic[M]):
@@ -108,6 +110,7 @@ class Mailbox(Generic[M]):
     def __aiter__(self) -> Mailbox[M]:
         return self
 
+    @trio.lowlevel.enable_ki_protection
     async def __anext__(self) -> M:
         # One coroutine, as each more would cost every idle actor 400 bytes.
         message: Any = self._take() if self._burst > 0 else EMPTY
@@ -173,13 +176,15 @@ class Mailbox(Generic[M]):
         False after a tell, after a first answer, and when the sender was cancelled meanwhile (then
         the answer is a dead letter). Never raises and never waits.
         """
-        ask, self._in_hand = self._in_hand, None
-        return self._answer(ask, value, None)
+        answered = self._answer(self._in_hand, value, None)
+        self._in_hand = None
+        return answered
 
     def refuse(self, error: Exception) -> bool:
         """Have ``error`` raised where the message in hand was asked; otherwise like `reply`."""
-        ask, self._in_hand = self._in_hand, None
-        return self._answer(ask, None, error)
+        answered = self._answer(self._in_hand, None, error)
+        self._in_hand = None
+        return answered
 
     def defer(self) -> Deferred:
         """Take the message in hand along, to answer it after others.
@@ -197,6 +202,7 @@ class Mailbox(Generic[M]):
     def _answer(self, ask: Ask | None, value: Any, error: Exception | None) -> bool:
         if ask is None:
             return False
+        self._post.check_where(self._owner.name)
         if ask.done:
             answer = value if error is None else error
             why = "nobody waits for this answer any more"
@@ -217,6 +223,7 @@ class Mailbox(Generic[M]):
         incarnation.
         """
         assert isinstance(self, Mailbox)
+        ref._check_where()
         if self._monitors is None:
             self._monitors = set()
         return Monitor(ref, self._lanes, self._monitors)

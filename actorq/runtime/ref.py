@@ -35,6 +35,18 @@ class Post:
         self.dead_letters: int = 0
         self.on_dead_letter: DeadLetterListener = on_dead_letter
 
+    def check_where(self, actor: str) -> None:
+        """Check that this is the program that the actors live in.
+
+        Raises:
+            RuntimeError: It is another one, or a thread; whose calls could wake nobody.
+        """
+        if not in_trio_run() or current_trio_token() is not self.token:
+            raise RuntimeError(
+                f"actor {actor!r} lives in another thread or program; "
+                "from a thread use trio.from_thread, as in trio.from_thread.run(ref.tell, message)"
+            )
+
     def dead_letter(self, actor: str, message: object, why: str) -> None:
         """Count a message that nobody will handle, or an answer that nobody waits for."""
         self.dead_letters += 1
@@ -148,12 +160,7 @@ class ActorRef(Generic[M_contra]):
             self._dead_letter(message, _ENDED)
 
     def _check_where(self) -> None:
-        """Waking a coroutine from elsewhere would lose it, and hang its actor."""
-        if not in_trio_run() or current_trio_token() is not self._post.token:
-            raise RuntimeError(
-                f"actor {self.name!r} lives in another thread or program; "
-                "from a thread use trio.from_thread.run(ref.tell, message)"
-            )
+        self._post.check_where(self.name)
 
     def _full(self) -> str:
         return f"the mailbox of actor {self.name!r} is full ({self._lanes.capacity} messages)"
@@ -221,6 +228,7 @@ class ActorRef(Generic[M_contra]):
         Raises:
             ActorError: An actor stops itself, and would wait for ever: it should return instead.
         """
+        self._check_where()
         await self._life.stop(drain)
 
     async def join(self) -> None:

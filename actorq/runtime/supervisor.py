@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from math import inf
-from typing import Any, Literal, TypeVar, TypeVarTuple
+from typing import Any, Literal, ParamSpec, TypeVar, TypeVarTuple
 
 import trio
 from trio.lowlevel import current_task
@@ -27,6 +27,7 @@ from actorq.runtime.mailbox import Mailbox
 from actorq.runtime.ref import ActorRef
 
 M = TypeVar("M")
+P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
 
 MAILBOX = 1_024
@@ -124,7 +125,7 @@ class Supervisor:
             capacity=whole("mailbox", mailbox),
         )
         self.cells[cell.name] = engine.cells[cell.name] = cell
-        self._do(self._machine.adopt(cell.name, restart, trio.current_time()))
+        self._do(self._machine.adopt, cell.name, restart, trio.current_time())
         try:
             await cell.wait_until_ready()
         except trio.Cancelled:
@@ -149,36 +150,36 @@ class Supervisor:
                 cell.drain = drain
             elif not drain:
                 cell.do_not_drain()
-        self._do(self._machine.close(trio.current_time(), at_once=at_once))
+        self._do(self._machine.close, trio.current_time(), at_once=at_once)
         if self.cells:
             await self._gone.wait()
 
     def stop_restarting(self) -> None:
         """From now on no actor that crashes is started again, and none is added."""
-        self._do(self._machine.retire())
+        self._do(self._machine.retire)
 
     # --- what the cells tell ---------------------------------------------------------------------
 
     def cell_ready(self, cell: Cell) -> None:
         """See `actorq.runtime.cell.Boss`."""
-        self._do(self._machine.started(cell.name, trio.current_time()))
+        self._do(self._machine.started, cell.name, trio.current_time())
 
     def cell_exited(self, cell: Cell, failure: BaseException | None, *, crossing: bool) -> None:
         """See `actorq.runtime.cell.Boss`."""
         now = trio.current_time()
         if crossing:
-            self._do(self._machine.abandoned(cell.name, now))
+            self._do(self._machine.abandoned, cell.name, now)
             return
         if failure is None and not cell.is_ready:  # short, but no failed start
-            self._do(self._machine.started(cell.name, now))
+            self._do(self._machine.started, cell.name, now)
         spread = 0.0 if failure is None else self._engine.rng.uniform(-1.0, 1.0)
-        self._do(self._machine.exited(cell.name, now, failure, spread))
+        self._do(self._machine.exited, cell.name, now, failure, spread)
 
     def stop_cell(self, cell: Cell, drain: bool) -> None:
         """See `actorq.runtime.cell.Boss`."""
         if not cell.final:
             cell.drain = drain
-            self._do(self._machine.stop(cell.name, trio.current_time()))
+            self._do(self._machine.stop, cell.name, trio.current_time())
         elif not drain:
             cell.do_not_drain()
 
@@ -186,8 +187,8 @@ class Supervisor:
 
     # A KeyboardInterrupt in the middle would leave half of it done; it is raised afterwards.
     @trio.lowlevel.enable_ki_protection
-    def _do(self, effects: list[rules.Effect]) -> None:
-        for effect in effects:
+    def _do(self, step: Callable[P, list[rules.Effect]], *args: P.args, **kwargs: P.kwargs) -> None:
+        for effect in step(*args, **kwargs):
             if isinstance(effect, rules.GaveUp):
                 self._give_up(effect)
                 continue
@@ -210,7 +211,7 @@ class Supervisor:
 
     def _tick(self) -> None:
         self._alarm = None
-        self._do(self._machine.tick(trio.current_time()))
+        self._do(self._machine.tick, trio.current_time())
 
     def _remove(self, cell: Cell) -> None:
         del self.cells[cell.name], self._engine.cells[cell.name]

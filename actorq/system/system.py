@@ -222,9 +222,6 @@ class _House:
             except BaseException as error:  # noqa: BLE001 - raised again, when all is closed
                 left_by = error
             self._orderly = left_by is None
-            if self.ready.done and self.failure is None:
-                # Actors outlive the tasks, whose callbacks they may be, and may mind their ends.
-                self.spawned.stop_restarting()
             try:
                 if self.failure is None and left_by is None and self.settings.drain:
                     await _let_finish(session, self.settings)
@@ -235,6 +232,8 @@ class _House:
                     await _end_all(session, self.settings)
             except BaseException as error:  # noqa: BLE001 - a second Ctrl-C ends the waiting
                 left_by = error
+            if self.ready.done and self.failure is None:
+                self.spawned.stop_restarting()  # until here they may be the callbacks of tasks
             self.close()
         # Records are not known to the garbage collector, and a task's function or meta may lead
         # back to this system: nothing must lead from here to them.
@@ -298,8 +297,10 @@ class _House:
 
     def close(self) -> None:
         """Stop the actors; whoever still waits for an answer is told."""
-        self.exchange.close(ActorDied("the system is closed"))
-        self._scope.cancel("the system is closed")
+        try:
+            self.exchange.close(ActorDied("the system is closed"))
+        finally:
+            self._scope.cancel("the system is closed")
 
     async def _run_queue(self, inbox: Mailbox[Mail]) -> None:
         settings = self.settings

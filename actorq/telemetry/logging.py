@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import reprlib
 
 from actorq.model.events import Event, EventKind
 
@@ -22,11 +23,16 @@ class LogInstrument:
 
     def event(self, event: Event) -> None:
         """Log the event: an error with its traceback if an actor crashed, mostly a warning."""
+        level = _LEVELS.get(event.kind, logging.WARNING)
+        if not self._logger.isEnabledFor(level):
+            return  # a message may take long to describe
         details = " ".join(
-            f"{key}={value!r}" for key, value in event.details.items() if key != "exception"
+            f"{key}={reprlib.repr(value) if key == 'message' else repr(value)}"
+            for key, value in event.details.items()
+            if key != "exception"
         )
         self._logger.log(
-            _LEVELS.get(event.kind, logging.WARNING),
+            level,
             "%s %s",
             event.kind.value,
             details,

@@ -822,6 +822,20 @@ def test_closing_while_the_others_go_down_ends_them_for_good(strategy: Strategy)
 
 
 @pytest.mark.parametrize("strategy", GROUPS)
+def test_a_child_that_fails_while_it_goes_down_in_a_closing_family_is_not_told_of_twice(
+    strategy: Strategy,
+) -> None:
+    """Whoever runs it tells of a failure to stop, as of any other."""
+    family = Family("ab", strategy)
+    family.adopt("c")
+    family.crash("a")
+    assert family.close() == ["removed a", "end c"]
+
+    assert family.crash("b") == ["removed b"]
+    assert family.returns("c") == ["removed c"]
+
+
+@pytest.mark.parametrize("strategy", GROUPS)
 def test_closing_while_the_others_come_up_starts_nobody_else(strategy: Strategy) -> None:
     family = Family("abc", strategy, backoff=AT_ONCE)
     family.crash("a")
