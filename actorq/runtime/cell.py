@@ -237,9 +237,7 @@ class Cell:
         self.came_up = self.came_up or (failure is None and reason == "normal")
         if failure is not None and self.stopping and not crossing:
             # Nobody waits for it any more, but what it could not clean up should be known.
-            self._tell(
-                EventKind.ACTOR_DIED, actor=self.name, error=told(failure), exception=failure
-            )
+            self.tell_of_failure(died=self.final)
         self.inbox.close_incarnation(failure)
         self.down = Down(self.ref, self.incarnation, reason, failure)
         self.stopping = False
@@ -271,10 +269,27 @@ class Cell:
         elif self.shutdown < inf:
             self._alarms.set(f"stop {self.name}", trio.current_time() + self.shutdown, self.kill)
 
-    def do_not_drain(self) -> None:
-        """Have it stop after the message in hand after all."""
-        if self.lanes.draining:
+    def set_drain(self, drain: bool) -> None:
+        """Note whether it handles all of its mail when it is stopped; only less, once it is."""
+        if not self.final:
+            self.drain = drain
+        elif not drain and self.lanes.draining:
             self.lanes.stop(drain=False)
+
+    def tell_of_failure(self, *, died: bool) -> None:
+        """Tell the instruments how the last incarnation has failed."""
+        failure = self.failure
+        error = "it returned" if failure is None else told(failure)
+        if died:
+            self._tell(EventKind.ACTOR_DIED, actor=self.name, error=error, exception=failure)
+        else:
+            self._tell(
+                EventKind.ACTOR_RESTARTED,
+                actor=self.name,
+                incarnation=self.incarnation + 1,
+                error=error,
+                exception=failure,
+            )
 
     def kill(self, reason: str | None = None) -> None:
         """Cancel the incarnation, if there is one."""

@@ -62,7 +62,7 @@ class Engine:
         while name in self.cells:
             number += 1
             name = f"{base}-{number}"
-        self._numbers[base] = number if name in self._numbers or number > 1 else 1
+        self._numbers[base] = number
         return name
 
     def new_context(self) -> Context:

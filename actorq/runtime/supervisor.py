@@ -17,7 +17,6 @@ from trio.lowlevel import current_task
 from actorq.errors import ActorDied, RestartIntensityExceeded, told
 from actorq.machines import supervision as rules
 from actorq.machines.supervision import RESTART_TYPES, RestartType, Strategy, Supervision
-from actorq.model.events import EventKind
 from actorq.model.options import name as check_name
 from actorq.model.options import number, whole
 from actorq.runtime.cell import Cell
@@ -146,10 +145,7 @@ class Supervisor:
         at the same time.
         """
         for cell in self.cells.values():
-            if not cell.final:
-                cell.drain = drain
-            elif not drain:
-                cell.do_not_drain()
+            cell.set_drain(drain)
         self._do(self._machine.close, trio.current_time(), at_once=at_once)
         if self.cells:
             await self._gone.wait()
@@ -177,11 +173,8 @@ class Supervisor:
 
     def stop_cell(self, cell: Cell, drain: bool) -> None:
         """See `actorq.runtime.cell.Boss`."""
-        if not cell.final:
-            cell.drain = drain
-            self._do(self._machine.stop, cell.name, trio.current_time())
-        elif not drain:
-            cell.do_not_drain()
+        cell.set_drain(drain)
+        self._do(self._machine.stop, cell.name, trio.current_time())
 
     # --- what the machine wants ------------------------------------------------------------------
 
@@ -200,7 +193,7 @@ class Supervisor:
             elif isinstance(effect, rules.Remove):
                 self._remove(cell)
             else:
-                self._report(effect, cell)
+                cell.tell_of_failure(died=isinstance(effect, rules.Died))
         deadline = self._machine.next_deadline()
         if deadline != self._alarm:
             self._alarm = deadline
@@ -218,17 +211,6 @@ class Supervisor:
         cell.finish()
         if not self.cells and self._machine.closing:
             self._gone.set(None)
-
-    def _report(self, effect: rules.Restarting | rules.Died, cell: Cell) -> None:
-        failure = cell.failure
-        details: dict[str, Any] = {"actor": cell.name}
-        if isinstance(effect, rules.Restarting):
-            details["incarnation"] = cell.incarnation + 1
-        details["error"] = "it returned" if failure is None else told(failure)
-        details["exception"] = failure
-        died = isinstance(effect, rules.Died)
-        kind = EventKind.ACTOR_DIED if died else EventKind.ACTOR_RESTARTED
-        self._engine.tell(kind, **details)
 
     def _give_up(self, gave_up: rules.GaveUp) -> None:
         machine, failures = self._machine, gave_up.failures

@@ -446,19 +446,39 @@ async def test_actors_end_after_the_tasks_that_are_cancelled(
     assert seen == ["the task has cleaned up"]
 
 
-async def test_an_actor_that_crashes_while_the_block_is_left_is_told_and_stays_down(
+async def test_an_actor_that_crashes_while_tasks_still_run_is_started_again(
     autojump_clock: trio.abc.Clock,
 ) -> None:
     noted = Noted()
     async with actorq.open_system(processes=0, instruments=[noted]) as system:
+        await system.submit(trio.sleep, 1)  # virtual
         ref = await system.spawn(echo)
+        await ref.tell(BOOM)
+        await ref.tell("not left behind")
+
+    assert (ref.alive, ref.incarnation) == (False, 2)
+    assert len(noted.of("actor_restarted")) == 1
+    assert noted.of("actor_died") == noted.of("dead_letter") == []
+
+
+async def test_an_actor_that_crashes_after_the_last_task_is_told_of_and_stays_down(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async def late(inbox: Mailbox[Any]) -> None:
+        async for message in inbox:
+            await trio.sleep(1)  # virtual
+            raise message
+
+    noted = Noted()
+    async with actorq.open_system(processes=0, instruments=[noted]) as system:
+        ref = await system.spawn(late)
         await ref.tell(BOOM)
         await ref.tell("left behind")
 
     assert (ref.alive, ref.incarnation) == (False, 1)
     assert noted.of("actor_restarted") == []
     (died,), (dead,) = noted.of("actor_died"), noted.of("dead_letter")
-    assert (died["actor"], dead["message"]) == ("echo", "left behind")
+    assert (died["actor"], dead["message"]) == ("late", "left behind")
 
 
 async def test_an_actor_that_will_not_stop_is_cancelled_when_its_time_is_up(
@@ -486,18 +506,20 @@ async def test_a_closed_system_spawns_nothing(autojump_clock: trio.abc.Clock) ->
         await supervise(system, weakref.WeakSet())
 
 
-async def test_a_system_that_closes_spawns_nothing(autojump_clock: trio.abc.Clock) -> None:
+async def test_a_system_whose_tasks_have_ended_spawns_nothing(
+    autojump_clock: trio.abc.Clock,
+) -> None:
     refused = []
 
-    async def task() -> None:
-        await trio.sleep(1)  # virtual
-        with pytest.raises(actorq.ActorDied) as caught:
-            await system.spawn(echo)
-        refused.append(str(caught.value))
+    async def late(inbox: Mailbox[Any]) -> None:
+        async for _ in inbox:
+            await trio.sleep(1)  # virtual
+            with pytest.raises(actorq.ActorDied) as caught:
+                await system.spawn(echo)
+            refused.append(str(caught.value))
 
     async with actorq.open_system(processes=0, instruments=()) as system:
-        await system.submit(task)
-        await wait_all_tasks_blocked()
+        await (await system.spawn(late)).tell("something")
 
     assert refused == ["supervisor 'spawned' takes no more actors: it is closing"]
 
