@@ -10,7 +10,7 @@ import trio
 from actorq.client.handle import TaskHandle
 from actorq.client.session import Ending, Session
 from actorq.codec.pickled import encode_call
-from actorq.errors import ActorqError, PayloadTooLarge, SubmitError
+from actorq.errors import ActorqError, InvalidArguments, PayloadTooLarge, SubmitError
 from actorq.model import messages as m
 from actorq.model.options import TaskOptions, number
 from actorq.model.outcomes import task_result
@@ -82,7 +82,12 @@ class BaseClient:
             callback._check_where()
             return options.with_callback(None, None)  # our affair, see `_call_back`
         task = self._registry.resolve(callback)
-        task.check(None)
+        try:
+            task.check(None)
+        except InvalidArguments as error:
+            raise InvalidArguments(
+                f"a callback takes one argument, the TaskDone: {error}"
+            ) from None
         if isinstance(task.settings.callback, ActorRef):
             raise SubmitError(
                 f"an actor cannot be the callback of a callback task ({task.name}): "

@@ -46,6 +46,9 @@ class Subscription:
         """The events up to then, of which the owner tells again."""
         self._resumed = False
 
+    def __repr__(self) -> str:
+        return f"<Subscription {self._number}, {len(self._items)} events wait>"
+
     # --- implements `actorq.client.session.Listener` ---------------------------------------------
 
     def request(self, number: int) -> m.Subscribe:

@@ -28,6 +28,8 @@ class EventKind(StrEnum):
     """An actor has ended by itself and is started again: actor, incarnation, error, exception."""
     ACTOR_DIED = "actor_died"
     """An actor has crashed and is not started again: actor, error, exception."""
+    ACTOR_KILLED = "actor_killed"
+    """An actor did not stop in time and is cancelled: actor, seconds, left (messages), stack."""
     SLOW_START = "slow_start"
     """An actor has neither read its mailbox nor called ``started()`` yet: actor, seconds."""
     DEAD_LETTER = "dead_letter"

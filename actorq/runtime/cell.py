@@ -235,6 +235,17 @@ class Cell:
             reason = "killed" if self.scope.cancelled_caught else "shutdown"
         self.failure = failure
         self.came_up = self.came_up or (failure is None and reason == "normal")
+        ready = self._ready
+        try:
+            self._tell_of_exit(reason, failure, crossing=crossing)
+        finally:
+            self._boss.cell_exited(self, failure, crossing=crossing)
+            if ready is not None:
+                ready.set(None)
+
+    def _tell_of_exit(
+        self, reason: ExitReason, failure: BaseException | None, *, crossing: bool
+    ) -> None:
         if failure is not None and self.stopping and not crossing:
             # Nobody waits for it any more, but what it could not clean up should be known.
             self.tell_of_failure(died=self.final)
@@ -245,10 +256,6 @@ class Cell:
         if watchers is not None:
             for call in watchers.values():
                 call(self.down)
-        ready = self._ready
-        self._boss.cell_exited(self, failure, crossing=crossing)
-        if ready is not None:
-            ready.set(None)
 
     # --- the end ---------------------------------------------------------------------------------
 
@@ -267,7 +274,8 @@ class Cell:
         if self.shutdown <= 0:
             self.kill()
         elif self.shutdown < inf:
-            self._alarms.set(f"stop {self.name}", trio.current_time() + self.shutdown, self.kill)
+            late = trio.current_time() + self.shutdown
+            self._alarms.set(f"stop {self.name}", late, self._run_out_of_time)
 
     def set_drain(self, drain: bool) -> None:
         """Note whether it handles all of its mail when it is stopped; only less, once it is."""
@@ -290,6 +298,16 @@ class Cell:
                 error=error,
                 exception=failure,
             )
+
+    def _run_out_of_time(self) -> None:
+        self._tell(
+            EventKind.ACTOR_KILLED,
+            actor=self.name,
+            seconds=self.shutdown,
+            left=len(self.lanes),
+            stack=self.stack(),
+        )
+        self.kill()
 
     def kill(self, reason: str | None = None) -> None:
         """Cancel the incarnation, if there is one."""

@@ -75,11 +75,20 @@ class Deferred:
         self._ask = None
         return answered
 
-    def refuse(self, error: Exception) -> bool:
-        """Raise ``error`` where the message came from. See `Mailbox.refuse`."""
-        answered = self._mailbox._answer(self._ask, None, error)
+    def refuse(self, error: Exception | type[Exception]) -> bool:
+        """Have ``error`` raised where the message was asked. See `Mailbox.refuse`."""
+        answered = self._mailbox._answer(self._ask, None, _as_error(error))
         self._ask = None
         return answered
+
+
+def _as_error(error: Exception | type[Exception]) -> Exception:
+    """Return an exception, as ``raise`` does, here where a wrong one is to blame."""
+    if isinstance(error, type) and issubclass(error, Exception):
+        error = error()
+    if not isinstance(error, Exception):
+        raise TypeError(f"refuse takes an exception, not {error!r}")
+    return error
 
 
 class Mailbox(Generic[M]):
@@ -153,7 +162,7 @@ class Mailbox(Generic[M]):
         ask = self._in_hand
         if ask is not None:
             self._in_hand = None
-            ask.fail(self._no_reply("went on to its next message without an answer"))
+            ask.fail(self._no_reply(ask, "went on to its next message"))
         while type(message := self._lanes.take()) is Ask:
             if not message.done:  # if it is, its sender was cancelled meanwhile
                 self._in_hand = message
@@ -180,9 +189,9 @@ class Mailbox(Generic[M]):
         self._in_hand = None
         return answered
 
-    def refuse(self, error: Exception) -> bool:
+    def refuse(self, error: Exception | type[Exception]) -> bool:
         """Have ``error`` raised where the message in hand was asked; otherwise like `reply`."""
-        answered = self._answer(self._in_hand, None, error)
+        answered = self._answer(self._in_hand, None, _as_error(error))
         self._in_hand = None
         return answered
 
@@ -223,6 +232,8 @@ class Mailbox(Generic[M]):
         incarnation.
         """
         assert isinstance(self, Mailbox)
+        if not isinstance(ref, ActorRef):
+            raise TypeError(f"monitor takes an ActorRef, not {ref!r}; system.actor(name) finds one")
         ref._check_where()
         if self._monitors is None:
             self._monitors = set()
@@ -237,7 +248,7 @@ class Mailbox(Generic[M]):
         if self._deferred is not None:
             asks |= self._deferred  # each discards itself from there when it is done
         for ask in asks:
-            failure = self._no_reply("ended without an answer")
+            failure = self._no_reply(ask, "ended" if error is None else "crashed")
             failure.__cause__ = error
             ask.fail(failure)
         self._in_hand = self._deferred = None
@@ -258,5 +269,6 @@ class Mailbox(Generic[M]):
             else:
                 self._post.dead_letter(self._owner.name, message, "the actor has ended")
 
-    def _no_reply(self, what: str) -> NoReply:
-        return NoReply(f"actor {self._owner.name!r} {what}")
+    def _no_reply(self, ask: Ask, what: str) -> NoReply:
+        kind = type(ask.message).__name__
+        return NoReply(f"actor {self._owner.name!r} {what} without an answer to this {kind}")

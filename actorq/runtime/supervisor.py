@@ -6,6 +6,8 @@ run in one nursery.
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from math import inf
@@ -67,6 +69,9 @@ class Supervisor:
         self.failed: Future[None] = Future()
         """Fails with what made it give up."""
 
+    def __repr__(self) -> str:
+        return f"<Supervisor {self.name!r} {self.policy}, {len(self.cells)} actors>"
+
     async def spawn(
         self,
         function: Callable[[Mailbox[M], *Ts], Coroutine[Any, Any, object]],
@@ -105,10 +110,10 @@ class Supervisor:
             check_name("name", name)
         if restart not in RESTART_TYPES:
             raise ValueError(f"restart must be one of {', '.join(RESTART_TYPES)}, not {restart!r}")
-        if not callable(function):
-            raise TypeError(f"an actor must be an async function of a Mailbox, not {function!r}")
+        _check_function(function)
         if self._machine.retired:
-            raise ActorDied(f"supervisor {self.name!r} takes no more actors: it is closing")
+            who = "the system" if self.policy == "apart" else f"supervisor {self.name!r}"
+            raise ActorDied(f"{who} is closing or closed, and takes no more actors")
         engine = self._engine
         cell = Cell(
             engine.name_for(function, name),
@@ -215,12 +220,22 @@ class Supervisor:
     def _give_up(self, gave_up: rules.GaveUp) -> None:
         machine, failures = self._machine, gave_up.failures
         error = RestartIntensityExceeded(
-            f"{gave_up.id} crashed more than {machine.intensity} times in "
-            f"{machine.period:g} s, the last time with {told(failures[-1])}",
+            f"supervisor {self.name!r} gave up after more than {machine.intensity} crashes in "
+            f"{machine.period:g} s, the last one of {gave_up.id!r}: {told(failures[-1])}",
             failures,
         )
         error.__cause__ = failures[-1]
         self.failed.fail(error)
+
+
+def _check_function(function: object) -> None:
+    """Refuse what is certainly no async function; calling it would run it in the loop."""
+    inner = function
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    plain = inspect.isroutine(inner) and not inspect.iscoroutinefunction(inner)
+    if not callable(function) or plain or inspect.isclass(inner):
+        raise TypeError(f"an actor must be an async function of a Mailbox, not {function!r}")
 
 
 def _seconds(what: str, value: float) -> float:

@@ -81,10 +81,13 @@ class System(Client):
 
         When it has crashed more than three times within five seconds it is dead (`Down`, event
         ``actor_died``), and the system goes on. It ends with the system, after the tasks: if the
-        block is left in order, the last one first, and each handles what is in its mailbox first.
+        block is left in order, the last one first, and each handles what is in its mailbox first,
+        for at most ``shutdown`` seconds.
 
         See `Supervisor.spawn` for the arguments and what is raised.
         """
+        if isinstance(function, Task):
+            raise TypeError(f"{function!r} is a task, not an actor: submit it")
         return await self._house.spawned.spawn(
             function,
             *args,
@@ -107,8 +110,9 @@ class System(Client):
         """Open a block that supervises actors; ``async with system.supervise(...) as supervisor``.
 
         Leaving it stops them, the last first; if it is left in order, each handles what is in its
-        mailbox first. Supervisors nest: open one inside an actor, and that actor crashes with it.
-        It is a nursery: what the block raises leaves it in an ExceptionGroup.
+        mailbox first, for at most its ``shutdown`` seconds. Supervisors nest: open one inside an
+        actor, and that actor crashes with it. It is a nursery: what the block raises leaves it in
+        an ExceptionGroup.
 
         Args:
             strategy: Who goes down, and comes up again, with an actor that crashes: only itself

@@ -295,7 +295,7 @@ async def test_one_that_fails_while_it_is_cancelled_has_crashed_and_that_is_told
     down = await boss.end(cell)
 
     assert (down.reason, down.error) == ("crash", BOOM)
-    assert [kind for kind, _ in boss.events] == [EventKind.ACTOR_DIED]
+    assert [kind for kind, _ in boss.events] == [EventKind.ACTOR_KILLED, EventKind.ACTOR_DIED]
 
 
 async def test_an_end_of_channel_ends_it_well_only_if_it_was_told_to_stop(
@@ -393,12 +393,18 @@ async def test_it_is_asked_first(boss: Boss, autojump_clock: MockClock) -> None:
     assert boss.events == []
 
 
-async def test_it_is_cancelled_when_its_time_is_up(boss: Boss, autojump_clock: MockClock) -> None:
+async def test_it_is_cancelled_when_its_time_is_up_and_that_is_told(
+    boss: Boss, autojump_clock: MockClock
+) -> None:
     cell = await boss.run(deaf, shutdown=3)
+    await cell.ref.tell("unread")
     await boss.end(cell)
 
     assert boss.now == 3
-    assert boss.events == []
+    ((kind, details),) = boss.events
+    assert kind is EventKind.ACTOR_KILLED
+    assert (details["actor"], details["seconds"], details["left"]) == ("one", 3, 1)
+    assert "in deaf" in details["stack"]
 
 
 async def test_its_cancellation_says_why(boss: Boss, autojump_clock: MockClock) -> None:
@@ -423,16 +429,16 @@ async def test_one_that_ignores_its_cancellation_is_reported_once_with_its_stack
     cell = await boss.run(stubborn, 100, shutdown=3, kill_after=2)
     cell.order_stop(final=True)
     await trio.sleep(4.9)  # virtual
-    assert boss.events == []
+    assert [kind for kind, _ in boss.events] == [EventKind.ACTOR_KILLED]
     await trio.sleep(0.1)  # virtual
     await wait_all_tasks_blocked()
 
-    ((kind, details),) = boss.events
+    _, (kind, details) = boss.events
     assert (kind, details["actor"]) == (EventKind.UNKILLABLE, "one")
     assert "in stubborn" in details["stack"]
     await boss.until_down(cell)
     assert boss.now == 100
-    assert len(boss.events) == 1
+    assert len(boss.events) == 2
 
 
 async def test_one_that_ends_just_in_time_is_not_reported(
@@ -442,7 +448,7 @@ async def test_one_that_ends_just_in_time_is_not_reported(
     await boss.end(cell)
     await trio.sleep(10)  # virtual
 
-    assert boss.events == []
+    assert [kind for kind, _ in boss.events] == [EventKind.ACTOR_KILLED]
 
 
 async def test_shutdown_of_zero_cancels_at_once(boss: Boss, autojump_clock: MockClock) -> None:

@@ -900,3 +900,60 @@ async def test_an_actor_that_is_told_to_stop_is_not_held_up_by_who_ends_later(
 
     assert trio.current_time() <= start + 2
     assert seen
+
+
+@pytest.mark.parametrize("wrong", ["a name", None, 3])
+async def test_what_is_no_ref_cannot_be_monitored_and_harms_nobody(
+    wrong: Any, autojump_clock: MockClock
+) -> None:
+    async def watcher(inbox: Mailbox[Any]) -> None:
+        with pytest.raises(TypeError, match="monitor takes an ActorRef, not"):
+            inbox.monitor(wrong)
+        async for _ in inbox:
+            pass
+
+    async with open_troupe() as troupe:
+        ref = await troupe.spawn(watcher)
+        await ref.stop()
+
+    assert not ref.alive
+
+
+@pytest.mark.parametrize("wrong", ["no", None, KeyboardInterrupt, int])
+async def test_a_refusal_that_is_no_exception_is_the_actors_own_error(
+    wrong: Any, autojump_clock: MockClock
+) -> None:
+    async def clumsy(inbox: Mailbox[Any]) -> None:
+        async for _ in inbox:
+            with pytest.raises(TypeError, match="refuse takes an exception, not"):
+                inbox.refuse(wrong)
+            inbox.reply("mended")
+
+    async with open_troupe() as troupe:
+        assert await (await troupe.spawn(clumsy)).ask(1) == "mended"
+
+
+async def test_an_exception_class_is_refused_with_as_it_is_raised(
+    autojump_clock: MockClock,
+) -> None:
+    async def strict(inbox: Mailbox[Any]) -> None:
+        async for _ in inbox:
+            inbox.refuse(KeyError)
+
+    async with open_troupe() as troupe:
+        ref = await troupe.spawn(strict)
+        with pytest.raises(KeyError):
+            await ref.ask(1)
+
+
+async def test_an_answer_from_a_thread_is_refused_and_the_asker_still_gets_one(
+    nursery: trio.Nursery,
+) -> None:
+    async def threaded(inbox: Mailbox[Any]) -> None:
+        async for _ in inbox:
+            with pytest.raises(RuntimeError, match="another thread"):
+                await trio.to_thread.run_sync(inbox.reply, "lost")
+            inbox.reply("found")
+
+    async with open_troupe() as troupe:
+        assert await (await troupe.spawn(threaded)).ask(1) == "found"

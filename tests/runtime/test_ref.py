@@ -524,7 +524,7 @@ async def test_an_ask_that_was_taken_when_the_actor_ends_is_answered_with_an_err
     bell.set()
     await wait_all_tasks_blocked()
 
-    assert asked.error == (NoReply, "actor 'actor' ended without an answer")
+    assert asked.error == (NoReply, "actor 'actor' ended without an answer to this str")
 
 
 @pytest.mark.parametrize("defer", [False, True], ids=["in hand", "deferred"])
@@ -540,7 +540,7 @@ async def test_a_crash_is_the_cause_of_what_the_asker_gets(
     asked = Asked(nursery, await troupe.spawn(broken))
     await wait_all_tasks_blocked()
 
-    assert asked.error == (NoReply, "actor 'broken' ended without an answer")
+    assert asked.error == (NoReply, "actor 'broken' crashed without an answer to this str")
     assert asked.outcome[0].__cause__ is BOOM
 
 
@@ -618,7 +618,7 @@ async def test_going_on_without_a_reply_raises_where_it_was_asked(
     assert seen == ["question"]
     assert asked.error == (
         NoReply,
-        "actor 'collect' went on to its next message without an answer",
+        "actor 'collect' went on to its next message without an answer to this str",
     )
 
 

@@ -427,13 +427,13 @@ async def test_a_supervisor_that_is_closing_or_closed_takes_no_more_actors(
 ) -> None:
     async def late(inbox: Mailbox[Any]) -> None:
         await collect(inbox, [])
-        with pytest.raises(ActorDied, match="'family' takes no more actors"):
+        with pytest.raises(ActorDied, match="'family' is closing or closed, and takes no more"):
             await family.spawn(supervisor, "b")
         family.log.append("refused")
 
     async with family.supervise() as supervisor:
         await supervisor.spawn(late)
-    with pytest.raises(ActorDied, match="'family' takes no more actors"):
+    with pytest.raises(ActorDied, match="'family' is closing or closed, and takes no more"):
         await family.spawn(supervisor, "b")
 
     assert family.log == ["refused"]
@@ -841,7 +841,7 @@ async def test_more_crashes_than_the_intensity_leave_the_block_after_all_have_en
 
     (error,) = members
     assert isinstance(error, RestartIntensityExceeded)
-    assert "crash_at_once crashed more than 3 times in 5 s" in str(error)
+    assert "gave up after more than 3 crashes in 5 s, the last one of 'crash_at_once'" in str(error)
     assert [str(failure) for failure in error.failures] == ["1", "2", "3", "4"]
     assert error.__cause__ is error.failures[-1]
     assert (family.log, family.now) == (["a up", "a down"], 6)
@@ -1039,7 +1039,8 @@ async def test_an_actor_that_has_to_be_killed_still_stops_those_inside_it_in_ord
         await supervisor.spawn(deaf_boss, shutdown=2)
 
     assert family.log == ["a up", "b up", "b down", "a down"]
-    assert (family.now, family.events) == (4, [])
+    assert family.now == 4
+    assert [kind for kind, _ in family.events] == [EventKind.ACTOR_KILLED]
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])

@@ -149,7 +149,8 @@ async def a_mailbox(inbox: Mailbox[int]) -> None:
     await inbox.reply(1)  # type: ignore[misc]
     inbox.reply(1, 2)  # type: ignore[call-arg]
     inbox.refuse("no")  # type: ignore[arg-type]
-    inbox.refuse(ValueError)  # type: ignore[arg-type]
+    inbox.refuse(ValueError)
+    inbox.refuse(KeyboardInterrupt)  # type: ignore[arg-type]
     inbox.refuse()  # type: ignore[call-arg]
     deferred.refuse("no")  # type: ignore[arg-type]
     await inbox.receive(3)  # type: ignore[call-arg]
