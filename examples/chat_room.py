@@ -8,6 +8,7 @@ and gets a `Down` however that one has ended.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import trio
@@ -137,5 +138,14 @@ async def main() -> None:
         print("here:", *await lobby.ask(WhoIsHere()))
 
 
+def run() -> int:
+    try:
+        trio.run(main)
+        return 0
+    except* KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+    return 130
+
+
 if __name__ == "__main__":
-    trio.run(main)
+    sys.exit(run())

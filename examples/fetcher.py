@@ -9,6 +9,7 @@ part of this program, too.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -128,7 +129,8 @@ async def fetch_all(ref: ActorRef[Fetch], urls: Iterable[str]) -> None:
         for url in urls:
             nursery.start_soon(fetch, url)
     seconds = trio.current_time() - start
-    print(*(f"{count} {source}," for source, count in sorted(sources.items())), end=" ")
+    where = {"server": "from the server", "cache": "from the cache"}
+    print(*(f"{count} {where.get(it, it)}," for it, count in sorted(sources.items())), end=" ")
     print(f"{seconds:.2f} s: {sources['server'] / max(seconds, 0.01):.1f} requests a second")
 
 
@@ -150,5 +152,14 @@ async def main() -> None:
         nursery.cancel_scope.cancel()
 
 
+def run() -> int:
+    try:
+        trio.run(main)
+        return 0
+    except* KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+    return 130
+
+
 if __name__ == "__main__":
-    trio.run(main)
+    sys.exit(run())

@@ -9,6 +9,7 @@ fail and are tried again, that are cancelled, and some that come faster than it 
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
@@ -171,5 +172,16 @@ async def main(console: Console) -> None:
         await work(system)
 
 
+def run() -> int:
+    try:
+        console = Console(markup=False, highlight=False)
+        # Ctrl-C is to arrive where this waits, and not while it draws the table.
+        trio.run(main, console, restrict_keyboard_interrupt_to_checkpoints=True)
+        return 0
+    except* KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+    return 130
+
+
 if __name__ == "__main__":
-    trio.run(main, Console(markup=False, highlight=False))
+    sys.exit(run())

@@ -9,6 +9,7 @@ that send to it. Mailboxes outlive that; what is lost is the message in hand, wh
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from dataclasses import dataclass
 
@@ -104,5 +105,14 @@ async def main() -> list[Reading]:
     return readings
 
 
+def run() -> int:
+    try:
+        trio.run(main)
+        return 0
+    except* KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+    return 130
+
+
 if __name__ == "__main__":
-    trio.run(main)
+    sys.exit(run())

@@ -128,8 +128,7 @@ class Supervisor:
             kill_after=_seconds("kill_after", kill_after),
             capacity=whole("mailbox", mailbox),
         )
-        self.cells[cell.name] = engine.cells[cell.name] = cell
-        self._do(self._machine.adopt, cell.name, restart, trio.current_time())
+        self._adopt(cell, restart)
         try:
             await cell.wait_until_ready()
         except trio.Cancelled:
@@ -143,6 +142,7 @@ class Supervisor:
             raise cell.failure or cell.died()
         return cell.ref
 
+    @trio.lowlevel.enable_ki_protection
     async def close(self, *, drain: bool = False, at_once: bool = False) -> None:
         """Stop all actors, the last first, and wait until they have ended; start no more.
 
@@ -211,6 +211,11 @@ class Supervisor:
         self._alarm = None
         self._do(self._machine.tick, trio.current_time())
 
+    @trio.lowlevel.enable_ki_protection
+    def _adopt(self, cell: Cell, restart: RestartType) -> None:
+        self.cells[cell.name] = self._engine.cells[cell.name] = cell
+        self._do(self._machine.adopt, cell.name, restart, trio.current_time())
+
     def _remove(self, cell: Cell) -> None:
         del self.cells[cell.name], self._engine.cells[cell.name]
         cell.finish()
@@ -243,6 +248,7 @@ def _seconds(what: str, value: float) -> float:
 
 
 @asynccontextmanager
+@trio.lowlevel.enable_ki_protection  # whatever comes, its actors are told to end
 async def open_supervisor(
     engine: Engine, machine: Supervision, name: str, all_of_them: list[Supervisor]
 ) -> AsyncGenerator[Supervisor, None]:
@@ -264,5 +270,9 @@ async def open_supervisor(
             orderly = True
         finally:
             with trio.CancelScope(shield=True):
-                await supervisor.close(drain=orderly)
+                try:
+                    await supervisor.close(drain=orderly)
+                except KeyboardInterrupt:  # a second one
+                    await supervisor.close(at_once=True)
+                    raise
             all_of_them.remove(supervisor)

@@ -211,6 +211,7 @@ class _House:
         """What brought the house down."""
 
     @asynccontextmanager
+    @trio.lowlevel.enable_ki_protection  # whatever comes, the actors are told to end
     async def open(self, registry: Registry) -> AsyncGenerator[System, None]:
         """Start the actors, yield the client, and end everything; see `open_system`."""
         session = Session(token_hex(8))
@@ -236,8 +237,6 @@ class _House:
                     await _end_all(session, self.settings)
             except BaseException as error:  # noqa: BLE001 - a second Ctrl-C ends the waiting
                 left_by = error
-            if self.ready.done and self.failure is None:
-                self.spawned.stop_restarting()  # until here they may be the callbacks of tasks
             self.close()
         # Records are not known to the garbage collector, and a task's function or meta may lead
         # back to this system: nothing must lead from here to them.
@@ -265,6 +264,7 @@ class _House:
                 self.ready.fail(cause)
                 block.cancel("the system has failed")
 
+    @trio.lowlevel.enable_ki_protection
     async def _run_actors(self, nursery: trio.Nursery) -> None:
         engine = self.engine
         ringing = trio.CancelScope(shield=True)  # until the last actor has ended
@@ -302,6 +302,8 @@ class _House:
     def close(self) -> None:
         """Stop the actors; whoever still waits for an answer is told."""
         try:
+            if self.ready.done and self.failure is None:
+                self.spawned.stop_restarting()  # until now they may be the callbacks of tasks
             self.exchange.close(ActorDied("the system is closed"))
         finally:
             self._scope.cancel("the system is closed")

@@ -19,8 +19,8 @@ def test_every_page_is_fetched_once_and_no_faster_than_allowed() -> None:
         trio.run(fetcher.main, clock=MockClock(autojump_threshold=IDLE_SECONDS))
 
     first, second, third = printed.getvalue().splitlines()
-    assert first == "24 server, 24 shared, 1.05 s: 22.9 requests a second"
-    assert second == "48 cache, 0.00 s: 0.0 requests a second"
+    assert first == "24 from the server, 24 shared, 1.05 s: 22.9 requests a second"
+    assert second == "48 from the cache, 0.00 s: 0.0 requests a second"
     assert third.startswith("refused: http://127.0.0.1:")
     assert third.endswith("/missing: NotFetched('HTTP/1.0 404 Not Found')")
 
