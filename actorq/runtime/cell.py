@@ -200,17 +200,17 @@ class Cell:
             self._ready.set(None)
             self._boss.cell_ready(self)
 
+    @trio.lowlevel.enable_ki_protection
     async def _run(self) -> None:
         failure: BaseException | None = None
-        crossing = True  # unless it gets to the end; a KeyboardInterrupt may come at any line
+        crossing = False
+        self.task = current_task()
         try:
-            self.task = current_task()
             with self.scope:
                 coroutine: object = self._function(self.inbox, *self._args)
                 if not isinstance(coroutine, Awaitable):
                     raise TypeError(f"an actor must be an async function, and {self.name!r} is not")
                 await coroutine
-            crossing = False
         except BaseException as error:
             failure = error
             if self.stopping and all(isinstance(e, trio.EndOfChannel) for e in leaves(error)):

@@ -241,6 +241,10 @@ def _check_function(function: object) -> None:
     plain = inspect.isroutine(inner) and not inspect.iscoroutinefunction(inner)
     if not callable(function) or plain or inspect.isclass(inner):
         raise TypeError(f"an actor must be an async function of a Mailbox, not {function!r}")
+    method: Any = getattr(inner, "__func__", inner)
+    if inspect.isfunction(method):
+        # The cell that calls it is protected; a loop of its own that never waits should not be.
+        trio.lowlevel.disable_ki_protection(method)
 
 
 def _seconds(what: str, value: float) -> float:
