@@ -179,7 +179,7 @@ class Cell:
         self._alarms.set(f"start {self.name}", late, self._report_slow_start)
 
     def _spawn(self, nursery: trio.Nursery) -> None:
-        nursery.start_soon(self._run, name=f"actorq {self.name}")
+        nursery.start_soon(self._run, name=self.name)
 
     async def wait_until_ready(self) -> None:
         """Wait until the incarnation has started, or has ended without that."""
