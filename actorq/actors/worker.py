@@ -330,7 +330,8 @@ class WorkerActor:
         call: Any = grant.body  # a Call, an EncodedCall, or the Done of a callback
         seconds = self._limit(slot, grant)
         slot.started_at = self._clock.now()
-        task = call.call.task if isinstance(call, Done) else call.task
+        calls_back = type(call) is Done
+        task = call.call.task if calls_back else call.task
         attempt = head.attempts + 1
 
         key = (head.id, head.fence)
@@ -344,7 +345,7 @@ class WorkerActor:
             lambda progress: self._progress.report(key, progress),
         )
         try:
-            if isinstance(call, Done):
+            if calls_back:
                 call = _callback(call)
             if task.run_in == "loop":
                 context = self._context.copy()
