@@ -98,13 +98,15 @@ class Subscription:
         self._late = True
         for _ in range(count):
             item = self._items.popleft()
-            if type(item) is TaskEvent and item.kind is not ENDED:
+            if isinstance(item, Snapshot):
+                if self._lag:
+                    self._aside.append(Lagged(self._lag))
+                    self._lag = 0
+                self._aside.append(item)
+            elif item.kind is ENDED:
+                self._aside.append(item)
+            else:
                 self._lag += 1
-                continue
-            if self._lag and type(item) is Snapshot:
-                self._aside.append(Lagged(self._lag))
-                self._lag = 0
-            self._aside.append(item)
 
     # --- reading ---------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from actorq.errors import RemoteError
 from actorq.machines.effects import Outbox, Searched, Send
 from actorq.machines.ledger import Ledger, snapshot
 from actorq.model import messages as m
-from actorq.model.feed import TaskEvent, TaskEventKind
+from actorq.model.feed import TaskEvent, TaskEventKind, TrackedEvent
 from actorq.model.filters import Filter
 from actorq.model.records import Head, Record
 from actorq.model.results import Progress
@@ -197,7 +197,8 @@ class Subscriptions:
             head, at = record.head, record.head.completed_at
             if at is not None and at >= since and subscription.filter.matches(head):
                 error = None if record.output is None else record.output.error
-                subscription.missed.append(TaskEvent(TaskEventKind.ENDED, head, at, None, error))
+                made = TaskEvent if type(head) is Head else TrackedEvent
+                subscription.missed.append(made(TaskEventKind.ENDED, head, at, None, error))
 
     def _begin(self, subscription: Subscription, request: m.Subscribe) -> None:
         """Send the snapshot, then what was missed, then what was held back."""
@@ -235,7 +236,8 @@ class Subscriptions:
         for subscription in whom:
             if subscription.simple or subscription.filter.matches(head):
                 if event is None:
-                    event = TaskEvent(kind, head, now, progress, error)
+                    made = TaskEvent if type(head) is Head else TrackedEvent
+                    event = made(kind, head, now, progress, error)
                 news = subscription.news
                 if not news and subscription.standing is None:
                     self._told.append(subscription)

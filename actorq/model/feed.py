@@ -36,7 +36,7 @@ class TaskEventKind(StrEnum):
     """It is terminal."""
 
 
-class TaskEvent(Struct, frozen=True):
+class TaskEvent(Struct, frozen=True, gc=False):
     """Something has happened to a task.
 
     Attributes:
@@ -104,6 +104,10 @@ class TaskEvent(Struct, frozen=True):
     def __repr__(self) -> str:
         more = f" {self.progress}" if self.progress else ""
         return f"<TaskEvent {self.kind} {self.name} {self.id}: {self.status}{more}>"
+
+
+class TrackedEvent(TaskEvent, frozen=True, gc=True):
+    """An event of a task whose head is tracked; see `actorq.model.records.TrackedHead`."""
 
 
 @attrs.frozen

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -413,3 +415,24 @@ async def test_two_readers_of_one_subscription_are_one_too_many(
         with pytest.raises(trio.BusyResourceError):
             await anext(events)
         await system.call(echo)
+
+
+async def test_what_keeps_the_events_of_its_task_can_be_collected(
+    autojump_clock: MockClock,
+) -> None:
+    class Job:
+        def __init__(self) -> None:
+            self.events: list[object] = []
+
+    async with actorq.open_system(processes=0, result_ttl=0) as system:
+        job = Job()
+        async with system.subscribe() as events:
+            await system.call(nap.options(meta={"job": job}), 1)
+            job.events += await read(events)
+        gone = weakref.ref(job)
+        del job, events
+        await trio.sleep(100)  # virtual
+        await system.call(echo)
+        gc.collect()
+
+        assert gone() is None
