@@ -378,6 +378,7 @@ class StoreContract:
         assert await found(store, Filter(before=NOW + 2)) == [1]
         assert await found(store, Filter(after=NOW + 2)) == [4, 3]
         assert await found(store, Filter(after=NOW + 2, queue="q")) == [3]
+        assert await found(store, Filter(ended_since=NOW)) == [4]
 
     async def test_find_follows_every_change_of_a_record(self, store: Store) -> None:
         """It fits by what it is now."""

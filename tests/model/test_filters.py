@@ -2,6 +2,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from actorq.model.filters import Filter, build_filter
 from actorq.model.options import TaskOptions
@@ -19,6 +20,12 @@ class Named:
 
 def moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
+
+
+@pytest.mark.parametrize(("since", "fits"), [(119, True), (120, True), (121, False)])
+def test_a_task_that_has_ended_since_fits(since: float, fits: bool) -> None:
+    assert Filter(ended_since=since).matches(replace(HEAD, completed_at=120.0)) is fits
+    assert not Filter(ended_since=since).matches(HEAD), "it has not ended"
 
 
 @pytest.mark.parametrize(
