@@ -22,6 +22,11 @@
     │   ├── NoReply             it had the message in hand, and did not answer it
     │   ├── MailboxFull         there is no room, and ``try_tell`` does not wait
     │   └── RestartIntensityExceeded   a supervisor gave up
+    ├── TransportError          another node cannot be reached, or not talked to
+    │   ├── ConnectFailed       nobody answers there, or not now
+    │   ├── ConnectionLost      the connection has ended; ``code`` and ``reason`` say why
+    │   ├── AuthenticationFailed   the token is not known there, or not for this role
+    │   └── IncompatiblePeer    whoever answers there speaks something else
     └── StoreError              the store cannot do what it was asked for
         ├── StoreUnavailable    not now; the same call may be tried again
         └── Fenced              another owner has taken the partition
@@ -235,6 +240,36 @@ class RestartIntensityExceeded(ActorError):
     def __init__(self, message: str, failures: Sequence[BaseException]) -> None:
         super().__init__(message)
         self.failures: tuple[BaseException, ...] = tuple(failures)
+
+
+class TransportError(ActorqError):
+    """Another node cannot be reached, or not talked to."""
+
+
+class ConnectFailed(TransportError):
+    """Nobody answers at that address, or not now."""
+
+
+class ConnectionLost(TransportError):
+    """A connection has ended.
+
+    Attributes:
+        code: Why, as the WebSocket protocol numbers it; 1006 if the peer did not say.
+        reason: Why, in words.
+    """
+
+    def __init__(self, code: int = 1006, reason: str = "") -> None:
+        super().__init__(f"the connection has ended ({code})" + (f": {reason}" if reason else ""))
+        self.code = code
+        self.reason = reason
+
+
+class AuthenticationFailed(TransportError):
+    """The other node does not know the token, or not for this role."""
+
+
+class IncompatiblePeer(TransportError):
+    """Whoever answers at that address does not speak this protocol, or not this version."""
 
 
 class StoreError(ActorqError):
