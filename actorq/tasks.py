@@ -16,6 +16,7 @@ from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack, cas
 
 from msgspec import Struct
 
+from actorq.codec.payload import Signature
 from actorq.errors import DuplicateTask, InvalidArguments, UnknownTask
 from actorq.model.ids import IdSource
 from actorq.model.options import NO_OPTIONS, OptionsDict, RunIn, TaskOptions
@@ -49,6 +50,8 @@ class TaskMessage(Struct, Generic[R_co], eq=False):
     call: Call[R_co]
     sent: bool = False
     """Whether the owner may know it."""
+    lineage: str | None = None
+    """The records among which it was first sent."""
     accepted: bool = False
     """Whether the owner has said so."""
 
@@ -69,10 +72,20 @@ class TaskMessage(Struct, Generic[R_co], eq=False):
 
 
 class EncodedCall(Struct, gc=False, frozen=True):
-    """The call of a task that runs in a process: its arguments as bytes from the submit on."""
+    """The call of a task that runs in a process: its arguments as bytes from the submit on.
+
+    Pickled, or, with ``wire``, as the task's signature encodes them, and its value likewise.
+    """
 
     task: Task[..., Any]
     call: bytes
+    wire: bool = False
+
+
+class EncodedValue(Struct, gc=False, frozen=True):
+    """What a task has returned in a process, encoded there by its signature."""
+
+    data: bytes
 
 
 class Task(Generic[P, R_co]):
@@ -136,6 +149,11 @@ class Task(Generic[P, R_co]):
         """
         self._arity.check(self.name, args, kwargs)
 
+    @property
+    def signature(self) -> Signature:
+        """How its arguments and its value travel; compiled when it is first needed."""
+        return self._arity.compiled(self.name)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
 
@@ -160,6 +178,30 @@ class SyncTask(Task[P, R_co]):
         """Call the function itself, here and now."""
         result: R_co = self.function(*args, **kwargs)
         return result
+
+
+class NamedTask(Task[..., Any]):
+    """A task of which only the name is known here: some worker has its function."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        name: str,
+        settings: TaskOptions = NO_OPTIONS,
+        run_in: RunIn = "loop",
+        arity: _Arity | None = None,
+    ) -> None:
+        super().__init__(function, name, settings, run_in, arity)
+
+    @classmethod
+    def called(cls, name: str) -> NamedTask:
+        """Return the task of that name."""
+        check_name("task name", name)
+
+        def elsewhere(*_args: Any, **_kwargs: Any) -> Any:
+            raise UnknownTask(f"task {name!r} is not in this process; submit it")
+
+        return cls(elsewhere, name)
 
 
 class StreamTask(Task[P, None], Generic[P, T_co]):
@@ -305,9 +347,11 @@ class _Arity:
     `inspect.Signature.bind` costs 3 to 10 us a call, this one 0.2 for plain positional calls.
     """
 
-    __slots__ = ("least", "most", "signature")
+    __slots__ = ("_compiled", "_function", "least", "most", "signature")
 
     def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._compiled: Signature | None = None
         self.least: int = 0
         self.most: int = 1_000_000
         self.signature: inspect.Signature | None
@@ -328,6 +372,12 @@ class _Arity:
             elif parameter.kind is kinds.KEYWORD_ONLY and required:
                 self.least = 1_000_001  # never enough without keywords
 
+    def compiled(self, name: str) -> Signature:
+        """Return how arguments and value travel."""
+        if self._compiled is None:
+            self._compiled = Signature(name, self._function)
+        return self._compiled
+
     def check(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         if not kwargs and self.least <= len(args) <= self.most:
             return
@@ -344,16 +394,25 @@ _NO_KWARGS: Mapping[str, Any] = {}
 
 
 class Registry:
-    """The tasks that one system or worker was given, by name."""
+    """The tasks that one system, client or worker was given, by name."""
 
-    def __init__(self, tasks: Iterable[Task[..., Any] | ModuleType] = ()) -> None:
+    def __init__(
+        self, tasks: Iterable[Task[..., Any] | ModuleType] = (), *, closed: bool = True
+    ) -> None:
         """Take in tasks, and every task that is a variable of the modules.
+
+        Args:
+            tasks: Tasks and modules.
+            closed: Whether nobody else can know a name that is not in here.
 
         Raises:
             DuplicateTask: Two different functions under one name.
             TypeError: Something that is neither a task nor a module.
         """
         self._tasks: dict[str, Task[..., Any]] = {}
+        self._closed = closed
+        self.on_change: Callable[[], None] | None = None
+        """Called after a task was learnt."""
         self._made: dict[Callable[..., Any], Task[..., Any]] = {}
         if not isinstance(tasks, Iterable):
             raise TypeError(f"tasks= takes several tasks and modules; write [...] around {tasks!r}")
@@ -377,8 +436,38 @@ class Registry:
                 f"{import_path(task.function)}; give one of them a name="
             )
 
+    def learn(self, task: Task[..., Any]) -> None:
+        """Take in a task that was submitted here, so that it can be run here.
+
+        Raises:
+            UnknownTask: Nobody could find its function by its name.
+            DuplicateTask: Another function has its name.
+        """
+        known = self._tasks.get(task.name)
+        if known is not None and known.function is task.function:
+            return
+        if isinstance(task, NamedTask):
+            return
+        if "<" in task.name or isinstance(task.function, functools.partial):
+            raise UnknownTask(
+                f"{task!r} cannot be found by its name in another process: only functions at the "
+                "top of a module can be submitted here, or tasks with a name= of their own that "
+                "are in the tasks= of those who run them"
+            )
+        self._add(task)
+        if self.on_change is not None:
+            self.on_change()
+
+    def get(self, name: str) -> Task[..., Any] | None:
+        """Return the task of that name, if it is known here."""
+        return self._tasks.get(name)
+
+    def digests(self) -> dict[str, str]:
+        """Return a digest of every task's signature, by name."""
+        return {name: task.signature.digest for name, task in self._tasks.items()}
+
     def find(self, name: str) -> Task[..., Any]:
-        """Return the task of that name.
+        """Return the task of that name; where the registry is not closed, any name is one.
 
         Raises:
             UnknownTask: There is none.
@@ -386,6 +475,8 @@ class Registry:
         try:
             return self._tasks[name]
         except KeyError:
+            if not self._closed:
+                return NamedTask.called(name)
             known = ", ".join(sorted(self._tasks)) or "none"
             raise UnknownTask(
                 f"no task {name!r} in this system; tasks= of open_system lists: {known}"

@@ -111,7 +111,7 @@ async def get(url: str) -> str:
 async def serve(stream: trio.SocketStream) -> None:
     request = await stream.receive_some()  # so short that it comes in one piece
     path = request.split()[1].decode()
-    await trio.sleep(0.05)  # it has to think
+    await trio.sleep(0.05)  # stands for its work: a page is on its way while others ask for it
     status = "404 Not Found" if path == "/missing" else "200 OK"
     await stream.send_all(f"HTTP/1.0 {status}\r\n\r\nthis is {path}".encode())
 

@@ -4,7 +4,8 @@
 
 All that a monitor needs is `subscribe`: how things stand, then whatever happens, in order. It goes
 on until the system is closed. What it watches is made up: tasks that say how far they are, that
-fail and are tried again, that are cancelled, and some that come faster than it can read.
+fail and are tried again, that are cancelled, and some that come faster than it can read. They sleep
+where real ones would wait for a disk or the network, so that there is something to see meanwhile.
 """
 
 from __future__ import annotations

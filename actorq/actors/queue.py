@@ -63,8 +63,9 @@ class QueueActor:
         clock: Clock,
         limits: Limits,
         max_results: int,
+        lineage: str,
         tell: Callable[..., None],
-        machine: Callable[[Limits, str], QueueMachine] = QueueMachine,
+        machine: Callable[[Limits, str, str], QueueMachine] = QueueMachine,
     ) -> None:
         self._nonce = nonce
         self._store = store
@@ -73,7 +74,7 @@ class QueueActor:
         self._clock = clock
         self._max_results = max_results
         self._tell = tell
-        self._machine = machine(limits, nonce)
+        self._machine = machine(limits, nonce, lineage)
         self._mail = Lanes()
         self._ownership: Ownership | None = None
         self._searches: deque[Search] = deque()

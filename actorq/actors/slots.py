@@ -102,6 +102,8 @@ class SlotPool:
         self.size: int = size
         self.free: int = size
         self.received: int = 0
+        self.open: bool = True
+        """Whether its free slots are offered."""
         self.hungry: bool = False
         """Whether a slot that has just finished will take the next grant itself."""
         self._backlog: deque[Grant] = deque()
@@ -110,7 +112,7 @@ class SlotPool:
     @property
     def credit(self) -> int:
         """Grants received on this connection, plus slots free now."""
-        return self.received + self.free
+        return self.received + self.free if self.open else self.received
 
     def reconnect(self) -> None:
         """Forget what was granted on the old connection and has not started: it is granted anew."""

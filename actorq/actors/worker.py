@@ -12,40 +12,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from contextvars import copy_context
-from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trio
 
-from actorq.actors.executors.current import Current, running
-from actorq.actors.executors.failures import describe, own_frames, retryable, wants_later
-from actorq.actors.executors.loop import Killed, TornDown, drive, exhaust
-from actorq.actors.executors.process import ChildFailed, ChildLost, open_processes, run_in_process
-from actorq.actors.executors.thread import Abandoned, ProgressFromThreads, run_in_thread
+from actorq.actors.calls import Calls
+from actorq.actors.executors.loop import Killed
+from actorq.actors.executors.process import open_processes
+from actorq.actors.executors.thread import Abandoned, ProgressFromThreads
+from actorq.actors.runner import Runner
 from actorq.actors.slots import Slot, SlotPool
-from actorq.codec.pickled import encode_call
 from actorq.contracts.clock import Clock
 from actorq.contracts.link import Peer, Port
-from actorq.errors import RemoteError, TaskTimeout, leaves
 from actorq.model import messages as m
 from actorq.model.events import EventKind
-from actorq.model.outcomes import task_result
-from actorq.model.records import Done, Head, Output
-from actorq.model.results import Progress, TaskDone
-from actorq.model.status import FailureKind
+from actorq.model.records import Output
+from actorq.model.results import Progress
 from actorq.model.tree import TaskNode
+from actorq.runtime.future import Future
 from actorq.runtime.mailbox import Mailbox
-from actorq.tasks import Call, EncodedCall, StreamTask
 
-if TYPE_CHECKING:
-    from trio_parallel import WorkerContext
+SAY_MAX = 10.0
+"""Seconds that a draining worker waits for the owner's answers, which may be out of reach."""
 
 BURST = 32
 """Attempts that a slot runs without waiting before it lets the rest of the program run."""
-
-_THREAD_SHARE = 0.9
-"""Part of a cancel's grace after which a thread is abandoned: the worker can still say so."""
 
 Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
 Tell = Callable[..., None]
@@ -63,9 +54,13 @@ class WorkerActor:
         processes: int,
         grace: float,
         lifespan: Lifespan | None,
+        calls: Calls,
+        tasks: Callable[[], dict[str, str] | None],
         clock: Clock,
         tell: Tell,
     ) -> None:
+        """See `actorq.open_worker`; ``tasks`` returns the names and digests of what it can run."""
+        self._tasks = tasks
         self.name: str = f"{node}.{incarnation}"
         self._node = node
         self._grace = grace
@@ -73,8 +68,6 @@ class WorkerActor:
         self._clock = clock
         self._tell = tell
         self._port: Port | None = None
-        self._resources: Any = None
-        self._processes: WorkerContext | None = None
         self._pools = {
             "main": SlotPool("main", concurrency),
             "process": SlotPool("process", processes),
@@ -84,9 +77,12 @@ class WorkerActor:
         self._idle = trio.Event()
         self._unanswered: dict[tuple[str, int], m.Finish] = {}
         self._starting: list[m.Started] = []
+        self._draining = False
+        self._all_said: Future[None] = Future()
+        """Set while draining, when nothing runs and every `Finish` is answered."""
         self._token = trio.lowlevel.current_trio_token()
         self._progress = ProgressFromThreads(self._report_progress)
-        self._context = copy_context()
+        self._runner = Runner(calls, clock, self._started, self._progress.report)
 
     async def run(
         self,
@@ -118,9 +114,9 @@ class WorkerActor:
         with around:
             async with AsyncExitStack() as stack:
                 if self._lifespan is not None:
-                    self._resources = await stack.enter_async_context(self._lifespan())
+                    self._runner.resources = await stack.enter_async_context(self._lifespan())
                 if self._pools["process"].size:
-                    self._processes = await stack.enter_async_context(open_processes())
+                    self._runner.processes = await stack.enter_async_context(open_processes())
                 around.shield = True
                 with work:
                     await self._run_slots(inbox, attach, detach)
@@ -175,6 +171,7 @@ class WorkerActor:
                 self._node,
                 (*held, *self._unanswered),
                 {pool.name: pool.size for pool in self._pools.values()},
+                self._tasks(),
             ),
             *self._unanswered.values(),
             *self._started_already(),
@@ -195,9 +192,14 @@ class WorkerActor:
     def received(self, message: Any) -> None:
         """Take a grant, an interrupt or an answer."""
         if type(message) is m.Grant:
-            self._pools[message.head.pool].put(message)
+            if self._draining:
+                self._hand_back(message)
+            else:
+                self._pools[message.head.pool].put(message)
         elif type(message) is m.Finished:
             self._unanswered.pop((message.id, message.fence), None)
+            if self._draining:
+                self._look_whether_all_is_said()
         elif type(message) is m.Interrupt:
             self._interrupt(message)
         elif type(message) is m.Welcome:
@@ -228,6 +230,50 @@ class WorkerActor:
             if grant is not None and grant.head.id == id and grant.head.fence == fence:
                 return slot
         return None
+
+    def knows_more(self) -> None:
+        """Tell the owner of the tasks that have been learnt."""
+        tasks = self._tasks()
+        if tasks is not None:
+            self._send(m.Knows(tasks))
+
+    # --- draining --------------------------------------------------------------------------------
+
+    async def drain(self, seconds: float) -> bool:
+        """Take no more work and let what runs end by itself; after ``seconds``, hand it back.
+
+        What is handed back has its ``grace`` to stop, and spends no attempt.
+
+        Returns:
+            Whether the owner has confirmed all of it: nothing is left to be said.
+        """
+        if not self._draining:
+            self._draining = True
+            for pool in self._pools.values():
+                pool.open = False
+                self._send(m.Ready(pool.name, pool.credit))
+        self._look_whether_all_is_said()
+        with trio.move_on_after(seconds):
+            await self._all_said.wait()
+        for slot in self._slots:
+            if slot.grant is not None:
+                slot.interrupt("handed back", self._grace, "its worker stops")
+        with trio.move_on_after(self._grace + SAY_MAX):
+            await self._all_said.wait()
+        return self._all_said.done
+
+    def _hand_back(self, grant: m.Grant) -> None:
+        """Return a grant that was under way when the worker began to drain."""
+        head = grant.head
+        pool = self._pools[head.pool]
+        pool.received += 1
+        finish = m.Finish(head.id, head.fence, "handed back", Output(), None)
+        self._unanswered[finish.id, finish.fence] = finish
+        self._send(finish, m.Ready(pool.name, pool.credit))
+
+    def _look_whether_all_is_said(self) -> None:
+        if not self._unanswered and all(slot.grant is None for slot in self._slots):
+            self._all_said.set(None)
 
     # --- the slots -------------------------------------------------------------------------------
 
@@ -260,7 +306,7 @@ class WorkerActor:
                             burst = 0
                         continue  # it may have been interrupted on the way
                     try:
-                        finish = await self._attempt(slot, slot.grant)
+                        finish = await self._runner.attempt(slot, slot.grant)
                     except Abandoned as abandoned:
                         slot.left = abandoned.ended
                         break
@@ -282,9 +328,11 @@ class WorkerActor:
         slot.clear()
         pool.free += 1
         pool.hungry = True
-        ready = m.Ready(pool.name, pool.received + pool.free)
+        ready = m.Ready(pool.name, pool.credit)
         if revoked:
             self._send(ready)
+            if self._draining:
+                self._look_whether_all_is_said()
         else:
             self._unanswered[finish.id, finish.fence] = finish
             if self._port is not None:
@@ -293,7 +341,7 @@ class WorkerActor:
 
     async def _report_stopped(self, pool: SlotPool, slot: Slot, grant: m.Grant) -> None:
         """Say that the attempt was stopped, by an interrupt or by its deadline."""
-        finish = self._stopped(slot, grant)
+        finish = self._runner.stopped(slot, grant)
         left = slot.left
         if left is not None:
             self._tell_of(EventKind.THREAD_ABANDONED, grant)
@@ -303,150 +351,6 @@ class WorkerActor:
             slot.revoked = True  # all that is left to say is that the slot is free
             await left.wait()
         self._report(pool, slot, finish)
-
-    def _stopped(self, slot: Slot, grant: m.Grant) -> m.Finish:
-        head, cause = grant.head, slot.stop or slot.limit
-        if cause == "cancelled":
-            return m.Finish(head.id, head.fence, cause, Output(), slot.started_at)
-        if cause == "deadline":
-            said = f"its deadline of {head.options.deadline:g} s passed during attempt "
-        else:
-            said = f"it ran longer than its timeout of {head.options.timeout:g} s in attempt "
-        error = RemoteError.made_of(TaskTimeout, f"{said}{head.attempts + 1}")
-        output = Output(error=error, kind=FailureKind.TIMEOUT)
-        again = cause == "timeout" and retryable(error, head.options.retry)
-        return m.Finish(head.id, head.fence, cause, output, slot.started_at, again)
-
-    async def _attempt(self, slot: Slot, grant: m.Grant) -> m.Finish:
-        """Run the task once and say how it ended.
-
-        Raises:
-            trio.Cancelled: It was stopped.
-            Abandoned: So was its thread, which has not ended.
-            Killed: So was its coroutine, which did not care.
-            KeyboardInterrupt: It was interrupted from the terminal.
-        """
-        head: Head = grant.head
-        call: Any = grant.body  # a Call, an EncodedCall, or the Done of a callback
-        seconds = self._limit(slot, grant)
-        slot.started_at = self._clock.now()
-        calls_back = type(call) is Done
-        task = call.call.task if calls_back else call.task
-        attempt = head.attempts + 1
-
-        key = (head.id, head.fence)
-        slot.current = current = Current(
-            head.id,
-            head.name,
-            attempt,
-            None if seconds == inf else slot.scope.deadline,
-            head.options.meta,
-            self._resources,
-            lambda progress: self._progress.report(key, progress),
-        )
-        try:
-            if calls_back:
-                call = _callback(call)
-            if task.run_in == "loop":
-                context = self._context.copy()
-                run = context.run
-                run(running.set, current)
-                coroutine = run(task.function, *call.args, **call.kwargs)
-                if isinstance(task, StreamTask):
-                    coroutine = exhaust(coroutine)
-                try:
-                    trap = run(coroutine.send, None)
-                except StopIteration as stop:  # it never had to wait
-                    value = stop.value
-                else:
-                    self._started(slot)
-                    slot.coroutine = coroutine
-                    value = await drive(coroutine, context, trap, slot.condemned)
-            else:
-                self._started(slot)
-                value = await self._run_aside(slot, call, current, seconds)
-        except (Abandoned, Killed, KeyboardInterrupt):
-            raise
-        except TornDown:
-            raise GeneratorExit from None
-        except BaseException as error:  # noqa: BLE001 - even SystemExit: a task ends no program
-            if task.run_in == "thread" and isinstance(error.__cause__, StopIteration):
-                error = error.__cause__  # which no coroutine can raise
-            return self._failed(slot, head, error)
-        finally:
-            if seconds < inf:
-                slot.scope.deadline = inf
-                slot.spent = slot.scope.cancel_called
-        return m.Finish(head.id, head.fence, "ok", Output(value), slot.started_at)
-
-    def _limit(self, slot: Slot, grant: m.Grant) -> float:
-        """Set the scope's deadline to the earlier of timeout and deadline; return the seconds."""
-        timeout, remaining = grant.head.options.timeout, grant.remaining
-        if timeout is None and remaining is None:
-            return inf
-        seconds = inf if timeout is None else timeout
-        slot.limit = "timeout"
-        if remaining is not None and remaining <= seconds:
-            seconds, slot.limit = remaining, "deadline"
-        if seconds < inf:
-            slot.scope.deadline = trio.current_time() + seconds
-        return seconds
-
-    async def _run_aside(
-        self, slot: Slot, call: Call[Any] | EncodedCall, current: Current, seconds: float
-    ) -> Any:
-        """Run a plain function in a thread or a process."""
-        if isinstance(call, EncodedCall):
-            assert self._processes is not None  # a worker without the pool has no such slots
-            return await run_in_process(self._processes, call.task, call.call, current, seconds)
-        token = running.set(current)  # the thread gets a copy of this context
-        try:
-            return await run_in_thread(
-                call.task.function,
-                call.args,
-                call.kwargs,
-                current,
-                lambda: slot.patience_left() * _THREAD_SHARE,
-            )
-        finally:
-            running.reset(token)
-
-    def _failed(self, slot: Slot, head: Head, raised: BaseException) -> m.Finish:
-        """Say what it means that the function raised.
-
-        Raises:
-            BaseException: ``raised``, if it holds a KeyboardInterrupt, or nothing but the Cancelled
-                that we caused.
-        """
-        if isinstance(raised, ChildLost):
-            return m.Finish(head.id, head.fence, "lost", Output(), slot.started_at)
-        exception: BaseException | None = raised
-        if isinstance(raised, ChildFailed):
-            error, later, exception = raised.error, raised.later, None
-        else:
-            members = list(leaves(raised))
-            if any(isinstance(member, KeyboardInterrupt) for member in members):
-                raise raised
-            if slot.scope.cancel_called or trio.current_effective_deadline() == -inf:
-                # A nursery of the task mixes its errors with the Cancelled of the others.
-                if all(isinstance(member, trio.Cancelled) for member in members):
-                    raise raised
-                if isinstance(raised, BaseExceptionGroup):
-                    exception = raised.split(trio.Cancelled)[1]
-            assert exception is not None  # not all of it was Cancelled
-            exception = own_frames(exception)
-            error, later = describe(exception, text=False), wants_later(exception)
-        again = retryable(error, head.options.retry)
-        last = head.attempts + 1 >= head.options.retry.attempts or not again
-        if exception is not None and later is None and (last or head.options.deadline is not None):
-            # Formatting a traceback takes 1 ms: not for an attempt that nobody will ask about.
-            error = describe(exception)
-        output = Output(error=error, kind=FailureKind.ERROR)
-        if later is not None:
-            return m.Finish(head.id, head.fence, "later", output, slot.started_at, delay=later)
-        return m.Finish(
-            head.id, head.fence, "failed", output, slot.started_at, again, exception=exception
-        )
 
     def _started(self, slot: Slot) -> None:
         """Tell the owner soon: of all that start in one pass of the loop, at once."""
@@ -475,16 +379,3 @@ class WorkerActor:
 
     def _tell_of(self, kind: EventKind, grant: m.Grant, **details: Any) -> None:
         self._tell(kind, id=grant.head.id, name=grant.head.name, **details)
-
-
-def _callback(done: Done) -> Call[Any] | EncodedCall:
-    """Return the call of a callback task, with the outcome that it is about.
-
-    Raises:
-        EncodeError: It runs in a process, and the outcome cannot go there.
-    """
-    task = done.call.task
-    args = (TaskDone(task_result(done.head, done.output), done.data),)
-    if task.pool == "process":
-        return EncodedCall(task, encode_call(task.name, args, {}))
-    return Call(task, args, {})

@@ -8,17 +8,23 @@ from typing import Any, TypeVar, overload
 import trio
 
 from actorq.client.handle import TaskHandle
-from actorq.client.session import Ending, Session
+from actorq.client.session import Ending, Session, lost_scope
+from actorq.codec import payload
 from actorq.codec.pickled import encode_call
-from actorq.errors import ActorqError, InvalidArguments, PayloadTooLarge, SubmitError
+from actorq.errors import (
+    ActorqError,
+    EncodeError,
+    InvalidArguments,
+    PayloadTooLarge,
+    SubmitError,
+)
 from actorq.model import messages as m
 from actorq.model.options import TaskOptions, number
-from actorq.model.outcomes import task_result
 from actorq.model.records import Cancel, Follow
 from actorq.model.results import TaskDone, TaskResult
 from actorq.runtime.future import Future
 from actorq.runtime.ref import ActorRef
-from actorq.tasks import Call, EncodedCall, Registry, Task, TaskMessage
+from actorq.tasks import Call, EncodedCall, NamedTask, Registry, Task, TaskMessage
 
 R = TypeVar("R")
 
@@ -36,14 +42,34 @@ class BaseClient:
     """
 
     def __init__(
-        self, session: Session, registry: Registry, *, grace: float, max_message: int, chunk: int
+        self,
+        session: Session,
+        registry: Registry,
+        *,
+        grace: float,
+        max_message: int,
+        chunk: int,
+        encode: bool = False,
+        slack: float = 0.0,
     ) -> None:
+        """See the class for the attributes.
+
+        Args:
+            session: See the class.
+            registry: The tasks that are known here.
+            grace: See the class.
+            max_message: Bound on an encoded call, in bytes.
+            chunk: See the class.
+            encode: Whether calls travel, and are encoded when they are submitted.
+            slack: Seconds that an answer may take longer because the owner is elsewhere.
+        """
         self.session = session
         self._registry = registry
         self.grace = grace
         self._max_message = max_message
         self.chunk = chunk
-        self._scopes = 0
+        self._encode = encode
+        self._slack = CANCEL_SLACK + slack
 
     def message(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskMessage[Any]:
         """Return the message that a verb's arguments stand for."""
@@ -56,22 +82,50 @@ class BaseClient:
     def _submission(self, message: TaskMessage[Any], scope: str | None) -> m.Submission:
         if not isinstance(message, TaskMessage):
             raise TypeError(f"a batch takes messages, as of task.message(...), not {message!r}")
+        if self._encode:
+            return self._encoded(message, scope)
         call = message.call
         task = call.task
         body: Call[Any] | EncodedCall = call
         if task.pool == "process":
             encoded = encode_call(task.name, call.args, call.kwargs)
             encode_call(task.name, (), {"meta": dict(task.settings.meta)})  # it travels too
-            if len(encoded) > self._max_message:
-                raise PayloadTooLarge(
-                    f"task {task.name}: its arguments take {len(encoded)} bytes, over max_message="
-                    f"{self._max_message}: pass a path or a key to large data instead"
-                )
+            self._check_size(task.name, len(encoded))
             body = EncodedCall(task, encoded)
         options = task.settings
         if options.callback is not None:
             options = self._keepable(options)
         return m.Submission(message.id, task.name, task.pool, options, scope, body)
+
+    def _encoded(self, message: TaskMessage[Any], scope: str | None) -> m.Submission:
+        """Return a submission that can go anywhere."""
+        call = message.call
+        task = call.task
+        if isinstance(task, NamedTask):
+            body = payload.encode_call(task.name, call.args, call.kwargs)
+        else:
+            self._registry.learn(task)
+            body = task.signature.encode_call(call.args, call.kwargs)
+        options = task.settings
+        size = len(body)
+        if options.meta:
+            size += len(
+                payload.encode_plain(dict(options.meta), f"task {task.name}: option 'meta'")
+            )
+        if options.callback is not None:
+            options = self._keepable(options)
+            if options.callback_data is not None:
+                what = f"task {task.name}: option 'callback_data'"
+                size += len(payload.encode_plain(options.callback_data, what))
+        self._check_size(task.name, size)
+        return m.Submission(message.id, task.name, task.pool, options, scope, body)
+
+    def _check_size(self, name: str, size: int) -> None:
+        if size > self._max_message:
+            raise PayloadTooLarge(
+                f"task {name}: its arguments take {size} bytes, over max_message="
+                f"{self._max_message}: pass a path or a key to large data instead"
+            )
 
     def _keepable(self, options: TaskOptions) -> TaskOptions:
         """Return options as the owner keeps them: with a callback task as it will be submitted."""
@@ -94,7 +148,10 @@ class BaseClient:
                 "tell it from inside the task"
             )
         settings = self._keepable(task.settings)
-        follow = Follow(task.name, task.pool, settings, Call(task, (), {}))
+        if self._encode:
+            self._registry.learn(task)
+        call = None if self._encode else Call(task, (), {})
+        follow = Follow(task.name, task.pool, settings, call)
         return options.with_callback(follow, options.callback_data)
 
     def _call_back(
@@ -109,7 +166,11 @@ class BaseClient:
             except ActorqError as error:
                 actor._dead_letter(message, str(error))
                 return
-            result = task_result(outcome.head, outcome.output, outcome.cause)
+            try:
+                result = self.session.result(outcome)
+            except EncodeError as error:
+                actor._dead_letter(message, str(error))
+                return
             actor._deliver(TaskDone(result, data))
 
         self.session.keep(ending)
@@ -127,14 +188,19 @@ class BaseClient:
         Not cancelled once they are: then it returns, after a checkpoint like any other verb.
         """
         session = self.session
+        if session.is_lost(scope):
+            raise lost_scope()
         submissions = tuple([self._submission(message, scope) for message in messages])
         await trio.lowlevel.checkpoint_if_cancelled()
         resent = False
+        lineage = session.lineage
         for message in messages:
-            resent = resent or message.sent
-            message.sent = True
+            if message.sent:
+                resent, lineage = True, message.lineage
+            else:
+                message.sent, message.lineage = True, session.lineage
         endings = [session.ending(message.id) for message in messages]
-        request = m.Submit(session.number(), submissions, resent)
+        request = m.Submit(session.number(), submissions, resent, lineage)
         answer = session.ask(request)
         try:
             if answer.done:
@@ -162,14 +228,9 @@ class BaseClient:
             message.accepted = True
         return handles
 
-    def new_scope(self) -> str:
-        """Return the name of a new scope, unique for this client."""
-        self._scopes += 1
-        return f"{self.session.name}:{self._scopes}"
-
     async def end_scope(self, scope: str) -> None:
         """Cancel what is left of a scope and wait for that, shielded but not for ever."""
-        with trio.move_on_after(self.grace + CANCEL_SLACK, shield=True):
+        with trio.move_on_after(self.grace + self._slack, shield=True):
             await self.ask(m.EndScope(self.session.number(), scope, self.grace))
 
     # --- by id -----------------------------------------------------------------------------------
@@ -197,7 +258,7 @@ class BaseClient:
             ActorDied: The system has failed or is closed.
         """
         snapshot = await self.snapshot(id)
-        return task_result(snapshot.head, snapshot.output)
+        return self.session.result(snapshot)
 
     async def snapshot(self, id: str) -> m.Snapshot:
         """Return the owner's own view of a task, for handles."""
@@ -231,7 +292,7 @@ class BaseClient:
         snapshot: m.Snapshot = await self.ask(
             m.CancelTask(self.session.number(), _task_id(id), Cancel("user", reason), patience)
         )
-        return task_result(snapshot.head, snapshot.output)
+        return self.session.result(snapshot)
 
     async def ask(self, request: m.Request) -> Any:
         """Ask and wait for the answer; always a checkpoint, and cancellable."""

@@ -102,7 +102,7 @@ class _Window(Generic[T, R]):
     async def __aenter__(self) -> Self:
         if self._scope is not None:
             raise RuntimeError("a map is for one use; call map() again")
-        self._scope = self._client.new_scope()
+        self._scope = self._client.session.new_scope()
         await trio.lowlevel.checkpoint()
         return self
 

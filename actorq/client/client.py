@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
 
 import trio
 
-from actorq.client.base import CANCEL_SLACK, BaseClient
+from actorq.client.base import BaseClient
 from actorq.client.batches import Completed, Mapped, Outcomes
 from actorq.client.feed import Subscription
 from actorq.client.handle import TaskHandle
@@ -18,17 +18,14 @@ from actorq.errors import SubmitError
 from actorq.model import messages as m
 from actorq.model.filters import PAGE_MAX, FilterDict, SubscriptionDict, build_filter
 from actorq.model.options import whole
-from actorq.model.outcomes import task_result
 from actorq.model.records import Cancel
-from actorq.model.results import Page, Stats, TaskResult
+from actorq.model.results import Page, Stats, TaskInfo, TaskResult
+from actorq.model.tree import ActorTree
 from actorq.tasks import Task, TaskMessage
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-CHUNK = 1_000
-"""Tasks that `submit_many` has accepted in one step."""
 
 
 class Client(BaseClient):
@@ -136,7 +133,7 @@ class Client(BaseClient):
             return await handle.value()
         except trio.Cancelled:
             if not handle.existing:
-                with trio.move_on_after(self.grace + CANCEL_SLACK, shield=True):
+                with trio.move_on_after(self.grace + self._slack, shield=True):
                     await self.ask(
                         m.CancelTask(
                             self.session.number(),
@@ -275,7 +272,7 @@ class Client(BaseClient):
         if cursor is not None and not isinstance(cursor, str):
             raise TypeError(f"cursor must be the 'next' of another page, not {cursor!r}")
         found = await self.ask(m.Find(self.session.number(), wanted, cursor, size))
-        tasks = [task_result(record.head, record.output) for record in found.records]
+        tasks = [self.session.result(task) for task in found.tasks]
         return Page(tasks, found.next, found.scanned)
 
     @asynccontextmanager
@@ -298,6 +295,8 @@ class Client(BaseClient):
 
         Raises:
             ActorDied: In the loop: the system has failed or is closed.
+            trio.BusyResourceError: In the loop: another coroutine waits for the next event already.
+            trio.ClosedResourceError: In the loop: the block was left.
             TypeError: A keyword of the wrong type; the message names it.
             ValueError: One out of range; the message names it.
         """
@@ -360,6 +359,24 @@ class Client(BaseClient):
             ActorDied: The system has failed or is closed.
         """
         return cast(Stats, await self.ask(m.GetStats(self.session.number())))
+
+    async def tree(self) -> ActorTree:
+        """Return a snapshot of the queue node's actors and of its workers; ``print`` draws it.
+
+        Raises:
+            ActorDied: The system has failed or is closed.
+        """
+        return cast(ActorTree, await self.ask(m.GetTree(self.session.number())))
+
+    async def tasks(self) -> list[TaskInfo]:
+        """Return every task's name that a worker knows or a submission waits under.
+
+        Workers of a closed system run whatever is submitted, so there are none but those that wait.
+
+        Raises:
+            ActorDied: The system has failed or is closed.
+        """
+        return cast(list[TaskInfo], await self.ask(m.GetTasks(self.session.number())))
 
     async def join(self) -> None:
         """Wait until no task is live: none scheduled, pending or running.

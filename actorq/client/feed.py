@@ -14,7 +14,6 @@ from actorq.client.session import Session
 from actorq.model import messages as m
 from actorq.model.feed import Lagged, Snapshot, TaskEvent, TaskEventKind
 from actorq.model.filters import Filter
-from actorq.model.outcomes import task_result
 from actorq.runtime.lanes import BURST, Lanes
 
 ENDED = TaskEventKind.ENDED
@@ -25,10 +24,11 @@ class Subscription:
 
     __slots__ = (
         "_aside", "_buffer", "_burst", "_error", "_filter", "_items", "_lag", "_late", "_newest",
-        "_number", "_reader", "_resumed", "_told_until",
+        "_number", "_reader", "_resumed", "_session", "_told_until",
     )  # fmt: skip
 
     def __init__(self, session: Session, filter: Filter, buffer: int) -> None:
+        self._session = session
         self._filter = filter
         self._buffer = buffer
         self._number = session.number()
@@ -57,7 +57,7 @@ class Subscription:
 
     def begin(self, standing: m.Standing) -> None:
         """Take how things stand; it comes again on a new connection."""
-        tasks = tuple(task_result(task.head, task.output) for task in standing.tasks)
+        tasks = tuple(self._session.result(task) for task in standing.tasks)
         self._items.append(Snapshot(standing.counts, tasks))
         self._resumed = self._told_until is not None
         if not self._resumed:

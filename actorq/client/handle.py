@@ -6,7 +6,6 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 
 from actorq.client.session import Ending, Session
 from actorq.model.messages import Snapshot
-from actorq.model.outcomes import task_result
 from actorq.model.results import Progress, TaskResult
 from actorq.model.status import FAILURE, SUCCESS, TaskStatus
 from actorq.runtime.future import Future
@@ -91,8 +90,9 @@ class TaskHandle(Generic[R_co]):
         """
         ending = await self._wait()
         if ending.output is not None and ending.head.status is SUCCESS:
-            return cast(R_co, ending.output.value)
-        result: TaskResult[R_co] = task_result(ending.head, ending.output, ending.cause)
+            session = self._client.session
+            return cast(R_co, session.decode(ending.head.name, ending.output.value))
+        result: TaskResult[R_co] = self._client.session.result(ending)
         return result.unwrap()
 
     async def _wait(self) -> Ending:
@@ -109,8 +109,7 @@ class TaskHandle(Generic[R_co]):
 
     def peek(self) -> TaskResult[R_co]:
         """Return the result of a task that is known to have ended."""
-        ending = self._ending.peek()
-        return task_result(ending.head, ending.output, ending.cause)
+        return self._client.session.result(self._ending.peek())
 
     def failure(self) -> Exception | None:
         """Return what `value` would raise if the task has failed; None if it has not, or yet."""

@@ -27,7 +27,7 @@ class TaskNursery:
     def __init__(self, client: BaseClient) -> None:
         self.cancel_scope: trio.CancelScope = trio.CancelScope()
         self._client = client
-        self._scope = client.new_scope()
+        self._scope = client.session.new_scope()
         self._open: dict[str, TaskHandle[Any]] = {}
         self._errors: list[Exception] = []
         self._change: Future[None] = Future()

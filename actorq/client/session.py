@@ -15,9 +15,12 @@ import msgspec
 import trio
 
 from actorq.contracts.link import Port
-from actorq.errors import ActorDied, TaskNotFound
+from actorq.errors import ActorDied, SubmitError, TaskNotFound
 from actorq.model import messages as m
 from actorq.model.feed import TaskEvent
+from actorq.model.outcomes import task_result
+from actorq.model.records import Output
+from actorq.model.results import TaskResult
 from actorq.runtime.future import Future
 
 WATCH_MAX = 1_000
@@ -53,12 +56,42 @@ class Listener(Protocol):
         """There will be nothing more."""
 
 
+Decode = Callable[[str, Any], Any]
+"""From a task's name and what its outcome carries to its value."""
+
+
 class Session:
     """Implements `actorq.contracts.link.Peer` for a client."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        decode: Decode = lambda _, value: value,
+        *,
+        leased: bool = False,
+        hello: Any = None,
+    ) -> None:
+        """Be a client called ``name``.
+
+        Args:
+            name: Unique among all clients.
+            decode: How values are read.
+            leased: Whether the owner is elsewhere.
+            hello: What to say first, for one that is no ordinary client.
+        """
+        self._hello = hello or m.ClientHello(name, leased)
         self.name = name
+        self.decode = decode
+        self._leased = leased
+        self._scopes = 0
+        self._lost_scopes = 0
+        """Those up to this number were given up by the owner, and all of their tasks."""
+        self._losses = 0
+        self.lineage: str | None = None
+        """The records that the owner rests on, as it last said."""
         self._port: Port | None = None
+        self._greeting: Port | None = None
+        """A connection on which the owner has been greeted."""
         self._error: BaseException | None = None
         self._requests = 0
         self._unanswered: dict[int, tuple[m.Request, Future[Any]]] = {}
@@ -70,6 +103,28 @@ class Session:
         self._kept: set[Future[Ending]] = set()
         """The ends that are waited for though nobody keeps a handle."""
         self._listeners: dict[int, Listener] = {}
+
+    def result(self, ending: m.Outcome | m.Snapshot) -> TaskResult[Any]:
+        """Return what people see of a task.
+
+        Raises:
+            EncodeError: Its value cannot be rebuilt here.
+        """
+        output = ending.output
+        if output is not None and output.value is not None:
+            output = Output(self.decode(ending.head.name, output.value), output.error, output.kind)
+        if isinstance(ending, m.Outcome):
+            return task_result(ending.head, output, ending.cause)
+        return task_result(ending.head, output, unknown=ending.unknown)
+
+    def new_scope(self) -> str:
+        """Return the name of a new scope, unique for this client."""
+        self._scopes += 1
+        return f"{self.name}:{self._scopes}"
+
+    def is_lost(self, scope: str | None) -> bool:
+        """Say whether the owner has given up this scope."""
+        return scope is not None and int(scope.rpartition(":")[2]) <= self._lost_scopes
 
     def number(self) -> int:
         """Return the number of the next request."""
@@ -186,15 +241,32 @@ class Session:
     # --- the connection --------------------------------------------------------------------------
 
     def connected(self, port: Port) -> None:
-        """Say hello and ask again for all that was not answered, and for every awaited end."""
+        """Say hello; nothing is asked before the owner has answered that."""
+        self._greeting = port
+        port.send(self._hello)
+
+    def _welcome(self, port: Port, welcome: m.ClientWelcome) -> None:
+        """Ask again for all that was not answered, and for every awaited end."""
         self._port = port
-        port.send(m.ClientHello(self.name))
+        if welcome.losses > self._losses:
+            self._lost_scopes = self._scopes
+        self._losses = welcome.losses
+        self.lineage = welcome.lineage
         self._subscribe_again(port)
-        for request, _ in list(self._unanswered.values()):
-            if isinstance(request, m.Subscribe):
-                continue
-            resubmit = isinstance(request, m.Submit)
-            port.send(msgspec.structs.replace(request, resent=True) if resubmit else request)
+        for request, future in list(self._unanswered.values()):
+            if isinstance(request, m.Submit):
+                if self.is_lost(request.tasks[0].scope):
+                    del self._unanswered[request.request]
+                    future.fail(lost_scope())
+                    continue
+                if request.lineage is None:  # it has not been sent yet
+                    first = msgspec.structs.replace(request, lineage=self.lineage)
+                    self._unanswered[request.request] = (first, future)
+                    port.send(first)
+                else:
+                    port.send(msgspec.structs.replace(request, resent=True))
+            elif not isinstance(request, m.Subscribe):
+                port.send(request)
         submits = [asked for asked, _ in self._unanswered.values() if isinstance(asked, m.Submit)]
         not_yet = {task.id for submit in submits for task in submit.tasks}
         ids = [id for id in self._open_endings() if id not in not_yet]
@@ -241,9 +313,9 @@ class Session:
 
     def disconnected(self, error: BaseException | None) -> None:
         """Keep everything for the next connection; without one, everybody who waits is told."""
-        if self._port is not None:
-            self._count_deaths()
-        self._port = None
+        if self._port is not None and not self._leased:
+            self._count_deaths()  # (a connection of a wire has many ways to end)
+        self._port = self._greeting = None
         if error is None:
             return
         self._error = error
@@ -271,6 +343,16 @@ class Session:
                     asked[1].set(message.value)
                 else:
                     asked[1].fail(message.error)
+        elif type(message) is m.ClientWelcome and self._greeting is not None:
+            self._welcome(self._greeting, message)
+
+
+def lost_scope() -> SubmitError:
+    """Return the refusal of a task whose block was given up by the owner."""
+    return SubmitError(
+        "the block that owns this task was out of the queue's reach for too long: its tasks were "
+        "cancelled, and it takes no more of them"
+    )
 
 
 def _again(error: BaseException) -> BaseException:

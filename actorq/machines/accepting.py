@@ -34,7 +34,7 @@ class Accepting(Granting):
         known = stored.keys() | [task.id for task in tasks if task.id in self._live]
         new = [task for task in tasks if task.id not in known] if known else tasks
         if new:
-            refusal = self._refusal(new)
+            refusal = self._refusal(new) or self._doubt(submit, new)
             if refusal is not None:
                 self._out.reply(origin, submit, error=refusal)
                 return
@@ -43,6 +43,11 @@ class Accepting(Granting):
             if full is not None:
                 if any(task.options.when_full == "raise" for task in new):
                     self._out.reply(origin, submit, error=self._queue_full(full))
+                elif origin in self._remote and self._parking.count(origin) >= (
+                    most := self._limits.max_parked
+                ):
+                    why = f"{most} submits of this client wait for room already (max_parked)"
+                    self._out.reply(origin, submit, error=QueueFull(why))
                 else:
                     self._parking.park(Parked(origin, submit, stored, needs))
                 return
@@ -72,6 +77,17 @@ class Accepting(Granting):
                 )
         return None
 
+    def _doubt(self, submit: m.Submit, new: Sequence[m.Submission]) -> Exception | None:
+        """Refuse what may have run among other records, and must not run twice."""
+        if submit.resent and submit.lineage not in (None, self._lineage):
+            for task in new:
+                if task.options.at_most_once:
+                    return SubmitError(
+                        f"task {task.name} ({task.id}) was handed to a queue that is gone, and "
+                        "nobody knows whether it ran there: at_most_once, so it is not run here"
+                    )
+        return None
+
     def _full_queue(self, needs: dict[str, int]) -> str | None:
         """Return a queue that has not the room that is needed, or a line before it."""
         for queue, count in needs.items():
@@ -94,9 +110,11 @@ class Accepting(Granting):
             return
         pool = task.pool
         if alone and self._fleet.free[pool] > 0 and self._ready.empty(pool) and not self._closing:
-            self._grant(self._fleet.freest(pool), live)  # it would be taken out again at once
-        else:
-            self._ready.add(live)
+            worker = self._fleet.freest(pool, task.name)
+            if worker is not None:  # it would be taken out again at once
+                self._grant(worker, live)
+                return
+        self._ready.add(live)
 
     def _unpark(self) -> bool:
         """Let in what waits for room, oldest first, as far as it fits; say whether any did."""

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.structs import replace
+
 from actorq.errors import TaskNotFound
 from actorq.machines.effects import Outbox, Searched
+from actorq.machines.fleet import Fleet
 from actorq.machines.ledger import Ledger, add_watch, snapshot
 from actorq.model import messages as m
-from actorq.model.records import Cancel, Record
-from actorq.model.status import CANCELLED, FAILURE
+from actorq.model.records import Cancel, Head, Record
+from actorq.model.status import CANCELLED, FAILURE, PENDING
 
 BULK_CHUNK = 1_000
 """How many tasks a bulk verb looks at for each commit."""
@@ -29,11 +32,13 @@ class Desk:
     def __init__(
         self,
         ledger: Ledger,
+        fleet: Fleet,
         out: Outbox,
         cancel: Callable[[str, Cancel, float], None],
         revive: Callable[[Record], None],
     ) -> None:
         self._ledger = ledger
+        self._fleet = fleet
         self._out = out
         self._cancel = cancel
         self._revive = revive
@@ -44,7 +49,12 @@ class Desk:
         if live is None:
             self._out.lookup(origin, inspect, inspect.id)
             return
-        self._out.reply(origin, inspect, snapshot(live))
+        self._out.reply(
+            origin, inspect, replace(snapshot(live), unknown=self._is_unknown(live.head))
+        )
+
+    def _is_unknown(self, head: Head) -> bool:
+        return head.status is PENDING and not self._fleet.knows(head.name)
 
     def watch(self, origin: int, watch: m.Watch) -> None:
         """Have a client told how these tasks end, those that have ended included."""
@@ -95,7 +105,12 @@ class Desk:
         """Answer `Find`, or act on one chunk of a `Bulk` and go on with the next."""
         message = searched.message
         if isinstance(message, m.Find):
-            self._out.reply(origin, message, searched)
+            records = [
+                m.Snapshot(r.head, r.output, None, self._is_unknown(r.head))
+                for r in searched.records
+            ]
+            found = m.FoundPage(message, records, searched.next, searched.scanned)
+            self._out.reply(origin, message, found)
             return
         total = searched.total + sum(self._act(message, record) for record in searched.records)
         if searched.next is None:

@@ -113,7 +113,9 @@ class Ending(Tables):
         if request.id not in self._live:
             self._out.lookup(origin, request, request.id)
             return
-        self._cancels.setdefault(request.id, []).append((origin, request.request))
+        waiters = self._cancels.setdefault(request.id, [])
+        if (origin, request.request) not in waiters:  # asked again, on another connection
+            waiters.append((origin, request.request))
         self._cancel(request.id, request.cancel, request.grace)
 
     def _cancel(self, id: str, cancel: Cancel, grace: float) -> None:

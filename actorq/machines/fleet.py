@@ -1,4 +1,4 @@
-"""The workers: who is connected, what each holds, and how many slots are free.
+"""The workers: who is connected, what each knows and holds, and how many slots are free.
 
 Free slots are credits. A worker says one cumulative number per connection and pool, the grants it
 has received on it plus its slots that are free now, so that a repeated or late word cannot be
@@ -7,23 +7,38 @@ counted twice.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from actorq.model.records import Pool
+from actorq.model.results import WorkerInfo
 
 POOLS: tuple[Pool, ...] = ("main", "process")
+Names = frozenset[str]
 
 
 class Worker:
     """A worker (one incarnation of a node), connected or not, and the ids of what it holds."""
 
-    __slots__ = ("connection", "free", "granted", "held", "name", "slots")
+    __slots__ = (
+        "connection", "digests", "free", "granted", "held", "knows", "leased", "name", "node",
+        "slots", "suspended",
+    )  # fmt: skip
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, node: str, name: str) -> None:
+        self.node: str = node
         self.name: str = name
         self.connection: int | None = None
         self.slots: dict[Pool, int] = {}
         self.granted: dict[Pool, int] = {}
         self.free: dict[Pool, int] = {}
         self.held: set[str] = set()
+        self.knows: Names | None = None
+        """The names of the tasks that it can run; None is all."""
+        self.digests: Mapping[str, str] = {}
+        self.leased: bool = False
+        """Whether it is elsewhere, and lost when it is not heard of."""
+        self.suspended: bool = False
+        """Whether its loop stands still, so that it is offered nothing new."""
 
 
 class Fleet:
@@ -32,13 +47,15 @@ class Fleet:
     def __init__(self) -> None:
         self.by_connection: dict[int, Worker] = {}
         self.free: dict[Pool, int] = dict.fromkeys(POOLS, 0)
-        """Free slots by pool, over all workers."""
+        """Free slots by pool, over all workers that are not suspended."""
         self._by_node: dict[str, Worker] = {}
+        self._interned: dict[Names, Names] = {}
+        self._unions: dict[frozenset[int], Names] = {}
 
     def expect(self, name: str) -> Worker:
         """Return the worker of that name, which a loaded task says it is held by."""
         node = name.rpartition(".")[0]
-        return self._by_node.setdefault(node, Worker(name))
+        return self._by_node.setdefault(node, Worker(node, name))
 
     def known(self, node: str) -> Worker | None:
         """Return the newest incarnation of a node that is known."""
@@ -48,7 +65,7 @@ class Fleet:
         """Begin a worker's connection: nothing is granted on it yet, and nothing offered."""
         worker = self._by_node.get(node)
         if worker is None or worker.name != name:
-            worker = Worker(name)
+            worker = Worker(node, name)
         self.disconnect(worker)
         self._by_node[node] = self.by_connection[origin] = worker
         worker.connection = origin
@@ -60,15 +77,35 @@ class Fleet:
     def disconnect(self, worker: Worker) -> None:
         """End a worker's connection, if it has one; what it holds stays its own for now."""
         if worker.connection is not None:
+            self.resume(worker)
             del self.by_connection[worker.connection]
             worker.connection = None
             for pool, free in worker.free.items():
                 self.free[pool] -= free
 
+    def forget(self, worker: Worker) -> None:
+        """Take out a worker that holds nothing and will not be back."""
+        self.disconnect(worker)
+        if self._by_node.get(worker.node) is worker:
+            del self._by_node[worker.node]
+
+    def learn(self, worker: Worker, tasks: Mapping[str, str] | None) -> None:
+        """Note which tasks a worker knows, by name and digest; None is all."""
+        worker.digests = tasks or {}
+        worker.knows = None if tasks is None else self._intern(frozenset(tasks))
+
+    def _intern(self, names: Names) -> Names:
+        return self._interned.setdefault(names, names)
+
+    # --- credit ----------------------------------------------------------------------------------
+
     def offer(self, worker: Worker, pool: Pool, credit: int) -> None:
         """Note a worker's cumulative credit."""
+        if pool not in worker.granted:
+            return
         free = max(0, credit - worker.granted[pool])
-        self.free[pool] += free - worker.free[pool]
+        if not worker.suspended:
+            self.free[pool] += free - worker.free[pool]
         worker.free[pool] = free
 
     def charge(self, worker: Worker, pool: Pool, id: str) -> None:
@@ -78,12 +115,60 @@ class Fleet:
         worker.free[pool] -= 1
         self.free[pool] -= 1
 
-    def freest(self, pool: Pool) -> Worker:
-        """Return the worker with most free slots, so that equal workers share evenly."""
+    def suspend(self, worker: Worker) -> None:
+        """Offer nothing new to a worker for now."""
+        if not worker.suspended and worker.connection is not None:
+            worker.suspended = True
+            for pool, free in worker.free.items():
+                self.free[pool] -= free
+
+    def resume(self, worker: Worker) -> None:
+        """Offer work to it again."""
+        if worker.suspended:
+            worker.suspended = False
+            for pool, free in worker.free.items():
+                self.free[pool] += free
+
+    # --- who is granted what ---------------------------------------------------------------------
+
+    def able(self, pool: Pool) -> Names | None:
+        """Return the names that some worker with a free slot knows; None is all."""
         workers = self.by_connection.values()
         if len(workers) == 1:
-            return next(iter(workers))
-        return max(workers, key=lambda worker: worker.free.get(pool, 0))
+            return next(iter(workers)).knows
+        # Equal sets are one object, so comparing them costs nothing.
+        kinds = {id(w.knows): w.knows for w in workers if w.free.get(pool) and not w.suspended}
+        union: Names | None = None
+        if id(None) in kinds or not kinds:
+            return None
+        if len(kinds) == 1:
+            return next(iter(kinds.values()))
+        key = frozenset(kinds)
+        union = self._unions.get(key)
+        if union is None:
+            known = [names for names in kinds.values() if names is not None]
+            union = self._unions[key] = self._intern(frozenset[str]().union(*known))
+        return union
+
+    def freest(self, pool: Pool, name: str) -> Worker | None:
+        """Return the worker with most free slots that knows ``name``, so that equals share evenly.
+
+        None if no such worker has a free slot.
+        """
+        best, most = None, 0
+        for worker in self.by_connection.values():
+            free = worker.free.get(pool, 0)
+            if free > most and not worker.suspended:
+                knows = worker.knows
+                if knows is None or name in knows:
+                    best, most = worker, free
+        return best
+
+    def knows(self, name: str) -> bool:
+        """Say whether a worker that is connected knows ``name``."""
+        return any(w.knows is None or name in w.knows for w in self.by_connection.values())
+
+    # --- to look at ------------------------------------------------------------------------------
 
     def slots(self, pool: Pool) -> int:
         """Return how many slots the connected workers have."""
@@ -92,3 +177,20 @@ class Fleet:
     def held(self) -> int:
         """Return how many grants are out."""
         return sum(len(worker.held) for worker in self._by_node.values())
+
+    def workers(self) -> list[Worker]:
+        """Return every worker that is known."""
+        return list(self._by_node.values())
+
+    def infos(self) -> list[WorkerInfo]:
+        """Return what people see of the workers."""
+        return [
+            WorkerInfo(
+                worker=w.name,
+                connected=w.connection is not None,
+                remote=w.leased,
+                slots=sum(w.slots.values()),
+                running=len(w.held),
+            )
+            for w in self._by_node.values()
+        ]

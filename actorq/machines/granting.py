@@ -22,6 +22,8 @@ from actorq.model.feed import TaskEventKind
 from actorq.model.records import Head
 from actorq.model.status import PENDING, RUNNING, FailureKind
 
+_SPEND_NOTHING = ("later", "handed back")
+
 
 class Granting(Ending):
     """Grants, workers, and the ends of attempts."""
@@ -32,18 +34,20 @@ class Granting(Ending):
         free, waiting = self._fleet.free, self._ready.heaps
         for pool in POOLS:
             while waiting[pool] and free[pool] > 0:
-                live = self._ready.take(pool)
+                live = self._ready.take(pool, self._fleet.able(pool))
                 if live is None:
-                    break
+                    break  # nobody who is free knows any of it
                 if self._timers.armed.get(live.head.id, inf) <= self._now:
                     # Too late, though no tick has come yet to say so.
                     self._ready.add(live)
                     self._on_time(live)
                     if live.head.status is not PENDING:
                         continue
-                    taken = self._ready.take(pool)
+                    taken = self._ready.take(pool, self._fleet.able(pool))
                     assert taken is live  # nothing else has a lower rank
-                self._grant(self._fleet.freest(pool), live)
+                worker = self._fleet.freest(pool, live.head.name)
+                assert worker is not None  # `able` says so
+                self._grant(worker, live)
 
     def _grant(self, worker: Worker, live: Live) -> None:
         head = live.head
@@ -59,44 +63,6 @@ class Granting(Ending):
             self._watch_over(live)
         assert worker.connection is not None  # only a connected worker has free slots
         self._out.append(Send(worker.connection, m.Grant(live.head, live.body, remaining)))
-
-    def _worker_hello(self, origin: int, hello: m.WorkerHello) -> None:
-        former = self._fleet.known(hello.node)
-        if former is not None and former.name != hello.worker:
-            # A new incarnation: whatever an older one held has died with it.
-            self._fleet.disconnect(former)
-            for id in list(former.held):
-                self._lose(self._live[id])
-        worker = self._fleet.connect(origin, hello.node, hello.worker, hello.slots)
-        running = set(hello.running)
-        for id in list(worker.held):
-            live = self._live[id]
-            if (id, live.head.fence) not in running:
-                # Granted and written, but the grant never arrived: no attempt, no death.
-                if live.head.cancel is None:
-                    self._put_back(live, Move.HAND_BACK)
-                else:
-                    self._end(live, Move.CANCEL, None)
-        revoked = tuple(
-            (id, fence)
-            for id, fence in hello.running
-            if id not in worker.held or self._live[id].head.fence != fence
-        )
-        self._out.send(origin, m.Welcome(revoked))
-        for id in worker.held:
-            live = self._live[id]
-            self._watch_over(live)
-            if live.head.cancel is not None and live.run is not None:
-                # Who asked for the cancel, and for how long it may take, did not survive a crash.
-                if live.run.patience is None:
-                    live.run.patience = self._now + self._limits.grace
-                    self._watch_over(live)
-                self._interrupt(live, live.head.cancel, live.run.patience - self._now)
-
-    def _worker_ready(self, origin: int, ready: m.Ready) -> None:
-        worker = self._fleet.by_connection.get(origin)
-        if worker is not None:
-            self._fleet.offer(worker, ready.pool, ready.credit)
 
     def _started(self, origin: int, started: m.Started) -> None:
         live = self._held(origin, started.id, started.fence)
@@ -138,8 +104,11 @@ class Granting(Ending):
             self._out.lookup(origin, finish, finish.id)
 
     def _answer_late_finish(self, origin: int, finish: m.Finish, head: Head | None) -> None:
-        """A repeat of what is recorded is accepted; a grant that was overtaken is refused."""
-        accepted = head is None or head.fence == finish.fence
+        """A repeat of what is recorded is accepted; a grant that was overtaken is refused.
+
+        So is one that was taken back, and not given to anybody since: the fence is the same.
+        """
+        accepted = head is None or (head.fence == finish.fence and head.status.terminal)
         self._out.send(origin, m.Finished(finish.id, finish.fence, accepted))
         if not accepted and finish.cause != "cancelled":
             self._out.tell(
@@ -154,7 +123,7 @@ class Granting(Ending):
             self._end(live, SUCCEED, finish.output, attempts=attempts, started_at=started_at)
             return
         if started_at is not None:
-            attempts = live.head.attempts + (cause != "later")
+            attempts = live.head.attempts + (cause not in _SPEND_NOTHING)
             self._ledger.note(live, attempts=attempts, started_at=started_at)
             if live.run is not None:
                 live.run.started = None  # counted
@@ -163,6 +132,8 @@ class Granting(Ending):
             self._end(live, Move.CANCEL, None)
         elif cause == "lost":
             self._lose(live)
+        elif cause == "handed back":
+            self._take_back(live, started=started_at is not None)
         elif cause == "deadline":
             self._end(live, Move.TIME_OUT, finish.output)
         elif cause == "later":
@@ -206,6 +177,14 @@ class Granting(Ending):
             self._end(live, Move.FAIL, failure(FailureKind.LOST, message))
         else:
             self._put_back(live, Move.LOSE)
+
+    def _take_back(self, live: Live, *, started: bool) -> None:
+        """A worker that stops wants others to run it; that spends neither attempt nor death."""
+        if started and live.head.options.at_most_once:
+            message = f"worker {live.head.worker} stopped in the middle of it (at_most_once)"
+            self._end(live, Move.FAIL, failure(FailureKind.LOST, message))
+        else:
+            self._put_back(live, Move.HAND_BACK)
 
     def _put_back(self, live: Live, move: Move) -> None:
         self._release(live)

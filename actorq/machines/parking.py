@@ -51,6 +51,10 @@ class Parking:
         for queue in parked.needs:
             self.lines.setdefault(queue, OrderedDict())[parked.key] = parked
 
+    def count(self, origin: int) -> int:
+        """Return how many submits of one connection wait."""
+        return len({key for line in self.lines.values() for key in line if key[0] == origin})
+
     def leave(self, room: Callable[[str], int]) -> Parked | None:
         """Take out and return a submit that is the first of all its lines and fits, if any."""
         lines = self.lines

@@ -7,21 +7,22 @@ the newest grant (the fence) can say anything about a task; nothing leaves befor
 is written, as long as effects are carried out in order.
 
 The rule book has chapters, each a class over the one before: `tables` (what is known), `ending`,
-`granting`, `accepting`, and here what is asked from outside. Every move is in `states`.
+`granting`, `accepting`, `attending`, and here what is asked from outside. Every move is in
+`states`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any
 
 from msgspec.structs import replace
 
-from actorq.machines.accepting import Accepting
+from actorq.machines.attending import Attending
 from actorq.machines.desk import Desk
 from actorq.machines.effects import Effect, Found, Searched
 from actorq.machines.fleet import POOLS
-from actorq.machines.ledger import Run
 from actorq.machines.states import Move, target
 from actorq.machines.subscriptions import is_kept
 from actorq.machines.tables import Limits, closing
@@ -29,17 +30,27 @@ from actorq.machines.times import rank
 from actorq.model import messages as m
 from actorq.model.feed import TaskEventKind
 from actorq.model.records import Record
-from actorq.model.results import PoolStats, Stats
-from actorq.model.status import PENDING, RUNNING
+from actorq.model.results import PoolStats, Stats, TaskInfo, WorkerInfo
 
 
-class QueueMachine(Accepting):
+class QueueMachine(Attending):
     """All tasks of one partition, and the rules they live by."""
 
-    def __init__(self, limits: Limits = Limits(), tail: str = "0" * 16) -> None:  # noqa: B008 - frozen
-        """``tail``: 16 hex digits for the ids of callback tasks, of this machine alone."""
-        super().__init__(limits, tail)
-        self._desk = Desk(self._ledger, self._out, self._cancel, self._revive)
+    def __init__(
+        self,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+        tail: str = "0" * 16,
+        lineage: str = "",
+    ) -> None:
+        """Know nothing yet.
+
+        Args:
+            limits: The owner's bounds.
+            tail: 16 hex digits for the ids of callback tasks, of this machine alone.
+            lineage: What the records are called that it rests on.
+        """
+        super().__init__(limits, tail, lineage)
+        self._desk = Desk(self._ledger, self._fleet, self._out, self._cancel, self._revive)
         self._handlers: dict[type, Callable[[int, Any], None]] = {
             m.ClientHello: self._client_hello,
             m.Submit: self._submit,
@@ -54,15 +65,20 @@ class QueueMachine(Accepting):
             m.Subscribe: self._subscribe,
             m.Unsubscribe: self._news.unsubscribe,
             m.GetStats: self._get_stats,
+            m.GetTasks: self._get_tasks,
             m.Join: self._join,
             m.Close: self._close,
             m.WorkerHello: self._worker_hello,
             m.Ready: self._worker_ready,
+            m.Knows: self._worker_knows,
+            m.Beat: self._beat,
+            m.WorkerDied: self._worker_died,
             m.Started: self._started,
             m.Report: self._report,
             m.Finish: self._finish,
             Found: self._found,
             Searched: self._searched,
+            m.Away: self._away,
             m.Gone: self._gone,
             m.Tick: self._tick,
         }
@@ -73,16 +89,7 @@ class QueueMachine(Accepting):
         What it says is running stays so until its worker says hello: that worker either lists it,
         or never got it, or is an older incarnation of one that does.
         """
-        head = record.head
-        live = self._ledger.open(head, record.body, None, stored=True)
-        self._stamp = max(self._stamp, head.submitted_at, head.since)
-        if head.status is PENDING:
-            self._ready.add(live)
-        elif head.status is RUNNING and head.worker is not None:
-            worker = self._fleet.expect(head.worker)
-            worker.held.add(head.id)
-            live.run = Run(worker)
-        self._arm(live)
+        self._expect(record)
 
     def step(self, origin: int, messages: Sequence[Any], now: float) -> list[Effect]:
         """Apply what connection ``origin`` sent together; return what must be done, in order.
@@ -91,6 +98,7 @@ class QueueMachine(Accepting):
         each record that changed.
         """
         self._now = now
+        self._look_at_clock()
         for message in messages:
             self._handlers[type(message)](origin, message)
         self._grant_what_is_ready()
@@ -105,20 +113,21 @@ class QueueMachine(Accepting):
 
     def next_deadline(self) -> float | None:
         """Return when a `Tick` has something to do, or None."""
-        return self._timers.next() if self._timers.armed else None
+        deadline = self._timers.next() if self._timers.armed else None
+        if not self._until.armed:
+            return deadline
+        return min(self._pulse, self._until.next() or inf, deadline or inf)
 
-    def _client_hello(self, origin: int, hello: m.ClientHello) -> None:
-        """A client needs no introduction beyond its connection; all it wants, it asks for."""
+    def workers(self) -> list[WorkerInfo]:
+        """Return what people see of the workers."""
+        return self._fleet.infos()
+
+    def _tick(self, origin: int, tick: m.Tick) -> None:
+        self._give_up_the_silent()
+        super()._tick(origin, tick)
 
     def _subscribe(self, origin: int, request: m.Subscribe) -> None:
         self._news.subscribe(origin, request, self._now)
-
-    def _gone(self, origin: int, _: m.Gone) -> None:
-        self._news.gone(origin)
-        worker = self._fleet.by_connection.get(origin)
-        if worker is not None:
-            self._fleet.disconnect(worker)
-        self._drop_parked(lambda to, _: to == origin, None)
 
     def _found(self, origin: int, found: Found) -> None:
         """Go on with a message for which the store was asked, since live tasks were not enough."""
@@ -191,5 +200,17 @@ class QueueMachine(Accepting):
         }
         queues = self._ledger.stats(parked)
         workers = len(fleet.by_connection)
-        stats = Stats(queues=queues, pools=pools, workers=workers, **self._totals)
+        waiting = self._ready.waiting()
+        unknown = {name: n for name, n in waiting.items() if not fleet.knows(name)}
+        stats = Stats(queues=queues, pools=pools, workers=workers, unknown=unknown, **self._totals)
         self._out.reply(origin, request, stats)
+
+    def _get_tasks(self, origin: int, request: m.GetTasks) -> None:
+        digests = [worker.digests for worker in self._fleet.by_connection.values()]
+        waiting = self._ready.waiting()
+        names = waiting.keys() | {name for known in digests for name in known}
+        infos = []
+        for name in sorted(names):
+            versions = [known[name] for known in digests if name in known]
+            infos.append(TaskInfo(name, len(versions), waiting.get(name, 0), len(set(versions))))
+        self._out.reply(origin, request, infos)

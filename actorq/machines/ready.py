@@ -179,6 +179,13 @@ class Ready(Generic[E]):
             heappush(heap, item)
         return taken
 
+    def waiting(self) -> dict[str, int]:
+        """Return how many tasks wait under each name."""
+        counts: dict[str, int] = {}
+        for lane in self._lanes.values():
+            counts[lane.name] = counts.get(lane.name, 0) + lane.size - lane.dead
+        return counts
+
     def _close(self, key: tuple[Pool, str, str], lane: _Lane[E]) -> None:
         lane.queued = inf
         del self._lanes[key]

@@ -30,6 +30,9 @@ REPLAY_CHUNK = 1_000
 """Ended tasks that are looked at in one step for a subscriber that has come back."""
 
 
+_ANY = ""
+"""The only key of the table of those that are about any task."""
+
 _LIVE: tuple[TaskStatus, ...] = (SCHEDULED, PENDING, RUNNING)
 
 
@@ -56,7 +59,7 @@ class Subscriptions:
         self._ledger = ledger
         self._out = out
         self._all: dict[tuple[int, int], Subscription] = {}
-        self._about_any: list[Subscription] = []
+        self._about_any: dict[str, list[Subscription]] = {}
         self._by_id: dict[str, list[Subscription]] = {}
         self._by_name: dict[str, list[Subscription]] = {}
         self._by_queue: dict[str, list[Subscription]] = {}
@@ -77,8 +80,9 @@ class Subscriptions:
         number = request.subscription
         subscription = Subscription(origin, request.request, number, filter, _simple(filter))
         self._all[origin, number] = subscription
-        for line in self._lines(filter):
-            line.append(subscription)
+        table, keys = self._place(filter)
+        for key in keys:
+            table.setdefault(key, []).append(subscription)
         self._note_who_is_there()
         subscription.standing = m.Standing(now, self._counts(filter), self._live_of(filter))
         unknown = [id for id in filter.ids or () if id not in self._ledger.live]
@@ -132,17 +136,11 @@ class Subscriptions:
         subscription = self._all.pop((origin, number), None)
         if subscription is None:
             return
-        filter = subscription.filter
-        for line in self._lines(filter):
-            line.remove(subscription)
-        for table, keys in (
-            (self._by_id, filter.ids),
-            (self._by_name, filter.names),
-            (self._by_queue, {filter.queue} if filter.queue is not None else None),
-        ):
-            for key in keys or ():
-                if key in table and not table[key]:
-                    del table[key]
+        table, keys = self._place(subscription.filter)
+        for key in keys:
+            table[key].remove(subscription)
+            if not table[key]:
+                del table[key]
         self._told = [told for told in self._told if told is not subscription]
         self._note_who_is_there()
 
@@ -150,15 +148,15 @@ class Subscriptions:
         self.any = bool(self._all)
         self._indexed = bool(self._by_id or self._by_name or self._by_queue)
 
-    def _lines(self, filter: Filter) -> list[list[Subscription]]:
-        """Return the lines that a subscription stands in: those of one of its keywords."""
+    def _place(self, filter: Filter) -> tuple[dict[str, list[Subscription]], Iterable[str]]:
+        """Return the table by which a subscription is found, and under which of its keys."""
         if filter.ids is not None:
-            return [self._by_id.setdefault(id, []) for id in filter.ids]
+            return self._by_id, filter.ids
         if filter.names is not None:
-            return [self._by_name.setdefault(name, []) for name in filter.names]
+            return self._by_name, filter.names
         if filter.queue is not None:
-            return [self._by_queue.setdefault(filter.queue, [])]
-        return [self._about_any]
+            return self._by_queue, (filter.queue,)
+        return self._about_any, (_ANY,)
 
     # --- how things stand ------------------------------------------------------------------------
 
@@ -224,7 +222,7 @@ class Subscriptions:
         error: RemoteError | None = None,
     ) -> None:
         """Tell those whom it concerns; only worth a call if there is ``any``."""
-        whom: Iterable[Subscription] = self._about_any
+        whom: Iterable[Subscription] = self._about_any.get(_ANY, ())
         if self._indexed:
             whom = chain(
                 whom,

@@ -32,18 +32,34 @@ class Limits(Struct, frozen=True):
         max_pending: Waiting tasks per queue.
         result_ttl: Seconds for which results are kept.
         grace: Seconds that a cancelled task has if nobody said otherwise.
+        lease: Seconds after which a worker elsewhere is given up if it is not heard of.
+        window: Seconds after which a peer is given up whose connection was cut.
+        max_block: Seconds for which a worker's loop may stand still and keep its tasks.
+        max_parked: Submits of one client elsewhere that wait for room.
     """
 
     max_pending: int = 100_000
     result_ttl: float = 3_600.0
     grace: float = 10.0
+    lease: float = 15.0
+    window: float = 5.0
+    max_block: float = 60.0
+    max_parked: int = 1_000
+
+    @property
+    def beat(self) -> float:
+        """Seconds between two beats of a worker."""
+        return self.lease / 5
 
 
 class Tables:
     """State, and the few moves on it that every chapter makes."""
 
-    def __init__(self, limits: Limits, tail: str) -> None:
+    def __init__(self, limits: Limits, tail: str, lineage: str) -> None:
         self._limits = limits
+        self._lineage = lineage
+        self._remote: set[int] = set()
+        """The connections of clients elsewhere."""
         self._ids = IdSource(lambda: self._now, tail)
         self._now = 0.0
         self._stamp = 0.0

@@ -1,8 +1,12 @@
 """What clients, the owner (the queue actor) and workers say to each other.
 
-The same messages go through memory in one process and, encoded, over a wire. Whoever sends a
-*request* keeps it until it is answered and sends it again on a new connection; so every message
-here can arrive twice, and its meaning is bound to ids: a task's id, or (id, fence) for one grant.
+The same messages go through memory in one process and, by `actorq.codec.envelope`, over a wire.
+Whoever sends a *request* keeps it until it is answered and sends it again on a new connection; so
+every message here can arrive twice, and its meaning is bound to ids: a task's id, or (id, fence)
+for one grant.
+
+A message that has a tag is its own form on the wire: an array of the tag and its fields. New fields
+come last and have defaults, as older peers leave them out, and ignore those that they do not know.
 """
 
 from __future__ import annotations
@@ -21,10 +25,17 @@ from actorq.model.status import TaskStatus
 # --- client to owner -----------------------------------------------------------------------------
 
 
-class ClientHello(Struct, frozen=True):
-    """The first message of a client's connection."""
+class ClientHello(Struct, frozen=True, array_like=True, tag="client"):
+    """The first message of a client's connection. Answered by `ClientWelcome`.
+
+    Attributes:
+        session: The client's name, as its scopes begin.
+        leased: Whether it is elsewhere, so that its scopes end when it is out of reach for too
+            long.
+    """
 
     session: str
+    leased: bool = False
 
 
 class Submission(Struct, frozen=True, gc=False):
@@ -47,9 +58,11 @@ class Submit(Struct, frozen=True, gc=False):
     request: int
     tasks: tuple[Submission, ...]
     resent: bool = False
+    lineage: str | None = None
+    """The records (`ClientWelcome.lineage`) among which it was first sent."""
 
 
-class Withdraw(Struct, frozen=True):
+class Withdraw(Struct, frozen=True, array_like=True, tag="withdraw"):
     """Nobody waits for the answer to the request ``submit`` any more: forget it.
 
     If its tasks have been accepted, cancel them. Answered at once.
@@ -61,7 +74,7 @@ class Withdraw(Struct, frozen=True):
     grace: float
 
 
-class Forget(Struct, frozen=True):
+class Forget(Struct, frozen=True, array_like=True, tag="forget"):
     """Nobody waits for the answer to this question any more.
 
     Has no answer.
@@ -70,7 +83,7 @@ class Forget(Struct, frozen=True):
     request: int
 
 
-class Watch(Struct, frozen=True):
+class Watch(Struct, frozen=True, array_like=True, tag="watch"):
     """Tell this client how these tasks end. Answered by the ids that are unknown."""
 
     request: int
@@ -78,7 +91,7 @@ class Watch(Struct, frozen=True):
     resent: bool = False
 
 
-class CancelTask(Struct, frozen=True):
+class CancelTask(Struct, frozen=True, array_like=True, tag="cancel"):
     """Cancel this task; answered by its terminal result, at the latest after ``grace``."""
 
     request: int
@@ -87,7 +100,7 @@ class CancelTask(Struct, frozen=True):
     grace: float
 
 
-class EndScope(Struct, frozen=True):
+class EndScope(Struct, frozen=True, array_like=True, tag="end"):
     """Cancel every task of this scope in one step; answered when all of them are terminal."""
 
     request: int
@@ -95,14 +108,14 @@ class EndScope(Struct, frozen=True):
     grace: float
 
 
-class Inspect(Struct, frozen=True):
+class Inspect(Struct, frozen=True, array_like=True, tag="inspect"):
     """Answer with a `Snapshot` of this task, or None if it is unknown."""
 
     request: int
     id: str
 
 
-class Find(Struct, frozen=True):
+class Find(Struct, frozen=True, array_like=True, tag="find"):
     """Answer with a page of matching tasks."""
 
     request: int
@@ -114,7 +127,7 @@ class Find(Struct, frozen=True):
 Verb = Literal["cancel", "retry", "discard"]
 
 
-class Bulk(Struct, frozen=True):
+class Bulk(Struct, frozen=True, array_like=True, tag="bulk"):
     """Do this to every matching task; answered by their number."""
 
     request: int
@@ -125,7 +138,7 @@ class Bulk(Struct, frozen=True):
     grace: float = 0.0
 
 
-class Subscribe(Struct, frozen=True):
+class Subscribe(Struct, frozen=True, array_like=True, tag="subscribe"):
     """Answer with `Standing`, and send `News` of every task that fits from that moment on.
 
     ``since``: until when this subscriber was told by an earlier connection; what has ended from
@@ -138,19 +151,31 @@ class Subscribe(Struct, frozen=True):
     since: float | None = None
 
 
-class Unsubscribe(Struct, frozen=True):
+class Unsubscribe(Struct, frozen=True, array_like=True, tag="unsubscribe"):
     """Send no more `News`. Has no answer."""
 
     subscription: int
 
 
-class GetStats(Struct, frozen=True):
+class GetStats(Struct, frozen=True, array_like=True, tag="stats"):
     """Answer with `Stats`."""
 
     request: int
 
 
-class Join(Struct, frozen=True):
+class GetTasks(Struct, frozen=True, array_like=True, tag="tasks"):
+    """Answer with a `TaskInfo` for every name that a worker knows or a task waits under."""
+
+    request: int
+
+
+class GetTree(Struct, frozen=True, array_like=True, tag="tree"):
+    """Answer with the `ActorTree` of the node that the queue actor is on, and of its workers."""
+
+    request: int
+
+
+class Join(Struct, frozen=True, array_like=True, tag="join"):
     """Answer when no task is live."""
 
     request: int
@@ -167,6 +192,13 @@ class Close(Struct, frozen=True):
     grace: float
 
 
+class WorkerDied(Struct, frozen=True, array_like=True, tag="died"):
+    """This worker's process has ended: all that it holds is lost. Said by its parent."""
+
+    request: int
+    node: str
+
+
 Request = (
     Submit
     | Withdraw
@@ -178,11 +210,27 @@ Request = (
     | Bulk
     | Subscribe
     | GetStats
+    | GetTasks
+    | GetTree
     | Join
+    | WorkerDied
     | Close
 )
 
 # --- owner to client -----------------------------------------------------------------------------
+
+
+class ClientWelcome(Struct, frozen=True, array_like=True, tag="hail"):
+    """The answer to a client's hello; now the client sends again what was not answered.
+
+    Attributes:
+        lineage: Names the records that this owner rests on: another one knows nothing of what was
+            accepted under this name.
+        losses: How often this client was given up, and all of its scopes with it.
+    """
+
+    lineage: str
+    losses: int
 
 
 class Reply(Struct, frozen=True):
@@ -210,6 +258,17 @@ class Snapshot(Struct, frozen=True):
     head: Head
     output: Output | None
     progress: Progress | None
+    unknown: bool = False
+    """Whether it waits, and no worker that is connected knows its name."""
+
+
+class FoundPage(Struct, frozen=True):
+    """The answer to `Find`."""
+
+    asked: Find | None
+    tasks: list[Snapshot]
+    next: str | None
+    scanned: int
 
 
 class Standing(Struct, frozen=True):
@@ -236,7 +295,7 @@ class News(Struct, frozen=True):
 # --- worker to owner -----------------------------------------------------------------------------
 
 
-class WorkerHello(Struct, frozen=True):
+class WorkerHello(Struct, frozen=True, array_like=True, tag="worker"):
     """The first message of a worker's connection.
 
     Attributes:
@@ -244,22 +303,39 @@ class WorkerHello(Struct, frozen=True):
         node: The part of it that a restarted worker keeps.
         running: Every (id, fence) that runs here or whose `Finish` was not yet answered.
         slots: Slots by pool.
+        tasks: The names that it knows, each with a digest of its signature; None if it runs
+            whatever it is granted.
+        leased: Whether it is elsewhere, so that what it holds is lost without its beats.
     """
 
     worker: str
     node: str
     running: tuple[tuple[str, int], ...]
     slots: dict[Pool, int]
+    tasks: dict[str, str] | None = None
+    leased: bool = False
 
 
-class Ready(Struct, frozen=True, gc=False):
+class Knows(Struct, frozen=True, array_like=True, tag="knows"):
+    """The worker has got to know more tasks: all of its names now, as in its hello."""
+
+    tasks: dict[str, str]
+
+
+class Beat(Struct, frozen=True, gc=False, array_like=True, tag="beat"):
+    """The worker's process is alive; its loop has not come round for ``lag`` seconds."""
+
+    lag: float
+
+
+class Ready(Struct, frozen=True, gc=False, array_like=True, tag="ready"):
     """Cumulative credit of one pool: grants received on this connection, plus slots free now."""
 
     pool: Pool
     credit: int
 
 
-class Started(Struct, frozen=True, gc=False):
+class Started(Struct, frozen=True, gc=False, array_like=True, tag="started"):
     """An attempt has started and did not end at once. Has no answer and is not stored."""
 
     id: str
@@ -267,7 +343,7 @@ class Started(Struct, frozen=True, gc=False):
     at: float
 
 
-class Report(Struct, frozen=True, gc=False):
+class Report(Struct, frozen=True, gc=False, array_like=True, tag="progress"):
     """A running task's progress. Has no answer and is not stored."""
 
     id: str
@@ -275,7 +351,9 @@ class Report(Struct, frozen=True, gc=False):
     progress: Progress
 
 
-FinishCause = Literal["ok", "failed", "timeout", "deadline", "cancelled", "later", "lost"]
+FinishCause = Literal[
+    "ok", "failed", "timeout", "deadline", "cancelled", "later", "lost", "handed back"
+]
 
 
 class Finish(Struct, frozen=True):
@@ -284,7 +362,7 @@ class Finish(Struct, frozen=True):
     Attributes:
         cause: ``ok``; ``failed`` (it raised); ``timeout`` and ``deadline`` (the worker stopped it);
             ``cancelled`` (as the owner asked); ``later`` (it raised `RetryLater`);
-            ``lost`` (its process died).
+            ``lost`` (its process died); ``handed back`` (the worker stops, others are to run it).
         retryable: Whether its retry policy covers the error.
         delay: Seconds, with ``later``.
     """
@@ -302,7 +380,7 @@ class Finish(Struct, frozen=True):
 # --- owner to worker -----------------------------------------------------------------------------
 
 
-class Welcome(Struct, frozen=True):
+class Welcome(Struct, frozen=True, array_like=True, tag="welcome"):
     """The answer to a worker's hello: which of its running grants are no longer its own."""
 
     revoked: tuple[tuple[str, int], ...]
@@ -316,7 +394,7 @@ class Grant(Struct, frozen=True):
     remaining: float | None
 
 
-class Interrupt(Struct, frozen=True):
+class Interrupt(Struct, frozen=True, array_like=True, tag="interrupt"):
     """Stop this attempt and say `Finish`, within ``grace`` seconds."""
 
     id: str
@@ -325,7 +403,7 @@ class Interrupt(Struct, frozen=True):
     grace: float
 
 
-class Finished(Struct, frozen=True, gc=False):
+class Finished(Struct, frozen=True, gc=False, array_like=True, tag="finished"):
     """A `Finish` was recorded, or (not ``accepted``) refused since its grant is not the newest."""
 
     id: str
@@ -333,11 +411,19 @@ class Finished(Struct, frozen=True, gc=False):
     accepted: bool
 
 
+class Lost(Struct, frozen=True):
+    """The peer was out of reach for too long and is given up; told to whoever stands for it."""
+
+
 # --- owner to itself -----------------------------------------------------------------------------
 
 
+class Away(Struct, frozen=True):
+    """This peer's connection is cut; the peer may be back on another one."""
+
+
 class Gone(Struct, frozen=True):
-    """This connection has ended."""
+    """This connection has ended, and its peer with it."""
 
 
 class Tick(Struct, frozen=True):

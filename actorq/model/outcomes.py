@@ -11,12 +11,20 @@ from actorq.model.results import TaskResult
 from actorq.model.status import TaskStatus
 
 _NO_OUTPUT = Output()
+_UNKNOWN = "no worker that is connected knows this task"
 
 
 def task_result(
-    head: Head, output: Output | None, cause: BaseException | None = None
+    head: Head,
+    output: Output | None,
+    cause: BaseException | None = None,
+    *,
+    unknown: bool = False,
 ) -> TaskResult[Any]:
-    """Build the result that people see from what the queue knows."""
+    """Build the result that people see from what the queue knows.
+
+    ``unknown``: it waits, and no worker knows it.
+    """
     output = output or _NO_OUTPUT
     return TaskResult(
         id=head.id,
@@ -31,7 +39,7 @@ def task_result(
         started_at=None if head.started_at is None else _utc(head.started_at),
         completed_at=None if head.completed_at is None else _utc(head.completed_at),
         meta=head.options.meta,
-        reason=reason_of(head, output.error),
+        reason=_UNKNOWN if unknown else reason_of(head, output.error),
         by=None if head.cancel is None else (head.cancel.by, head.cancel.reason),
         kind=output.kind,
         cause=cause,

@@ -158,8 +158,52 @@ class PoolStats:
 
 
 @attrs.frozen
+class WorkerInfo:
+    """One worker, as the owner knows it.
+
+    Attributes:
+        worker: Its name, ``node.incarnation``.
+        connected: Whether it is, now; one that is not may be back soon, or is given up.
+        remote: Whether it is in another process than the queue actor.
+        slots: How many tasks it can run at once.
+        running: How many it has been granted and not reported.
+    """
+
+    worker: str
+    connected: bool
+    remote: bool
+    slots: int
+    running: int
+
+
+@attrs.frozen
+class TaskInfo:
+    """A task's name, as the owner knows it.
+
+    Attributes:
+        name: The name.
+        workers: How many connected workers know it.
+        waiting: How many submissions of it are pending.
+        versions: How many different signatures it has among those workers; more than one is worth
+            a look.
+    """
+
+    name: str
+    workers: int
+    waiting: int
+    versions: int
+
+
+@attrs.frozen
 class Stats:
-    """A snapshot of the owner: live tasks by queue, slots by pool, outcomes since it opened."""
+    """A snapshot of the owner: live tasks by queue, slots by pool, outcomes since it opened.
+
+    Attributes:
+        queues: Counts of live tasks, by queue.
+        pools: Slots of the connected workers, by pool.
+        workers: How many workers are connected.
+        unknown: How many tasks are pending that none of them knows, by name.
+    """
 
     queues: Mapping[str, QueueStats]
     pools: Mapping[str, PoolStats]
@@ -169,3 +213,4 @@ class Stats:
     cancelled: int
     retries: int
     lost: int
+    unknown: Mapping[str, int] = attrs.field(factory=dict)

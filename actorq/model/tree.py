@@ -7,6 +7,8 @@ from typing import Literal
 
 import attrs
 
+from actorq.model.results import WorkerInfo
+
 ActorState = Literal["starting", "idle", "busy", "restarting", "stopping"]
 
 
@@ -86,11 +88,13 @@ class ActorTree:
         name: The system's node.
         dead_letters: How many messages have found no reader so far.
         supervisors: Those that no actor has opened: actorq's own first, then `System.spawn`'s.
+        workers: The workers in other processes.
     """
 
     name: str
     dead_letters: int
     supervisors: tuple[SupervisorNode, ...]
+    workers: tuple[WorkerInfo, ...] = ()
 
     def actors(self) -> Iterator[ActorNode]:
         """Yield every actor, from the top down."""
@@ -116,6 +120,11 @@ class ActorTree:
         dead = f", {self.dead_letters} dead letter{plural}" if self.dead_letters else ""
         lines = [f"system {self.name}{dead}"]
         _draw(self.supervisors, "", lines)
+        for worker in self.workers:
+            away = "" if worker.connected else ", out of reach"
+            lines.append(
+                f"worker {worker.worker}: {worker.running} of {worker.slots} slots busy{away}"
+            )
         return "\n".join(lines)
 
 

@@ -57,9 +57,8 @@ class Cell:
 
     __slots__ = (
         "_alarms", "_args", "_boss", "_context", "_end", "_function", "_ready", "_tell",
-        "_watchers", "came_up", "down", "drain", "failure", "final", "inbox", "incarnation",
-        "kill_after", "lanes", "name", "ref", "scope", "shutdown",
-        "started_value", "stopping", "task",
+        "_watchers", "came_up", "down", "drain", "final", "inbox", "incarnation", "kill_after",
+        "lanes", "name", "ref", "scope", "shutdown", "started_value", "stopping", "task",
     )  # fmt: skip
 
     def __init__(
@@ -95,8 +94,6 @@ class Cell:
         self.final: bool = False
         """Whether it is to end for good, or has."""
         self.drain: bool = False
-        self.failure: BaseException | None = None
-        """What the last incarnation raised."""
         self.down: Down | None = None
         """How the last incarnation ended, as long as there is no other."""
         self._function = function
@@ -170,7 +167,7 @@ class Cell:
     def start(self, nursery: trio.Nursery) -> None:
         """Begin a new incarnation."""
         self.incarnation += 1
-        self.down = self.failure = None
+        self.down = None
         self._ready = Future()
         if self.incarnation > 1:
             self.scope = trio.CancelScope(shield=True)
@@ -211,6 +208,8 @@ class Cell:
                 if not isinstance(coroutine, Awaitable):
                     raise TypeError(f"an actor must be an async function, and {self.name!r} is not")
                 await coroutine
+        # An actor may raise whatever it likes, and that is its supervisor's affair: out of here it
+        # would cancel all other actors. Only what ends the program goes on.
         except BaseException as error:
             failure = error
             if self.stopping and all(isinstance(e, trio.EndOfChannel) for e in leaves(error)):
@@ -233,29 +232,26 @@ class Cell:
             reason = "crash"
         elif self.stopping:
             reason = "killed" if self.scope.cancelled_caught else "shutdown"
-        self.failure = failure
-        self.came_up = self.came_up or (failure is None and reason == "normal")
+        self.down = Down(self.ref, self.incarnation, reason, failure)
+        self.came_up = self.came_up or reason == "normal"
         ready = self._ready
         try:
-            self._tell_of_exit(reason, failure, crossing=crossing)
+            self._tell_of_exit(self.down, crossing=crossing)
         finally:
             self._boss.cell_exited(self, failure, crossing=crossing)
             if ready is not None:
                 ready.set(None)
 
-    def _tell_of_exit(
-        self, reason: ExitReason, failure: BaseException | None, *, crossing: bool
-    ) -> None:
-        if failure is not None and self.stopping and not crossing:
+    def _tell_of_exit(self, down: Down, *, crossing: bool) -> None:
+        if down.error is not None and self.stopping and not crossing:
             # Nobody waits for it any more, but what it could not clean up should be known.
             self.tell_of_failure(died=self.final)
-        self.inbox.close_incarnation(failure)
-        self.down = Down(self.ref, self.incarnation, reason, failure)
+        self.inbox.close_incarnation(down.error)
         self.stopping = False
         watchers, self._watchers = self._watchers, None
         if watchers is not None:
             for call in watchers.values():
-                call(self.down)
+                call(down)
 
     # --- the end ---------------------------------------------------------------------------------
 
@@ -286,7 +282,8 @@ class Cell:
 
     def tell_of_failure(self, *, died: bool) -> None:
         """Tell the instruments how the last incarnation has failed."""
-        failure = self.failure
+        assert self.down is not None  # it has ended
+        failure = self.down.error
         error = "it returned" if failure is None else told(failure)
         if died:
             self._tell(EventKind.ACTOR_DIED, actor=self.name, error=error, exception=failure)

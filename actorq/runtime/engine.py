@@ -84,11 +84,11 @@ class Engine:
             raise ActorDied(f"no actor named {name!r} is alive") from None
 
     def around(self, task: trio.lowlevel.Task) -> Cell | None:
-        """Return the actor inside which a task runs, if any."""
-        running = {cell.task: cell for cell in self.cells.values() if cell.task is not None}
+        """Return the innermost actor inside which a task runs, if any."""
         inside: trio.lowlevel.Task | None = task
         while inside is not None:
-            if inside in running:
-                return running[inside]
+            cell = self.cells.get(inside.name)  # an actor's task has the actor's name
+            if cell is not None and cell.task is inside:
+                return cell
             inside = None if inside.parent_nursery is None else inside.parent_nursery.parent_task
         return None

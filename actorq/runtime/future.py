@@ -32,6 +32,8 @@ class Future(Generic[T]):
         """Whether it is set."""
         return self._value is not _PENDING or self._error is not None
 
+    # Between waking and forgetting who waited a KeyboardInterrupt would have them woken twice.
+    @trio.lowlevel.enable_ki_protection
     def set(self, value: T) -> None:
         """Set the value; ignored if it is set already."""
         if self._value is _PENDING and self._error is None:
@@ -41,6 +43,7 @@ class Future(Generic[T]):
             if self._callbacks is not None:
                 self._call_back()
 
+    @trio.lowlevel.enable_ki_protection
     def fail(self, error: BaseException) -> None:
         """Set the error that `wait` and `peek` raise; ignored if it is set already."""
         if not self.done:

@@ -154,6 +154,8 @@ class Lanes:
             waiting.taken = True
             reschedule(task)
 
+    # Between waking and forgetting who waited a KeyboardInterrupt would have it woken twice.
+    @trio.lowlevel.enable_ki_protection
     def wake(self) -> None:
         """End the reader's `wait`, the present one or the next."""
         if self.reader is not None:
@@ -193,6 +195,7 @@ class Lanes:
         else:
             await trio.lowlevel.checkpoint()
 
+    @trio.lowlevel.enable_ki_protection
     async def wait(self, seconds: float | None = None) -> None:
         """Wait for mail, `wake`, or at most ``seconds``. Always a checkpoint."""
         if self.user or self._woken or (seconds is not None and seconds <= 0):

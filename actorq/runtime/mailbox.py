@@ -31,7 +31,6 @@ class Owner(Protocol):
     """What a mailbox tells the actor that it belongs to."""
 
     name: str
-    incarnation: int
 
     def ready(self, value: object) -> None:
         """It has started."""
@@ -70,13 +69,24 @@ class Deferred:
         self._ask = ask
 
     def reply(self, value: Any = None) -> bool:
-        """Answer; return whether somebody still waited for it. See `Mailbox.reply`."""
+        """Answer; return whether somebody still waited for it. See `Mailbox.reply`.
+
+        Raises:
+            RuntimeError: It is called in a thread, or anywhere else outside the actor's trio
+                program.
+        """
         answered = self._mailbox._answer(self._ask, value, None)
         self._ask = None
         return answered
 
     def refuse(self, error: Exception | type[Exception]) -> bool:
-        """Have ``error`` raised where the message was asked. See `Mailbox.refuse`."""
+        """Have ``error`` raised where the message was asked. See `Mailbox.refuse`.
+
+        Raises:
+            RuntimeError: It is called in a thread, or anywhere else outside the actor's trio
+                program.
+            TypeError: ``error`` is no exception.
+        """
         answered = self._mailbox._answer(self._ask, None, _as_error(error))
         self._ask = None
         return answered
@@ -151,6 +161,7 @@ class Mailbox(Generic[M]):
         Raises:
             trio.EndOfChannel: The actor is to stop. Unless it is caught, the actor ends by it, and
                 that is no crash.
+            trio.BusyResourceError: Another coroutine waits for the next message already.
         """
         try:
             return await self.__anext__()
@@ -183,14 +194,24 @@ class Mailbox(Generic[M]):
         """Answer the message in hand; return whether somebody still waited for that.
 
         False after a tell, after a first answer, and when the sender was cancelled meanwhile (then
-        the answer is a dead letter). Never raises and never waits.
+        the answer is a dead letter). Never waits.
+
+        Raises:
+            RuntimeError: It is called in a thread, or anywhere else outside the actor's trio
+                program.
         """
         answered = self._answer(self._in_hand, value, None)
         self._in_hand = None
         return answered
 
     def refuse(self, error: Exception | type[Exception]) -> bool:
-        """Have ``error`` raised where the message in hand was asked; otherwise like `reply`."""
+        """Have ``error`` raised where the message in hand was asked; otherwise like `reply`.
+
+        Raises:
+            RuntimeError: It is called in a thread, or anywhere else outside the actor's trio
+                program.
+            TypeError: ``error`` is no exception.
+        """
         answered = self._answer(self._in_hand, None, _as_error(error))
         self._in_hand = None
         return answered
@@ -228,8 +249,12 @@ class Mailbox(Generic[M]):
     def monitor(self: TakesDown, ref: ActorRef[Any]) -> Monitor:
         """Have exactly one `Down` sent here when the present incarnation of ``ref`` ends.
 
-        It comes at once if that has ended already. The monitor ends with this actor's own
-        incarnation.
+        While that actor waits for its restart, it is about the next incarnation. It comes at once
+        if the actor has ended for good. The monitor ends with this actor's own incarnation.
+
+        Raises:
+            RuntimeError: It is called in a thread, or that actor lives in another trio program.
+            TypeError: ``ref`` is no `ActorRef`.
         """
         assert isinstance(self, Mailbox)
         if not isinstance(ref, ActorRef):

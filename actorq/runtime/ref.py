@@ -19,6 +19,9 @@ ExitReason = Literal["normal", "shutdown", "crash", "killed"]
 stop, did not in time, and was cancelled."""
 
 
+DeadLetterListener = Callable[[str, object, str], None]
+"""Who is told of each dead letter: the actor's name, the message, and why. May not raise."""
+
 _ENDED = "the actor has ended"
 
 
@@ -53,13 +56,6 @@ class Post:
         self.on_dead_letter(actor, message, why)
 
 
-class DeadLetterListener(Protocol):
-    """Who is told of each dead letter."""
-
-    def __call__(self, actor: str, message: object, why: str) -> None:
-        """Take note; may not raise."""
-
-
 class Life(Protocol):
     """What a reference knows of its actor."""
 
@@ -84,7 +80,10 @@ class Life(Protocol):
         """See `ActorRef.join`."""
 
     def watch(self, key: object, call: Callable[[Down], None]) -> None:
-        """Make one call when the present incarnation ends, or at once if it has ended already."""
+        """Make one call when the present incarnation ends, or at once if there is none to come.
+
+        While the actor waits for its restart, it is about the next one.
+        """
 
     def unwatch(self, key: object) -> None:
         """Do not make the call that was asked for under this key."""
@@ -124,6 +123,8 @@ class ActorRef(Generic[M_contra]):
         """What the newest incarnation gave to `Mailbox.started`."""
         return self._life.started_value
 
+    # A KeyboardInterrupt in the middle would leave a message of which the reader does not know.
+    @trio.lowlevel.enable_ki_protection
     async def tell(self, message: M_contra) -> None:
         """Send a message; wait while the mailbox is full.
 
@@ -194,6 +195,8 @@ class ActorRef(Generic[M_contra]):
             ActorDied: The actor has ended, or ends without an answer.
             NoReply: It went on to its next message without an answer, or crashed over this one.
             ActorError: An actor asks itself, and would wait for ever.
+            RuntimeError: It is called in a thread, or anywhere else outside the actor's trio
+                program.
             Exception: Whatever the actor gave to `Mailbox.refuse`.
         """
         self._check_where()
@@ -227,12 +230,16 @@ class ActorRef(Generic[M_contra]):
 
         Raises:
             ActorError: An actor stops itself, and would wait for ever: it should return instead.
+            RuntimeError: It is called in a thread, or anywhere else outside the actor's trio
+                program.
         """
         self._check_where()
         await self._life.stop(drain)
 
     async def join(self) -> None:
         """Wait until the actor has ended for good; restarts are not the end.
+
+        Cancelling it leaves the actor alone.
 
         Raises:
             ActorError: An actor waits for its own end.

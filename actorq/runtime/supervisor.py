@@ -40,7 +40,7 @@ class Supervisor:
 
     Attributes:
         name: What it is called in the tree.
-        policy: Who goes down with an actor that crashes; with ``apart`` it is also nobody else's
+        strategy: Who goes down with an actor that crashes; with ``apart`` it is also nobody else's
             budget that the crash counts against.
     """
 
@@ -54,7 +54,7 @@ class Supervisor:
         owner: Cell | None = None,
     ) -> None:
         self.name = name
-        self.policy: Strategy | Literal["apart"] = machine.policy
+        self.strategy: Strategy | Literal["apart"] = machine.policy
         self.owner = owner
         """The actor inside which it was opened."""
         self.cells: dict[str, Cell] = {}
@@ -63,14 +63,13 @@ class Supervisor:
         self._nursery = nursery
         self._machine = machine
         self._key = f"supervisor {id(self)}"
-        self._alarm: float | None = None
         self._gone: Future[None] = Future()
         """Set when it is closing and every child has ended."""
         self.failed: Future[None] = Future()
         """Fails with what made it give up."""
 
     def __repr__(self) -> str:
-        return f"<Supervisor {self.name!r} {self.policy}, {len(self.cells)} actors>"
+        return f"<Supervisor {self.name!r} {self.strategy}, {len(self.cells)} actors>"
 
     async def spawn(
         self,
@@ -112,7 +111,7 @@ class Supervisor:
             raise ValueError(f"restart must be one of {', '.join(RESTART_TYPES)}, not {restart!r}")
         _check_function(function)
         if self._machine.retired:
-            who = "the system" if self.policy == "apart" else f"supervisor {self.name!r}"
+            who = "the system" if self.strategy == "apart" else f"supervisor {self.name!r}"
             raise ActorDied(f"{who} is closing or closed, and takes no more actors")
         engine = self._engine
         cell = Cell(
@@ -139,7 +138,8 @@ class Supervisor:
                 await cell.join()
             raise
         if not cell.came_up:
-            raise cell.failure or cell.died()
+            assert cell.down is not None  # it has ended
+            raise cell.down.error or cell.died()
         return cell.ref
 
     @trio.lowlevel.enable_ki_protection
@@ -200,15 +200,12 @@ class Supervisor:
             else:
                 cell.tell_of_failure(died=isinstance(effect, rules.Died))
         deadline = self._machine.next_deadline()
-        if deadline != self._alarm:
-            self._alarm = deadline
-            if deadline is None:
-                self._engine.alarms.clear(self._key)
-            else:
-                self._engine.alarms.set(self._key, deadline, self._tick)
+        if deadline is None:
+            self._engine.alarms.clear(self._key)
+        else:
+            self._engine.alarms.set(self._key, deadline, self._tick)
 
     def _tick(self) -> None:
-        self._alarm = None
         self._do(self._machine.tick, trio.current_time())
 
     @trio.lowlevel.enable_ki_protection
@@ -273,10 +270,12 @@ async def open_supervisor(
             yield supervisor
             orderly = True
         finally:
-            with trio.CancelScope(shield=True):
-                try:
-                    await supervisor.close(drain=orderly)
-                except KeyboardInterrupt:  # a second one
-                    await supervisor.close(at_once=True)
-                    raise
-            all_of_them.remove(supervisor)
+            try:
+                with trio.CancelScope(shield=True):
+                    try:
+                        await supervisor.close(drain=orderly)
+                    except KeyboardInterrupt:  # a second one
+                        await supervisor.close(at_once=True)
+                        raise
+            finally:
+                all_of_them.remove(supervisor)

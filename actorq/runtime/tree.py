@@ -17,7 +17,7 @@ def take_tree(engine: Engine, supervisors: list[Supervisor], name: str, tasks: T
 
     def supervisor_node(supervisor: Supervisor) -> SupervisorNode:
         cells = tuple(actor_node(cell) for cell in supervisor.cells.values())
-        return SupervisorNode(supervisor.name, supervisor.policy, cells)
+        return SupervisorNode(supervisor.name, supervisor.strategy, cells)
 
     def actor_node(cell: Cell) -> ActorNode:
         opened = tuple(supervisor_node(s) for s in supervisors if s.owner is cell)

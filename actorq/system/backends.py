@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from typing import cast
+from urllib.parse import urlsplit
+
 from actorq.contracts.store import Store
+from actorq.contracts.transport import Transport
+from actorq.runtime.wire import BATCH_SLACK
+
+TLS = ssl.SSLContext | str | Path | tuple[str | Path, str | Path] | None
+"""A context, the path of a file of authorities (to dial), or those of certificate and key (to
+listen)."""
 
 
 def open_store(url: str | Store) -> Store:
@@ -24,3 +37,69 @@ def open_store(url: str | Store) -> Store:
 
         return MemoryStore()
     raise ValueError(f"store: no store for {url!r}; there is memory://")
+
+
+def open_transports(
+    addresses: str | Transport | Iterable[str | Transport],
+    max_message: int,
+    *,
+    tls: TLS = None,
+    insecure: bool = False,
+    open_to_all: bool = False,
+) -> Sequence[Transport]:
+    """Return the transports that one or several addresses name, or are.
+
+    ``open_to_all``: they are to listen, and nobody has to show a token.
+
+    Raises:
+        TypeError: One is neither a URL nor a transport.
+        ValueError: An unknown scheme, or a URL that its transport does not understand.
+    """
+    if isinstance(addresses, str) or hasattr(addresses, "listen"):
+        addresses = cast(list[str | Transport], [addresses])
+    several = cast(Iterable[str | Transport], addresses)
+    transports = [_transport(address, max_message, tls, insecure) for address in several]
+    for transport in transports:
+        if open_to_all and not insecure and not _is_local(transport.url):
+            raise ValueError(
+                f"listen: everybody could run tasks at {transport.url}: give tokens=, or say "
+                "insecure=True if something else keeps others out"
+            )
+    return transports
+
+
+def _is_local(url: str) -> bool:
+    """Say whether only this machine can reach an address."""
+    scheme, _, _ = url.partition("://")
+    if scheme not in ("ws", "wss"):
+        return True
+    host = urlsplit(url).hostname or ""
+    return host == "localhost" or _is_loopback(host)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _transport(address: str | Transport, max_message: int, tls: TLS, insecure: bool) -> Transport:
+    if not isinstance(address, str):
+        if not hasattr(address, "listen"):
+            raise TypeError(f"an address must be a URL or a Transport, not {address!r}")
+        return address
+    scheme, separator, rest = address.partition("://")
+    if scheme == "memory" and separator:
+        from actorq.transports.memory import MemoryTransport
+
+        return MemoryTransport(rest)
+    if scheme in ("ws", "wss", "ws+unix") and separator:
+        from actorq.transports.websocket import WebSocketTransport
+
+        # A batch holds one message of any size that is allowed, beside small ones.
+        most = max_message + 2 * BATCH_SLACK
+        return WebSocketTransport(address, tls=tls, insecure=insecure, max_batch=most)
+    raise ValueError(
+        f"an address begins with ws://, wss://, ws+unix:// or memory://, not {scheme!r}"
+    )

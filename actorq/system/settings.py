@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Self
 
 import attrs
 
 from actorq.model.options import number, whole
+
+CHUNK = 1_000
+"""The most tasks that are accepted in one step."""
 
 
 @attrs.frozen
@@ -23,6 +27,16 @@ class Settings:
     max_message: int
     drain: float
     grace: float
+    lease: float
+
+    @property
+    def chunk(self) -> int:
+        """How many tasks are accepted in one step.
+
+        A chunk gets in as a whole: a small part of a queue, or it might never fit beside tasks that
+        are due later.
+        """
+        return max(1, min(CHUNK, self.max_pending // 10))
 
     @classmethod
     def checked(
@@ -36,6 +50,7 @@ class Settings:
         max_message: int,
         drain: float,
         grace: float,
+        lease: float,
     ) -> Self:
         """Return the settings.
 
@@ -53,7 +68,16 @@ class Settings:
             max_message=whole("max_message", max_message, least=1_024),
             drain=number("drain", drain),
             grace=number("grace", grace),
+            lease=number("lease", lease, least=1.0, most=3_600.0),
         )
+
+
+def library() -> str:
+    """Return the version of this library."""
+    try:
+        return version("actorq")
+    except PackageNotFoundError:  # a copy of the sources that nobody has installed
+        return "unknown"
 
 
 def _processes(processes: int | None, concurrency: int) -> int:

@@ -3,49 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from functools import partial
-from math import inf
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from secrets import token_hex
 from types import ModuleType
 from typing import Any, TypeVar, TypeVarTuple
 
 import trio
 
-from actorq.actors.executors.current import forget_task
-from actorq.actors.queue import Mail, QueueActor
-from actorq.actors.worker import WorkerActor
-from actorq.client.client import CHUNK, Client
+from actorq.client.client import Client
 from actorq.client.session import Session
 from actorq.contracts.instrument import Instrument
 from actorq.contracts.store import Store
-from actorq.errors import ActorDied, ActorError, leaves
+from actorq.contracts.transport import Transport
+from actorq.errors import ActorError
 from actorq.machines.restarts import Backoff
 from actorq.machines.supervision import STRATEGIES, RestartType, Strategy, Supervision
-from actorq.machines.tables import Limits
-from actorq.model import messages as m
-from actorq.model.events import Event, EventKind
 from actorq.model.options import number, whole
-from actorq.model.tree import ActorTree, TaskNode
-from actorq.runtime.cell import Cell
-from actorq.runtime.clock import AnchoredClock
-from actorq.runtime.engine import Engine
-from actorq.runtime.exchange import Exchange
-from actorq.runtime.future import Future
+from actorq.model.tree import ActorTree
 from actorq.runtime.mailbox import Mailbox
 from actorq.runtime.ref import ActorRef
 from actorq.runtime.supervisor import MAILBOX, Supervisor, open_supervisor
-from actorq.runtime.tree import take_tree
-from actorq.system.backends import open_store
+from actorq.system.backends import TLS, open_store, open_transports
+from actorq.system.house import House
 from actorq.system.settings import Settings
+from actorq.system.tokens import TokensLike, read_tokens
+from actorq.system.values import decoder
 from actorq.tasks import Registry, Task
-from actorq.telemetry.logging import LogInstrument
 
 M = TypeVar("M")
 Ts = TypeVarTuple("Ts")
-
-_CLOSE_SLACK = 5.0
-"""Seconds that closing waits for tasks beyond their grace, before it goes on without them."""
 
 
 class System(Client):
@@ -54,16 +40,15 @@ class System(Client):
     See `open_system`.
     """
 
-    def __init__(self, house: _House, session: Session, registry: Registry) -> None:
+    def __init__(self, house: House, session: Session, registry: Registry, *, encode: bool) -> None:
         settings = house.settings
         super().__init__(
             session,
             registry,
             grace=settings.grace,
             max_message=settings.max_message,
-            # A chunk gets in as a whole: a small part of a queue, or it might never fit beside
-            # tasks that are due later.
-            chunk=max(1, min(CHUNK, settings.max_pending // 10)),
+            chunk=settings.chunk,
+            encode=encode,
         )
         self._house = house
 
@@ -154,8 +139,14 @@ class System(Client):
             raise ActorError(f"the {name} is actorq's own, and takes no messages but its own")
         return self._house.engine.find(name).ref
 
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens, with the port that it was given where port 0 was asked for."""
+        gateway = self._house.gateway
+        return [] if gateway is None else list(gateway.addresses)
+
     async def tree(self) -> ActorTree:
-        """Return a snapshot of all actors; ``print`` draws it."""
+        """Return a snapshot of all actors, and of the workers elsewhere; ``print`` draws it."""
         await trio.lowlevel.checkpoint()
         return self._house.tree()
 
@@ -173,191 +164,8 @@ class System(Client):
             self.session.tables()
             | (queue.machine.tables() if queue else {})
             | {"actors": actors, "alarms": len(house.engine.alarms)}
+            | {"guests": sum(sum(guest.tables().values()) for guest in house.guests)}
         )
-
-
-class _House:
-    """What `open_system` puts together."""
-
-    core: Supervisor
-    """actorq's own actors."""
-    spawned: Supervisor
-    """Those of `System.spawn`."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        store: Store,
-        lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None,
-        instruments: Iterable[Instrument],
-    ) -> None:
-        self.settings = settings
-        # An actor that is spawned inside a task is not that task.
-        self.engine: Engine = Engine(self.tell, context=forget_task)
-        self.supervisors: list[Supervisor] = []
-        self.exchange: Exchange = Exchange(ended=m.Gone())
-        self.queue: QueueActor | None = None
-        self._worker: WorkerActor | None = None
-        self._store = store
-        self._lifespan = lifespan
-        self._instruments = tuple(instruments)
-        self._clock = AnchoredClock()
-        self._node = token_hex(4)
-        self._scope = trio.CancelScope(shield=True)
-        self._orderly = False
-        self.ready: Future[None] = Future()
-        """Set when the queue and the worker are up; fails with what kept them down."""
-        self.failure: BaseException | None = None
-        """What brought the house down."""
-
-    @asynccontextmanager
-    @trio.lowlevel.enable_ki_protection  # whatever comes, the actors are told to end
-    async def open(self, registry: Registry) -> AsyncGenerator[System, None]:
-        """Start the actors, yield the client, and end everything; see `open_system`."""
-        session = Session(token_hex(8))
-        system = System(self, session, registry)
-        left_by: BaseException | None = None
-        async with trio.open_nursery() as nursery:
-            # Before the worker: what the client has asked, closing above all, is sent again first.
-            self.exchange.attach(session)
-            nursery.start_soon(self.run, nursery.cancel_scope, name="actorq root supervisor")
-            try:
-                await self.ready.wait()
-                yield system
-            except BaseException as error:  # noqa: BLE001 - raised again, when all is closed
-                left_by = error
-            self._orderly = left_by is None
-            try:
-                if self.failure is None and left_by is None and self.settings.drain:
-                    await _let_finish(session, self.settings)
-            except BaseException as error:  # noqa: BLE001 - likewise
-                left_by = error
-            try:
-                if self.failure is None:
-                    await _end_all(session, self.settings)
-            except BaseException as error:  # noqa: BLE001 - a second Ctrl-C ends the waiting
-                left_by = error
-            self.close()
-        # Records are not known to the garbage collector, and a task's function or meta may lead
-        # back to this system: nothing must lead from here to them.
-        self.queue = self._worker = None
-        del self._store
-        if self.failure is not None and not isinstance(left_by, KeyboardInterrupt | SystemExit):
-            raise self.failure
-        if left_by is not None:
-            raise left_by
-
-    async def run(self, block: trio.CancelScope) -> None:
-        """Keep the actors running until `close`; if that fails, note why and cancel ``block``.
-
-        Shielded: when the block is cancelled from outside, its tasks are ended first, in order.
-        """
-        with self._scope:
-            try:
-                async with trio.open_nursery() as nursery:
-                    await self._run_actors(nursery)
-            except BaseException as error:
-                if all(isinstance(member, trio.Cancelled) for member in leaves(error)):
-                    raise
-                self.failure = cause = _essence(error)
-                self.exchange.close(ActorDied(f"the system has failed: {cause!r}"))
-                self.ready.fail(cause)
-                block.cancel("the system has failed")
-
-    @trio.lowlevel.enable_ki_protection
-    async def _run_actors(self, nursery: trio.Nursery) -> None:
-        engine = self.engine
-        ringing = trio.CancelScope(shield=True)  # until the last actor has ended
-        nursery.start_soon(self._ring, ringing, name="actorq alarms")
-        self.core = Supervisor(engine, nursery, Supervision(), name="actorq")
-        self.spawned = Supervisor(engine, nursery, Supervision(apart=True), name="spawned")
-        self.supervisors += [self.core, self.spawned]
-        # Both know how to end when they are cancelled, and take the time that their tasks need.
-        spawn = partial(self.core.spawn, restart="permanent", shutdown=0.0, kill_after=inf)
-        try:
-            await spawn(self._run_queue, name="queue actor")
-            if self.settings.concurrency or self.settings.processes:
-                await spawn(self._run_worker, name="worker actor")
-            self.ready.set(None)
-            await self.core.failed.wait()
-        finally:
-            with trio.CancelScope(shield=True):
-                await self._close_late_supervisors()
-                await self.spawned.close(drain=self._orderly, at_once=not self._orderly)
-                engine.closed = True
-                await self._close_late_supervisors()
-                await self.core.close()
-            ringing.cancel("the system is closed")
-
-    async def _close_late_supervisors(self) -> None:
-        """End those that were opened by somebody outside the block."""
-        for supervisor in reversed(self.supervisors[2:]):
-            if supervisor.owner is None:
-                await supervisor.close(at_once=True)
-
-    async def _ring(self, scope: trio.CancelScope) -> None:
-        with scope:
-            await self.engine.alarms.run()
-
-    def close(self) -> None:
-        """Stop the actors; whoever still waits for an answer is told."""
-        try:
-            if self.ready.done and self.failure is None:
-                self.spawned.stop_restarting()  # until now they may be the callbacks of tasks
-            self.exchange.close(ActorDied("the system is closed"))
-        finally:
-            self._scope.cancel("the system is closed")
-
-    async def _run_queue(self, inbox: Mailbox[Mail]) -> None:
-        settings = self.settings
-        self.queue = QueueActor(
-            token_hex(8),
-            store=self._store,
-            exchange=self.exchange,
-            clock=self._clock,
-            limits=Limits(settings.max_pending, settings.result_ttl, settings.grace),
-            max_results=settings.max_results,
-            tell=self.tell,
-        )
-        await self.queue.run(inbox)
-
-    async def _run_worker(self, inbox: Mailbox[Any]) -> None:
-        settings = self.settings
-        self._worker = WorkerActor(
-            self._node,
-            self.engine.find("worker actor").incarnation,
-            concurrency=settings.concurrency,
-            processes=settings.processes,
-            grace=settings.grace,
-            lifespan=self._lifespan,
-            clock=self._clock,
-            tell=self.tell,
-        )
-        await self._worker.run(inbox, self.exchange.attach, self.exchange.detach)
-
-    def tree(self) -> ActorTree:
-        """See `System.tree`."""
-
-        def tasks(cell: Cell) -> tuple[TaskNode, ...] | None:
-            worker = self._worker
-            return worker.running() if worker and cell.name == "worker actor" else None
-
-        return take_tree(self.engine, self.supervisors, self._node, tasks)
-
-    def tell(self, kind: EventKind, **details: Any) -> None:
-        event = Event(kind, details)
-        for instrument in self._instruments:
-            with suppress(Exception):  # a listener's trouble is not the system's
-                instrument.event(event)
-
-
-def _essence(error: BaseException) -> BaseException:
-    """Return the KeyboardInterrupt or SystemExit in a group, or the one exception that it holds."""
-    members = list(leaves(error))
-    for member in members:
-        if isinstance(member, KeyboardInterrupt | SystemExit):
-            return member
-    return members[0] if len(members) == 1 else error
 
 
 @asynccontextmanager
@@ -374,6 +182,12 @@ async def open_system(
     max_message: int = 4 * 1024 * 1024,
     drain: float = 10.0,
     grace: float = 10.0,
+    listen: str | Transport | Iterable[str | Transport] = (),
+    tokens: TokensLike = None,
+    tls: TLS = None,
+    insecure: bool = False,
+    lease: float = 15.0,
+    encode: bool = False,
     instruments: Iterable[Instrument] | None = None,
 ) -> AsyncGenerator[System, None]:
     """Open a queue and a worker in this process, and yield the client of them.
@@ -393,9 +207,22 @@ async def open_system(
         max_pending: Bound of each queue on tasks that wait.
         max_results: Bound on ended tasks that can be looked up by id; least recently used go first.
         result_ttl: Seconds for which they can be.
-        max_message: Bound on the encoded arguments of a task in a process, in bytes.
+        max_message: Bound on the encoded arguments of one task, and on its encoded value, in bytes;
+            in a closed system only for a task in a process.
         drain: Seconds that running tasks have to end when the block is left.
         grace: Seconds that a cancelled task has to end before it is recorded as cancelled anyway.
+        listen: Where other nodes may connect: ``"ws://127.0.0.1:7717"``, ``"wss://..."``,
+            ``"ws+unix:///path"``; one address or several. Port 0 takes a free one; see
+            `System.addresses`.
+        tokens: What other nodes must show, by role: `Tokens`, a mapping such as
+            ``{"client": "...", "worker": ["...", "..."]}``, or the path of a file with lines
+            ``role:token``. Without any, everybody who can connect may do everything.
+        tls: For ``wss://``: an `ssl.SSLContext`, or the paths of the certificate and the key.
+        insecure: Listen without TLS, or without tokens, on more than the loopback interface.
+        lease: Seconds after which a worker elsewhere is given up if it is not heard of.
+        encode: Encode calls and values as a system that listens does, though this one does not:
+            for tests. A *closed* system, with a store in memory and no other nodes, passes them by
+            reference.
         instruments: Who is told of events; by default the logger ``actorq``.
 
     Raises:
@@ -414,26 +241,26 @@ async def open_system(
         max_message=max_message,
         drain=drain,
         grace=grace,
+        lease=lease,
     )
     if lifespan is not None and not callable(lifespan):
         raise TypeError(f"lifespan must make a context manager when it is called, not {lifespan!r}")
-    house = _House(
+    keys = read_tokens(tokens)
+    transports = open_transports(
+        listen, max_message, tls=tls, insecure=insecure, open_to_all=not keys
+    )
+    encode = encode or bool(transports)
+    registry = Registry(tasks, closed=not transports)
+    house = House(
         settings,
         open_store(store),
+        registry,
         lifespan,
-        [LogInstrument()] if instruments is None else instruments,
+        instruments,
+        transports,
+        keys.role,
+        closed=not encode,
     )
-    async with house.open(Registry(tasks)) as system:
-        yield system
-
-
-async def _let_finish(session: Session, settings: Settings) -> None:
-    """Start nothing more, and give what runs some time to end by itself."""
-    with trio.move_on_after(settings.drain), suppress(ActorDied):
-        await session.ask(m.Close(session.number(), False, 0.0)).wait()
-
-
-async def _end_all(session: Session, settings: Settings) -> None:
-    """Cancel every task that is left and wait for that, not for ever."""
-    with trio.move_on_after(settings.grace + _CLOSE_SLACK, shield=True), suppress(ActorDied):
-        await session.ask(m.Close(session.number(), True, settings.grace)).wait()
+    session = Session(token_hex(8), decoder(registry)) if encode else Session(token_hex(8))
+    async with house.open(session):
+        yield System(house, session, registry, encode=encode)

@@ -12,6 +12,9 @@ _LEVELS = {
     EventKind.ACTOR_RESTARTED: logging.ERROR,
     EventKind.UNKILLABLE: logging.ERROR,
     EventKind.DEAD_LETTER: logging.INFO,  # a storm of them belongs to many a program's end
+    EventKind.LISTENING: logging.INFO,
+    EventKind.CONNECTED: logging.INFO,
+    EventKind.DISCONNECTED: logging.INFO,
 }
 
 

@@ -17,7 +17,7 @@ from trio.testing import wait_all_tasks_blocked
 import actorq
 from actorq import Down, Mailbox
 from actorq.model.events import Event
-from tests.end_to_end.test_leaks import Cancelling, forever, work
+from tests.end_to_end.test_leaks import cancel_at_every_checkpoint, forever, work
 
 BOOM = ValueError("boom")
 
@@ -48,6 +48,14 @@ async def collect(inbox: Mailbox[Any], seen: list[Any], seconds: float = 0.0) ->
     async for message in inbox:
         await trio.sleep(seconds)  # virtual
         seen.append(message)
+
+
+async def delegate(inbox: Mailbox[Any], system: actorq.System, seen: list[Any]) -> None:
+    """Pass every message on to an actor of one's own, which takes a second over each."""
+    async with system.supervise() as inner:
+        child = await inner.spawn(collect, seen, 1)
+        async for message in inbox:
+            await child.tell(message)
 
 
 async def spend(ref: actorq.ActorRef[Any], error: BaseException = BOOM) -> None:
@@ -396,15 +404,8 @@ async def test_an_actor_that_drains_when_the_block_is_left_still_has_those_that_
     autojump_clock: trio.abc.Clock,
 ) -> None:
     seen: list[Any] = []
-
-    async def parent(inbox: Mailbox[Any]) -> None:
-        async with system.supervise() as inner:
-            child = await inner.spawn(collect, seen, 1)
-            async for message in inbox:
-                await child.tell(message)
-
     async with actorq.open_system(processes=0, instruments=()) as system:
-        ref = await system.spawn(parent)
+        ref = await system.spawn(delegate, system, seen)
         for number in range(3):
             await ref.tell(number)
 
@@ -633,6 +634,22 @@ async def test_the_call_of_an_actor_that_is_left_by_the_system_is_answered(
     assert outcomes == [actorq.TaskCancelled, actorq.ActorDied]
 
 
+async def test_an_actor_of_another_program_is_refused_as_a_callback(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async def elsewhere(ref: actorq.ActorRef[Any]) -> dict[str, int]:
+        async with actorq.open_system(processes=0, instruments=()) as other:
+            with pytest.raises(RuntimeError, match="'echo' lives in another thread or program"):
+                await other.submit(actorq.task(work).options(callback=ref), 1)
+            return other.tables()
+
+    async with actorq.open_system(processes=0, instruments=()) as system:
+        ref = await system.spawn(echo)
+        tables = await trio.to_thread.run_sync(trio.run, elsewhere, ref)
+
+    assert {name: size for name, size in tables.items() if size} == {}
+
+
 async def test_an_actor_that_was_spawned_by_a_task_is_not_that_task(
     autojump_clock: trio.abc.Clock,
 ) -> None:
@@ -802,6 +819,31 @@ async def test_dead_letters_are_counted_and_told(autojump_clock: trio.abc.Clock)
     ]
 
 
+@pytest.mark.parametrize(("level", "described"), [("INFO", 1), ("WARNING", 0)])
+async def test_a_dead_letter_is_not_described_unless_that_is_logged(
+    autojump_clock: trio.abc.Clock,
+    caplog: pytest.LogCaptureFixture,
+    level: str,
+    described: int,
+) -> None:
+    caplog.set_level(level, "actorq")
+    count = 0
+
+    class Large:
+        def __repr__(self) -> str:
+            nonlocal count
+            count += 1
+            return "Large"
+
+    async with actorq.open_system(processes=0) as system:
+        ref = await system.spawn(echo)
+        await ref.stop()
+        await ref.tell(Large())
+
+        assert system.dead_letters == 1
+    assert count == len(caplog.records) == described
+
+
 # --- supervisors in actors -----------------------------------------------------------------------
 
 
@@ -860,15 +902,8 @@ async def test_an_actor_that_is_stopped_stops_those_that_it_supervises(
     autojump_clock: trio.abc.Clock,
 ) -> None:
     seen: list[Any] = []
-
-    async def parent(inbox: Mailbox[Any]) -> None:
-        async with system.supervise() as inner:
-            child = await inner.spawn(collect, seen, 1)
-            async for message in inbox:
-                await child.tell(message)
-
     async with actorq.open_system(processes=0, instruments=()) as system:
-        ref = await system.spawn(parent)
+        ref = await system.spawn(delegate, system, seen)
         for number in range(3):
             await ref.tell(number)
         await ref.stop(drain=True)
@@ -1056,26 +1091,7 @@ async def busy(system: actorq.System) -> None:
 async def test_a_system_with_actors_cancelled_at_any_checkpoint_leaves_nothing(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    before = trio.lowlevel.current_statistics().tasks_living
-    steps, cancelled, opened = 0, True, None
-    while cancelled:
-        steps += 1
-        with trio.CancelScope() as scope:
-            instrument = Cancelling(scope, steps)
-            trio.lowlevel.add_instrument(instrument)
-            try:
-                async with actorq.open_system(
-                    processes=0, concurrency=3, drain=1, instruments=()
-                ) as opened:
-                    await busy(opened)
-            finally:
-                trio.lowlevel.remove_instrument(instrument)
-        cancelled = scope.cancelled_caught or scope.cancel_called
-        assert trio.lowlevel.current_statistics().tasks_living == before
-        if opened is not None:
-            assert {name: size for name, size in opened.tables().items() if size} == {}
-
-    assert steps > 50
+    assert await cancel_at_every_checkpoint(busy) > 50
 
 
 # --- whatever happens ----------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
@@ -94,12 +95,10 @@ async def busy(system: actorq.System) -> None:
     await system.cancel_many(task="nobody")
 
 
-@pytest.mark.bound(60)
-async def test_a_system_cancelled_at_any_checkpoint_leaves_nothing(
-    autojump_clock: trio.abc.Clock,
-) -> None:
+async def cancel_at_every_checkpoint(work: Callable[[actorq.System], Awaitable[None]]) -> int:
+    """Do the work in one system after the other, each cancelled a step later; return how many."""
     before = trio.lowlevel.current_statistics().tasks_living
-    steps, cancelled = 0, True
+    steps, cancelled, opened = 0, True, None
     while cancelled:
         steps += 1
         with trio.CancelScope() as scope:
@@ -108,14 +107,22 @@ async def test_a_system_cancelled_at_any_checkpoint_leaves_nothing(
             try:
                 async with actorq.open_system(
                     processes=0, concurrency=3, drain=1, instruments=()
-                ) as system:
-                    await busy(system)
+                ) as opened:
+                    await work(opened)
             finally:
                 trio.lowlevel.remove_instrument(instrument)
         cancelled = scope.cancelled_caught or scope.cancel_called
         assert trio.lowlevel.current_statistics().tasks_living == before
+        if opened is not None:
+            assert {name: size for name, size in opened.tables().items() if size} == {}
+    return steps
 
-    assert steps > 50
+
+@pytest.mark.bound(60)
+async def test_a_system_cancelled_at_any_checkpoint_leaves_nothing(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    assert await cancel_at_every_checkpoint(busy) > 50
 
 
 async def test_fifty_systems_opened_and_closed_in_a_row_leave_nothing() -> None:

@@ -122,6 +122,11 @@ async def broken(inbox: Mailbox[Any]) -> None:
     raise BOOM
 
 
+def failure_of(cell: Cell) -> BaseException | None:
+    assert cell.down is not None
+    return cell.down.error
+
+
 # --- starting -------------------------------------------------------------------------------------
 
 
@@ -169,8 +174,8 @@ async def test_one_that_returns_at_once_was_up(boss: Boss, autojump_clock: MockC
 async def test_a_function_that_is_not_async_is_named(boss: Boss, autojump_clock: MockClock) -> None:
     cell = await boss.run(lambda inbox: 3)
 
-    assert isinstance(cell.failure, TypeError)
-    assert "an actor must be an async function, and 'one' is not" in str(cell.failure)
+    assert isinstance(failure_of(cell), TypeError)
+    assert "an actor must be an async function, and 'one' is not" in str(failure_of(cell))
 
 
 async def test_every_incarnation_is_counted_and_begins_afresh(
@@ -181,7 +186,7 @@ async def test_every_incarnation_is_counted_and_begins_afresh(
     await boss.start(cell)
 
     assert cell.incarnation == 2
-    assert (cell.down, cell.failure, cell.stopping) == (None, None, False)
+    assert (cell.down, cell.stopping) == (None, False)
     await trio.sleep(100)  # virtual
     assert cell.down is None  # the end of the first one did not reach it
     await boss.end(cell)
@@ -664,8 +669,8 @@ async def test_an_actor_that_waits_for_its_own_end_is_told(
 
     cell = await boss.run(odd)
 
-    assert isinstance(cell.failure, ActorError)
-    assert "actor 'one' would wait for its own end for ever" in str(cell.failure)
+    assert isinstance(failure_of(cell), ActorError)
+    assert "actor 'one' would wait for its own end for ever" in str(failure_of(cell))
 
 
 @pytest.mark.parametrize(
@@ -689,7 +694,7 @@ async def test_those_who_ask_afterwards_are_told_how_it_ended(
         await cell.ref.ask("?")
 
     assert str(caught.value) == text
-    assert caught.value.__cause__ is cell.failure
+    assert caught.value.__cause__ is failure_of(cell)
 
 
 async def test_those_who_ask_while_it_ends_are_told_so(

@@ -127,6 +127,25 @@ async def test_the_actor_around_a_task_is_the_innermost_one(
     assert [cell and cell.ref for cell in found] == [None, ref, ref]
 
 
+async def test_a_task_that_is_called_like_an_actor_is_not_that_actor(
+    troupe: Troupe, autojump_clock: MockClock
+) -> None:
+    found: list[Any] = []
+
+    async def look() -> None:
+        found.append(troupe.engine.around(trio.lowlevel.current_task()))
+
+    async def outer(inbox: Mailbox[Any]) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look, name="other")
+        await echo(inbox)
+
+    await troupe.spawn(echo, name="other")
+    ref = await troupe.spawn(outer)
+
+    assert [cell.ref for cell in found] == [ref]
+
+
 async def test_a_dead_letter_is_counted_and_told(autojump_clock: MockClock) -> None:
     told: list[Any] = []
     engine = Engine(lambda kind, **details: told.append((kind, details)))
@@ -135,6 +154,22 @@ async def test_a_dead_letter_is_counted_and_told(autojump_clock: MockClock) -> N
     assert engine.post.dead_letters == 1
     details = {"actor": "one", "message": "hello", "why": "nobody is there"}
     assert told == [(EventKind.DEAD_LETTER, details)]
+
+
+async def test_a_dead_letter_that_a_listener_makes_is_counted_but_not_told_to_it(
+    autojump_clock: MockClock,
+) -> None:
+    told: list[Any] = []
+
+    def listen(kind: EventKind, **details: Any) -> None:
+        told.append(details["message"])
+        engine.post.dead_letter("listener", f"{details['message']}, says one who has ended", "")
+
+    engine = Engine(listen)
+    for message in ("one", "two"):
+        engine.post.dead_letter("parrot", message, "nobody is there")
+
+    assert (told, engine.post.dead_letters) == (["one", "two"], 4)
 
 
 async def test_a_new_context_is_the_present_one_without_what_is_not_the_actors() -> None:

@@ -1,7 +1,11 @@
+import signal
+
 import pytest
 import trio
+from trio.lowlevel import Task, reschedule
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
+from actorq.runtime import future as module
 from actorq.runtime.future import Future
 
 
@@ -131,6 +135,31 @@ async def test_a_waiter_that_is_woken_and_cancelled_at_once_has_the_value() -> N
         nursery.cancel_scope.cancel()
 
     assert seen == [1]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_interrupt_while_waiters_are_woken_is_raised_when_all_of_them_are(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    future, seen = Future[int](), []
+
+    def reschedule_and_interrupt(task: Task) -> None:
+        reschedule(task)
+        signal.raise_signal(signal.SIGINT)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(count):
+                nursery.start_soon(append_value, future, seen)
+            await wait_all_tasks_blocked()
+            monkeypatch.setattr(module, "reschedule", reschedule_and_interrupt)
+            future.set(1)
+            with pytest.raises(KeyboardInterrupt):
+                await trio.lowlevel.checkpoint()
+
+    trio.run(main)
+
+    assert seen == [1] * count
 
 
 def test_callbacks_are_called_once_in_order_when_it_is_set() -> None:

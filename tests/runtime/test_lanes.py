@@ -1,7 +1,9 @@
+import signal
 from math import inf
 
 import pytest
 import trio
+from trio.lowlevel import Task, reschedule
 from trio.testing import (
     MockClock,
     assert_checkpoints,
@@ -9,6 +11,7 @@ from trio.testing import (
     wait_all_tasks_blocked,
 )
 
+from actorq.runtime import lanes as module
 from actorq.runtime.lanes import EMPTY, STOP, Ask, Lanes
 
 
@@ -309,6 +312,53 @@ async def test_a_second_reader_is_refused_and_the_first_still_woken(
         nursery.cancel_scope.cancel()
 
     assert woken.is_set()
+
+
+def test_an_interrupt_while_the_reader_is_woken_is_raised_when_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lanes = Lanes()
+
+    def reschedule_and_interrupt(task: Task) -> None:
+        reschedule(task)
+        signal.raise_signal(signal.SIGINT)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lanes.wait)
+            await wait_all_tasks_blocked()
+            monkeypatch.setattr(module, "reschedule", reschedule_and_interrupt)
+            lanes.wake()
+            with pytest.raises(KeyboardInterrupt):
+                await trio.lowlevel.checkpoint()
+
+    trio.run(main)
+
+    assert lanes.reader is None
+
+
+@pytest.mark.parametrize("seconds", [None, 5])
+def test_an_interrupt_at_the_end_of_a_wait_is_raised_after_it(
+    seconds: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(Lanes):
+        __slots__ = ()
+
+        async def park(self) -> None:
+            await super().park()
+            signal.raise_signal(signal.SIGINT)
+
+    lanes = Interrupted()
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lanes.wait, seconds)
+            await wait_all_tasks_blocked()
+            lanes.wake()
+            with pytest.raises(KeyboardInterrupt):
+                await trio.sleep_forever()
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
 # --- the end -------------------------------------------------------------------------------------

@@ -131,31 +131,22 @@ async def test_a_mailbox_is_iterated_until_the_actor_is_to_stop(
     assert seen == [1, "tidied up"]
 
 
+async def read(inbox: Mailbox[Any]) -> None:
+    while True:
+        await inbox.receive()
+
+
+async def read_inside_a_nursery(inbox: Mailbox[Any]) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep_forever)
+        await read(inbox)
+
+
+@pytest.mark.parametrize("function", [read, read_inside_a_nursery])
 async def test_a_stop_ends_receive_which_is_a_normal_end(
-    troupe: Troupe, hand: Hand, autojump_clock: MockClock
+    troupe: Troupe, hand: Hand, autojump_clock: MockClock, function: Any
 ) -> None:
-    async def read(inbox: Mailbox[Any]) -> None:
-        while True:
-            await inbox.receive()
-
-    ref = await troupe.spawn(read)
-    hand.inbox.monitor(ref)
-    await ref.stop()
-
-    assert await hand.inbox.receive() == Down(ref, 1, "shutdown")
-    assert troupe.events == []
-
-
-async def test_a_stop_that_ends_receive_inside_a_nursery_is_a_normal_end_too(
-    troupe: Troupe, hand: Hand, autojump_clock: MockClock
-) -> None:
-    async def read(inbox: Mailbox[Any]) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(trio.sleep_forever)
-            while True:
-                await inbox.receive()
-
-    ref = await troupe.spawn(read)
+    ref = await troupe.spawn(function)
     hand.inbox.monitor(ref)
     await ref.stop()
 
@@ -196,6 +187,17 @@ async def test_receive_raises_again_when_it_was_caught(
     await (await troupe.spawn(read)).stop()
 
     assert ends == 3
+
+
+async def test_two_who_wait_for_the_next_message_are_one_too_many(
+    hand: Hand, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    nursery.start_soon(hand.inbox.receive)
+    await wait_all_tasks_blocked()
+    with pytest.raises(trio.BusyResourceError):
+        await hand.inbox.receive()
+
+    hand.ref.try_tell("for the first one")
 
 
 async def test_a_cancelled_receive_loses_nothing(hand: Hand, autojump_clock: MockClock) -> None:
@@ -917,6 +919,24 @@ async def test_what_is_no_ref_cannot_be_monitored_and_harms_nobody(
         await ref.stop()
 
     assert not ref.alive
+
+
+async def test_an_actor_of_another_program_cannot_be_monitored(
+    troupe: Troupe, autojump_clock: MockClock
+) -> None:
+    async def watcher(inbox: Mailbox[Any]) -> None:
+        with pytest.raises(RuntimeError, match="'echo' lives in another thread or program"):
+            inbox.monitor(ref)
+        await echo(inbox)
+
+    async def elsewhere() -> object:
+        async with open_troupe() as others:
+            return await (await others.spawn(watcher)).ask("and on it goes")
+
+    ref = await troupe.spawn(echo)
+
+    assert await trio.to_thread.run_sync(trio.run, elsewhere) == "and on it goes"
+    assert watchers_of(ref) == 0
 
 
 @pytest.mark.parametrize("wrong", ["no", None, KeyboardInterrupt, int])

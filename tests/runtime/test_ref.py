@@ -1,3 +1,5 @@
+import signal
+from collections import deque
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from math import inf
@@ -324,6 +326,29 @@ async def test_an_actor_that_tells_itself_when_its_mailbox_is_full_is_told_inste
     await trio.sleep(1)  # virtual
 
     assert len(raised) == 1, "nobody else can make room"
+
+
+def test_an_interrupt_in_the_middle_of_a_tell_is_raised_when_it_is_complete() -> None:
+    seen: list[Any] = []
+
+    class Interrupted(deque[Any]):
+        def append(self, message: object) -> None:
+            super().append(message)
+            signal.raise_signal(signal.SIGINT)
+
+    async def main() -> None:
+        async with open_troupe() as troupe:
+            ref = await troupe.spawn(collect, seen)
+            await wait_all_tasks_blocked()
+            ref._lanes.user = Interrupted()
+            await ref.tell("hello")
+            with pytest.raises(KeyboardInterrupt):
+                await trio.lowlevel.checkpoint()
+            await wait_all_tasks_blocked()
+
+            assert seen == ["hello"]
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
 # --- fairness ------------------------------------------------------------------------------------

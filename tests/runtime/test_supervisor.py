@@ -1,5 +1,6 @@
 """Supervisors with real actors; the rules alone are in tests/machines/test_supervision.py."""
 
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
@@ -21,7 +22,7 @@ from actorq.runtime.engine import Engine
 from actorq.runtime.mailbox import Mailbox
 from actorq.runtime.ref import ActorRef, Down
 from actorq.runtime.supervisor import Supervisor, open_supervisor
-from tests.runtime.troupe import collect, echo
+from tests.runtime.troupe import busy, collect, echo
 
 STEADY = Backoff(first=1, most=1, jitter=0)
 AT_ONCE = Backoff(first=0, most=0, jitter=0)
@@ -624,6 +625,27 @@ async def test_mail_is_kept_over_the_restart_of_a_bystander(
         assert seen == ["while it is down"]
 
 
+@pytest.mark.parametrize("behind", ["", "z"])
+async def test_one_that_goes_down_with_another_may_be_stopped_and_drained_meanwhile(
+    family: Family, autojump_clock: MockClock, behind: str
+) -> None:
+    seen: list[Any] = []
+    family.slow_ends = {"z": 2}  # which it waits for, before it is told to make way itself
+    async with family.supervise("one_for_all") as supervisor:
+        refs = await family.spawn(supervisor, "a")
+        ref = await supervisor.spawn(busy, seen, 1)
+        refs |= await family.spawn(supervisor, behind)
+        for number in range(3):
+            await ref.tell(number)
+        await family.crash(refs["a"])
+        await ref.stop(drain=True)
+
+        assert (seen, ref.alive, family.now) == ([0, 1, 2], False, 3)
+        await trio.sleep(2)  # virtual
+        assert [other.incarnation for other in refs.values()] == [2] * len(refs)
+    assert family.kinds() == [EventKind.ACTOR_RESTARTED]
+
+
 async def test_a_monitor_tells_a_crash_from_going_down_with_another(
     family: Family, autojump_clock: MockClock
 ) -> None:
@@ -1093,6 +1115,33 @@ async def test_what_ends_the_program_in_a_first_start_keeps_nobody_waiting(
             await supervisor.spawn(start)
 
     assert family.log == ["a up", "a down"]
+
+
+def test_a_supervisor_that_is_interrupted_while_it_closes_is_forgotten() -> None:
+    families: list[Family] = []
+
+    @trio.lowlevel.enable_ki_protection
+    def press_ctrl_c() -> None:
+        signal.raise_signal(signal.SIGINT)  # which trio then raises in its main task
+
+    async def slow(inbox: Mailbox[Any]) -> None:
+        await collect(inbox, [])
+        press_ctrl_c()
+        await trio.sleep(1)  # virtual
+
+    async def main() -> None:
+        family = Family()
+        families.append(family)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(family.engine.alarms.run)
+            async with family.supervise() as supervisor:
+                await supervisor.spawn(slow)
+
+    with raises_group_of(KeyboardInterrupt, flat=True):
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+
+    assert families[0].engine.cells == {}
+    assert families[0].supervisors == []
 
 
 # --- everything at random -------------------------------------------------------------------------

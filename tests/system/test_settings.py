@@ -16,6 +16,7 @@ GOOD: dict[str, Any] = {
     "max_message": 4_096,
     "drain": 10.0,
     "grace": 10.0,
+    "lease": 15.0,
 }
 
 

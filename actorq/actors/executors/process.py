@@ -15,9 +15,10 @@ import trio
 
 from actorq.actors.executors.current import Current, running
 from actorq.actors.executors.failures import describe, wants_later
+from actorq.codec.payload import Signature
 from actorq.codec.pickled import decode_call, decode_value, encode_value
 from actorq.errors import EncodeError, RemoteError
-from actorq.tasks import Task, import_path, import_task
+from actorq.tasks import EncodedCall, EncodedValue, Task, import_path, import_task
 
 if TYPE_CHECKING:
     from trio_parallel import WorkerContext
@@ -51,16 +52,15 @@ async def open_processes() -> AsyncGenerator[WorkerContext, None]:
 
 
 async def run_in_process(
-    context: WorkerContext, task: Task[..., Any], call: bytes, current: Current, seconds: float
+    context: WorkerContext, call: EncodedCall, current: Current, seconds: float
 ) -> Any:
-    """Run the task's function in a process and return its value.
+    """Run the task's function in a process and return its value (`EncodedValue` of a wire call).
 
     Cancelling it kills the process; no ``finally`` of the task runs.
 
     Args:
         context: The pool.
-        task: Whose function to run.
-        call: Its encoded arguments.
+        call: The task whose function to run, and its encoded arguments.
         current: What it may know about itself.
         seconds: How long it may run, or inf.
 
@@ -76,14 +76,15 @@ async def run_in_process(
     try:
         error, content, later = await context.run_sync(
             run_child,
-            import_path(task.function),
-            call,
+            import_path(call.task.function),
+            call.call,
+            call.wire,
             encode_value(current.name, facts),
             kill_on_cancel=True,
             limiter=limiter,
         )
         if error is None:
-            return decode_value(current.name, content)
+            return EncodedValue(content) if call.wire else decode_value(current.name, content)
     except trio_parallel.BrokenWorkerError as broken:
         raise ChildLost(str(broken)) from None
     except EncodeError as broken:
@@ -92,15 +93,20 @@ async def run_in_process(
 
 
 def run_child(
-    path: str, call: bytes, facts: bytes
+    path: str, call: bytes, wire: bool, facts: bytes
 ) -> tuple[RemoteError | None, bytes, float | None]:
     """Run in the process: call the function and return an outcome that is sure to travel."""
     try:
         id, name, attempt, seconds, meta = decode_value(path, facts)
         found = import_task(path)
         function = found.function if isinstance(found, Task) else found
-        args, kwargs = decode_call(call)
+        signature = None
+        if wire:
+            signature = found.signature if found is not function else Signature(name, function)
+        args, kwargs = signature.decode_call(call) if signature else decode_call(call)
         running.set(Current(id, name, attempt, None if seconds == inf else seconds, meta))
-        return None, encode_value(name, function(*args, **kwargs)), None
+        value = function(*args, **kwargs)
+        content = signature.encode_value(value) if signature else encode_value(name, value)
+        return None, content, None
     except BaseException as error:  # noqa: BLE001 - even SystemExit: the process is ours
         return describe(error), b"", wants_later(error)

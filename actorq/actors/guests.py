@@ -1,0 +1,210 @@
+"""Who stands for a node elsewhere: a peer of the queue actor that outlives its connections.
+
+A *guest* is a client's session, a worker's node, or a worker's parent. The queue actor knows it as
+a peer like any other: a cut is an `Away`, and a return another hello from the same peer. What a
+client must not miss, answers and outcomes, is kept here until it says that they came, and sent
+again first when it is back: whatever it asks again then, it asks with all answers in hand.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import trio
+from msgspec.structs import replace
+
+from actorq.codec.envelope import encode
+from actorq.contracts.link import Port
+from actorq.errors import PayloadTooLarge
+from actorq.model import messages as m
+from actorq.model import wire as w
+from actorq.runtime.exchange import Exchange
+from actorq.runtime.wire import BACKLOG_MAX, BATCH_SLACK, Wire
+
+Kind = Literal["client", "worker", "parent"]
+Hello = m.ClientHello | m.WorkerHello
+
+_ENDLESS = (m.Forget, m.Unsubscribe, m.Subscribe)
+"""What a client may say again though it was understood: two have no answer, and who subscribes
+again wants what it missed."""
+
+
+class Guest:
+    """Implements `actorq.contracts.link.Peer` for a node elsewhere."""
+
+    def __init__(
+        self, kind: Kind, name: str, max_message: int, leave: Callable[[Guest], None]
+    ) -> None:
+        self.kind: Kind = kind
+        self.name: str = name
+        self.wire: Wire | None = None
+        self.parted: trio.Event = trio.Event()
+        """Set when that connection has ended."""
+        self.number: int = 0
+        """That of its newest connection."""
+        self.heard_by_beat: bool = False
+        """Whether its process was heard of, while its loop stands still."""
+        self._most = max_message + BATCH_SLACK
+        self._leave = leave
+        self._port: Port | None = None
+        self._hello: Hello | None = None
+        self._kept: deque[bytes] = deque()
+        self._kept_bytes = 0
+        self._got = 0
+        self._open: set[int] = set()
+        """The requests that are being worked on: asked again, they are not worked on twice."""
+
+    # --- implements `actorq.contracts.link.Peer` -------------------------------------------------
+
+    def connected(self, port: Port) -> None:
+        """The queue actor is up: say hello, if the node has done so."""
+        self._port = port
+        if self._hello is not None:
+            self._greet(port, self._hello)
+        elif self.kind == "worker":  # only it knows what it runs; the queue actor waits for it
+            self._leave(self)
+        else:
+            port.send(m.ClientHello(self.name, leased=True), m.Away())
+
+    def disconnected(self, error: BaseException | None) -> None:
+        """The queue actor is down, for a moment or for ever: the node must say hello again."""
+        self._port = self._hello = None
+        self._open.clear()
+        if self.wire is not None:
+            if error is None:
+                self.wire.close(w.Close.AGAIN, "the queue starts again", flush=True)
+            else:
+                self.wire.close(w.Close.GOING_AWAY, str(error), flush=True)
+
+    def received(self, message: Any) -> None:
+        """Take what the queue actor says to the node."""
+        kind = type(message)
+        if kind is m.Reply:
+            self._answer(message)
+        elif kind is m.Outcome:
+            self._keep(encode(message))
+        elif kind is m.Lost:
+            if self.wire is not None:
+                self.wire.close(w.Close.LOST, "out of reach for too long", flush=True)
+            self._leave(self)
+        elif self.wire is not None:
+            self.wire.send(encode(message))
+
+    # --- the node's connection -------------------------------------------------------------------
+
+    def bind(self, wire: Wire, number: int, hello: Hello) -> None:
+        """Go on over a new connection."""
+        if self.wire is not None:
+            self.wire.close(w.Close.SUPERSEDED, "the same peer has a newer connection")
+        self.wire = wire
+        self.parted = trio.Event()
+        self.number = number
+        self._got = 0
+        for data in self._kept:
+            wire.send(data)
+        self._hello = hello
+        if self._port is not None:
+            self._greet(self._port, hello)
+
+    def unbind(self, wire: Wire) -> None:
+        """This connection has ended."""
+        if self.wire is wire:
+            self.wire = None
+            self._hello = None
+            self.parted.set()
+            if self._port is not None:
+                self._port.send(m.Away())
+
+    def _greet(self, port: Port, hello: Hello) -> None:
+        port.send(replace(hello, leased=True))
+
+    def say(self, message: Any) -> None:
+        """Hand a message of the node to the queue actor."""
+        request = getattr(message, "request", None)
+        if request is not None and type(message) not in _ENDLESS:
+            if request in self._open:
+                return
+            self._open.add(request)
+            if type(message) is m.Withdraw:
+                self._open.discard(message.submit)  # which has no other answer
+        elif type(message) is m.Forget:
+            self._open.discard(message.request)
+        if self._port is not None:
+            self._port.send(message)
+
+    def got(self, count: int) -> None:
+        """The node has received ``count`` durable messages on this connection."""
+        while self._got < count and self._kept:
+            self._got += 1
+            self._kept_bytes -= len(self._kept.popleft())
+
+    # --- what is kept ----------------------------------------------------------------------------
+
+    def _answer(self, reply: m.Reply) -> None:
+        data = encode(reply)
+        if len(data) > self._most:
+            page = reply.value
+            if isinstance(page, m.FoundPage) and page.asked is not None and len(page.tasks) > 1:
+                # Half as many may fit; the node sees a short page and where it goes on.
+                if self._port is not None:
+                    self._port.send(replace(page.asked, limit=len(page.tasks) // 2))
+                return
+            why = f"the answer takes {len(data)} bytes, over max_message: ask for less at a time"
+            data = encode(m.Reply(reply.request, error=PayloadTooLarge(why)))
+        self._open.discard(reply.request)
+        self._keep(data)
+
+    def _keep(self, data: bytes) -> None:
+        """Send a durable message, and keep it until it is acknowledged."""
+        self._kept.append(data)
+        self._kept_bytes += len(data)
+        if self.wire is not None:
+            self.wire.send(data)
+        if self._kept_bytes > BACKLOG_MAX:
+            if self.wire is not None:
+                self.wire.close(w.Close.TOO_SLOW, f"{self._kept_bytes} bytes wait to be read")
+            self._leave(self)
+
+    def tables(self) -> dict[str, int]:
+        """Return the size of every table; all are 0 when nothing is under way."""
+        return {"kept": len(self._kept), "open": len(self._open)}
+
+
+class Guests:
+    """All guests of one exchange."""
+
+    def __init__(self, exchange: Exchange, max_message: int) -> None:
+        self._exchange = exchange
+        self._max_message = max_message
+        self._all: dict[tuple[Kind, str], Guest] = {}
+
+    def find(self, kind: Kind, name: str) -> Guest | None:
+        """Return the guest of that name, if there is one."""
+        return self._all.get((kind, name))
+
+    def take_in(self, kind: Kind, name: str, wire: Wire, number: int, hello: Hello) -> Guest | None:
+        """Bind a connection to its guest, a new one if need be; None if it is an old connection."""
+        guest = self.find(kind, name)
+        if guest is None:
+            guest = self._all[kind, name] = Guest(kind, name, self._max_message, self.leave)
+            guest.bind(wire, number, hello)
+            self._exchange.attach(guest)
+        elif number <= guest.number:
+            return None
+        else:
+            guest.bind(wire, number, hello)
+        return guest
+
+    def leave(self, guest: Guest) -> None:
+        """The node is gone for good; twice is once."""
+        if self._all.get((guest.kind, guest.name)) is guest:
+            del self._all[guest.kind, guest.name]
+            self._exchange.detach(guest)
+
+    def __iter__(self) -> Iterator[Guest]:
+        return iter(list(self._all.values()))
+
+    def __len__(self) -> int:
+        return len(self._all)

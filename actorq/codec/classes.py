@@ -1,0 +1,262 @@
+"""Objects: dicts of their fields on the wire, and built again from nothing but their own class.
+
+What travels is the fields, all of them, and only them. A class is built by its constructor where
+that only stores what it is given. Otherwise its fields are set afterwards to what they were, since
+a converter, a ``__post_init__`` or an ``init=False`` would have made something else of them; and
+where even calling the constructor again may fail, each object is built once on trial before it is
+sent.
+"""
+
+# ruff: noqa: D102 - Shape says what its methods do
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from actorq.codec.packed import (
+    Misfit,
+    Refusal,
+    deeper,
+    each_value,
+    pack,
+    spelled,
+    unpack,
+)
+from actorq.codec.shapes import Row, Shape, unlabelled
+from actorq.codec.tagged import KINDS, tag, untag
+
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, not in C
+
+
+@attrs.frozen
+class Field:
+    """A field of a class.
+
+    Attributes:
+        name: The attribute.
+        key: What the constructor calls it, and the wire.
+        type: Its annotation, if the class keeps one that needs no module to be understood.
+        init: Whether the constructor takes it.
+        required: Whether it must.
+    """
+
+    name: str
+    key: str
+    type: Any = Any
+    init: bool = True
+    required: bool = True
+
+
+@attrs.frozen
+class Recipe:
+    """How objects of a class are taken apart and built.
+
+    Attributes:
+        build: Makes an object of its fields' values by key; those with a default may lack.
+        validate: Raises if the fields of an object are not what their validators ask for.
+        doubtful: Whether building may fail for the very values that an object has.
+    """
+
+    fields: Sequence[Field]
+    build: Callable[[dict[str, Any]], Any]
+    validate: Callable[[Any], None] | None = None
+    doubtful: bool = False
+
+
+def recipe_of(cls: type) -> Recipe | None:
+    """Return how objects of a class travel, or None if it does not say what its fields are.
+
+    Raises:
+        Refusal: It says so, but its objects are more than their fields.
+    """
+    if issubclass(cls, tuple):
+        return _named_tuple(cls) if hasattr(cls, "_fields") else None
+    if not attrs.has(cls) and not dataclasses.is_dataclass(cls):
+        return None
+    if not {"__attrs_attrs__", "__dataclass_fields__"} & vars(cls).keys():
+        raise Refusal(f"{spelled(cls)} cannot travel: decorate it too, like the class it is of")
+    for base in cls.__mro__[:-1]:
+        if base in KINDS or not base.__flags__ & _HEAP_TYPE:
+            raise Refusal(f"{spelled(cls)} cannot travel: it is a {spelled(base)}, not only fields")
+    return _attrs(cls) if "__attrs_attrs__" in vars(cls) else _dataclass(cls)
+
+
+def _named_tuple(cls: Any) -> Recipe:
+    defaults: Mapping[str, Any] = getattr(cls, "_field_defaults", {})
+    names: tuple[str, ...] = cls._fields
+
+    def build(values: dict[str, Any]) -> Any:
+        return tuple.__new__(cls, [(values if n in values else defaults)[n] for n in names])
+
+    return Recipe([Field(name, name, required=name not in defaults) for name in names], build)
+
+
+def _attrs(cls: Any) -> Recipe:
+    own = attrs.fields(cls)
+    fields = [
+        Field(a.name, a.alias or a.name, a.type, a.init, a.init and a.default is attrs.NOTHING)
+        for a in own
+    ]
+    builder = Builder(
+        cls,
+        fields,
+        converts=any(a.converter is not None for a in own),
+        generated="<attrs generated",
+        hooks=("__attrs_pre_init__", "__attrs_post_init__"),
+        validate=attrs.validate if any(a.validator is not None for a in own) else None,
+    )
+    return Recipe(fields, builder, builder.validate, builder.doubtful)
+
+
+def _dataclass(cls: Any) -> Recipe:
+    fields = [
+        Field(
+            f.name,
+            f.name,
+            f.type,
+            f.init,
+            f.init and f.default is dataclasses.MISSING is f.default_factory,
+        )
+        for f in dataclasses.fields(cls)
+    ]
+    builder = Builder(cls, fields, generated="<string>", hooks=("__post_init__",))
+    return Recipe(fields, builder, doubtful=builder.doubtful)
+
+
+class Builder:
+    """Builds objects of an attrs class or a dataclass, in the simplest way that restores them.
+
+    Attributes:
+        validate: See `Recipe`.
+        doubtful: See `Recipe`.
+    """
+
+    def __init__(
+        self,
+        cls: Any,
+        fields: Sequence[Field],
+        *,
+        generated: str,
+        hooks: Sequence[str],
+        converts: bool = False,
+        validate: Callable[[Any], None] | None = None,
+    ) -> None:
+        """Look at the class.
+
+        Its constructor is its library's if the name of its code's file begins with ``generated``,
+        and then calls no code of the user's but ``hooks``, converters and validators.
+        """
+        self.validate = validate
+        self._cls = cls
+        self._names = {field.key: field.name for field in fields}
+        self._taken = {field.key for field in fields if field.init}
+        code = getattr(vars(cls).get("__init__"), "__code__", None)
+        ours = code is not None and code.co_filename.startswith(generated)
+        alone = cls.__new__ is object.__new__ and not any(hasattr(cls, hook) for hook in hooks)
+        takes = set(code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount] if code else ())
+        self._stores = alone and ours and not converts and takes == self._names.keys()
+        # A cached hash is state that the constructor prepares, and no field.
+        hashes = getattr(getattr(cls.__hash__, "__code__", None), "co_names", ())
+        bare = (ours or cls.__init__ is object.__init__) and "_attrs_cached_hash" not in hashes
+        self._bare = alone and bare
+        self.doubtful = not self._stores and not self._bare
+
+    def __call__(self, values: dict[str, Any]) -> Any:
+        """Build an object; raises whatever its class does."""
+        if self._stores:
+            return self._cls(**values)
+        if self._bare and len(values) == len(self._names):
+            instance = object.__new__(self._cls)
+        else:
+            instance = self._cls(**{k: v for k, v in values.items() if k in self._taken})
+        for key, value in values.items():
+            object.__setattr__(instance, self._names[key], value)
+        if self.validate is not None:
+            self.validate(instance)
+        return instance
+
+
+class Record(Shape):
+    """Objects of exactly one class: attrs, dataclass or NamedTuple. Their wire is a dict.
+
+    Made in two steps, as a class may have fields of its own type.
+    """
+
+    plain = False
+    kinds = KINDS[dict]
+    definition: str
+
+    def __init__(self, cls: type, text: str, recipe: Recipe) -> None:
+        self.text = text
+        self.label = spelled(cls)
+        self.cls = cls
+        self.types = frozenset({cls})
+        self._recipe = recipe
+        self._names = [field.name for field in recipe.fields]
+        self._keys = [field.key for field in recipe.fields]
+        self._required = {field.key for field in recipe.fields if field.required}
+
+    def define(self, shapes: Sequence[Shape]) -> None:
+        """Give the shapes of the fields, in their order."""
+        self._shapes = dict(zip(self._keys, shapes, strict=True))
+        self._row = Row(shapes)
+        fields = (f"{key}: {shape.text}" for key, shape in self._shapes.items())
+        self.definition = f"{self.text}({', '.join(fields)})"
+
+    def encode(self, value: Any, depth: int) -> Any:
+        if type(value) is not self.cls:
+            raise self.unfit(value)
+        depth = deeper(depth)
+        try:
+            values: list[Any] = [getattr(value, name) for name in self._names]
+        except AttributeError:
+            return self._encode_partly(value, depth)
+        if self._recipe.validate is not None and not self._recipe.doubtful:
+            self._trying(self._recipe.validate, value)
+        if self._row.native(values):
+            wire = dict(zip(self._keys, values, strict=True))
+        else:
+            wire = {
+                field.key: self._encode_field(field, item, depth)
+                for field, item in zip(self._recipe.fields, values, strict=True)
+            }
+        if self._recipe.doubtful:
+            self._trying(lambda wire: self.decode(unpack(pack(wire)), 0), wire)
+        return wire
+
+    def _encode_field(self, field: Field, value: Any, depth: int) -> Any:
+        try:
+            return self._shapes[field.key].encode(value, depth)
+        except Refusal as refusal:
+            raise refusal.inside(f".{field.name}") from None
+
+    def _encode_partly(self, value: Any, depth: int) -> Any:
+        """Leave out what was never set, which only the constructor's own fields may not be."""
+        wire: dict[str, Any] = {}
+        for field in self._recipe.fields:
+            if hasattr(value, field.name):
+                wire[field.key] = self._encode_field(field, getattr(value, field.name), depth)
+            elif field.init:
+                raise Refusal(f"{self.text} cannot travel: it has no {field.name!r}")
+        return wire
+
+    def _trying(self, step: Callable[[Any], object], value: Any) -> None:
+        try:
+            step(value)
+        except Exception as error:  # noqa: BLE001 - a validator's or a constructor's
+            why = error.reason if isinstance(error, Refusal) else told(error)
+            raise Refusal(f"{self.text} cannot be built again from its fields: {why}") from error
+
+    def decode(self, wire: Any, depth: int) -> Any:
+        wire = unlabelled(wire, self.label)
+        if type(wire) is not dict:
+            raise Misfit(self.text, untag(wire, depth))
+        depth = deeper(depth)
+        self._check_keys(wire)
+        if not self._row.native(wire.values()):
+            pass
+        return self._recipe.build(wire)

@@ -1,0 +1,254 @@
+"""Chapter four: who is there, and what is lost with those who are not.
+
+A peer in this process is there until its connection ends. One that is elsewhere (``leased``) has a
+time: a worker's is moved on by its beats; a cut leaves either of them a short window to come back
+in. When its time is up, a worker's tasks are delivered again, and a client's scopes are cancelled.
+
+The owner may itself have stood still, and could not hear anybody: then all times move by as much.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from math import inf
+
+from actorq.machines.accepting import Accepting
+from actorq.machines.fleet import Worker
+from actorq.machines.ledger import Run
+from actorq.machines.states import Move
+from actorq.machines.tables import Limits
+from actorq.machines.timers import Timers
+from actorq.model import messages as m
+from actorq.model.events import EventKind
+from actorq.model.records import Cancel, Record
+from actorq.model.status import PENDING, RUNNING
+
+LOSSES_MAX = 10_000
+"""Clients whose loss is remembered, for them to be told when they come back."""
+
+_CLIENT, _WORKER = "client ", "worker "
+
+
+class Attending(Accepting):
+    """Hellos, beats, cuts and losses."""
+
+    def __init__(self, limits: Limits, tail: str, lineage: str) -> None:
+        super().__init__(limits, tail, lineage)
+        self._until = Timers()
+        """When a peer is given up if it is not heard of."""
+        self._sessions: dict[str, int] = {}
+        self._session_of: dict[int, str] = {}
+        self._losses: OrderedDict[str, int] = OrderedDict()
+        self._expected: set[str] = set()
+        """Peers that a loaded record speaks of, before there was time to wait for them."""
+        self._pulse = inf
+        """When somebody should look at the clock next, so that a stall can be told from silence."""
+        self._stepped = 0.0
+        self._parting = False
+        """Whether somebody says goodbye, who leaves nothing behind in most cases."""
+
+    def _expect(self, record: Record) -> None:
+        """Take in a live record of the store; its worker and its client have a lease to come."""
+        head = record.head
+        live = self._ledger.open(head, record.body, None, stored=True)
+        self._stamp = max(self._stamp, head.submitted_at, head.since)
+        if head.scope is not None:
+            self._expected.add(_CLIENT + _session(head.scope))
+        if head.status is PENDING:
+            self._ready.add(live)
+        elif head.status is RUNNING and head.worker is not None:
+            worker = self._fleet.expect(head.worker)
+            worker.held.add(head.id)
+            live.run = Run(worker)
+            self._expected.add(_WORKER + worker.node)
+        self._arm(live)
+
+    # --- time ------------------------------------------------------------------------------------
+
+    def _look_at_clock(self) -> None:
+        """At the beginning of a step: note what the owner has slept through."""
+        now = self._now
+        if self._expected:
+            for key in self._expected:
+                self._until.set(key, now + self._limits.lease)
+            self._expected.clear()
+        elif now > self._pulse + self._limits.beat:
+            stalled = now - self._stepped
+            for key, when in list(self._until.armed.items()):
+                self._until.set(key, when + stalled)
+            self._out.tell(EventKind.OWNER_STALLED, seconds=stalled)
+        self._stepped = now
+        self._pulse = now + self._limits.beat if self._until.armed else inf
+
+    def _give_up_the_silent(self) -> None:
+        """Give up every peer whose time is over."""
+        while (key := self._until.pop(self._now)) is not None:
+            name = key[len(_CLIENT) :]
+            if key.startswith(_CLIENT):
+                self._lose_session(name)
+            elif (worker := self._fleet.known(name)) is not None:
+                self._lose_worker(worker)
+
+    # --- clients ---------------------------------------------------------------------------------
+
+    def _client_hello(self, origin: int, hello: m.ClientHello) -> None:
+        session = hello.session
+        former = self._sessions.get(session)
+        if former == origin:
+            self._news.gone(origin)  # it subscribes again, with what it missed meanwhile
+        elif former is not None:
+            del self._session_of[former]
+            self._drop_connection(former)
+        self._sessions[session] = origin
+        self._session_of[origin] = session
+        self._expected.discard(_CLIENT + session)
+        self._until.clear(_CLIENT + session)
+        if hello.leased:
+            self._remote.add(origin)
+        self._out.send(origin, m.ClientWelcome(self._lineage, self._losses.get(session, 0)))
+
+    def _drop_connection(self, origin: int) -> None:
+        """Forget what a client will ask again if it is still wanted."""
+        self._news.gone(origin)
+        self._drop_parked(lambda to, _: to == origin, None)
+        self._joins[:] = [waiter for waiter in self._joins if waiter[0] != origin]
+
+    def _lose_session(self, session: str) -> None:
+        """Cancel every task that is owned by a block of this client."""
+        origin = self._sessions.pop(session, None)
+        self._losses[session] = self._losses.pop(session, 0) + 1
+        if len(self._losses) > LOSSES_MAX:
+            self._losses.popitem(last=False)
+        if origin is not None:
+            del self._session_of[origin]
+            self._remote.discard(origin)
+            self._drop_connection(origin)
+            self._out.send(origin, m.Lost())
+        cancel = Cancel("scope", "its client was out of reach for too long")
+        ids = [
+            id
+            for scope, members in self._ledger.scopes.items()
+            if _session(scope) == session
+            for id in members
+        ]
+        for id in ids:
+            if id in self._live:
+                self._cancel(id, cancel, self._limits.grace)
+        if ids or not self._parting:
+            self._out.tell(EventKind.CLIENT_LOST, session=session, tasks=len(ids))
+
+    # --- workers ---------------------------------------------------------------------------------
+
+    def _worker_hello(self, origin: int, hello: m.WorkerHello) -> None:
+        former = self._fleet.known(hello.node)
+        if former is not None and former.name != hello.worker:
+            # A new incarnation: whatever an older one held has died with it.
+            self._lose_worker(former, origin)
+        worker = self._fleet.connect(origin, hello.node, hello.worker, hello.slots)
+        self._fleet.learn(worker, hello.tasks)
+        worker.leased = hello.leased
+        self._expected.discard(_WORKER + hello.node)
+        if hello.leased:
+            self._until.set(_WORKER + hello.node, self._now + self._limits.lease)
+        else:
+            self._until.clear(_WORKER + hello.node)
+        running = set(hello.running)
+        for id in list(worker.held):
+            live = self._live[id]
+            if (id, live.head.fence) not in running:
+                # Granted and written, but the grant never arrived: no attempt, no death.
+                if live.head.cancel is None:
+                    self._put_back(live, Move.HAND_BACK)
+                else:
+                    self._end(live, Move.CANCEL, None)
+        revoked = tuple(
+            (id, fence)
+            for id, fence in hello.running
+            if id not in worker.held or self._live[id].head.fence != fence
+        )
+        self._out.send(origin, m.Welcome(revoked))
+        for id in worker.held:
+            live = self._live[id]
+            self._watch_over(live)
+            if live.head.cancel is not None and live.run is not None:
+                # Who asked for the cancel, and for how long it may take, did not survive a crash.
+                if live.run.patience is None:
+                    live.run.patience = self._now + self._limits.grace
+                    self._watch_over(live)
+                self._interrupt(live, live.head.cancel, live.run.patience - self._now)
+
+    def _worker_ready(self, origin: int, ready: m.Ready) -> None:
+        worker = self._fleet.by_connection.get(origin)
+        if worker is not None:
+            self._fleet.offer(worker, ready.pool, ready.credit)
+
+    def _worker_knows(self, origin: int, knows: m.Knows) -> None:
+        worker = self._fleet.by_connection.get(origin)
+        if worker is not None:
+            self._fleet.learn(worker, knows.tasks)
+
+    def _beat(self, origin: int, beat: m.Beat) -> None:
+        worker = self._fleet.by_connection.get(origin)
+        if worker is None or not worker.leased:
+            return
+        if beat.lag <= self._limits.max_block:
+            self._until.set(_WORKER + worker.node, self._now + self._limits.lease)
+        if beat.lag > self._limits.beat:
+            self._fleet.suspend(worker)
+        else:
+            self._fleet.resume(worker)
+
+    def _worker_died(self, origin: int, request: m.WorkerDied) -> None:
+        worker = self._fleet.known(request.node)
+        if worker is not None:
+            self._lose_worker(worker)
+        self._out.reply(origin, request)
+
+    def _lose_worker(self, worker: Worker, successor: int | None = None) -> None:
+        """Deliver again what a worker held that is given up.
+
+        ``successor``: the connection of the next one, which may have been this one's.
+        """
+        self._until.clear(_WORKER + worker.node)
+        connection = worker.connection
+        held = list(worker.held)
+        self._fleet.forget(worker)
+        for id in held:
+            self._lose(self._live[id])
+        if connection is not None and connection != successor:
+            self._out.send(connection, m.Lost())
+        if worker.leased and (held or not self._parting):
+            self._out.tell(EventKind.WORKER_LOST, worker=worker.name, tasks=len(held))
+
+    # --- cuts ------------------------------------------------------------------------------------
+
+    def _away(self, origin: int, _: m.Away) -> None:
+        """A connection is cut: its peer has a window to come back in."""
+        window = self._now + self._limits.window
+        worker = self._fleet.by_connection.get(origin)
+        if worker is not None:
+            self._fleet.disconnect(worker)
+            key = _WORKER + worker.node
+            self._until.set(key, min(window, self._until.armed.get(key, inf)))
+        elif (session := self._session_of.get(origin)) is not None:
+            self._until.set(_CLIENT + session, window)
+
+    def _gone(self, origin: int, _: m.Gone) -> None:
+        """A connection has ended for good: the peer has said goodbye, or was in this process."""
+        self._parting = True
+        worker = self._fleet.by_connection.get(origin)
+        if worker is not None:
+            if worker.leased:
+                self._lose_worker(worker)
+            else:
+                self._fleet.disconnect(worker)
+        session = self._session_of.get(origin)
+        if session is not None and origin in self._remote:
+            self._lose_session(session)
+        self._drop_connection(origin)
+        self._parting = False
+
+
+def _session(scope: str) -> str:
+    """Return the name of the client that a scope belongs to."""
+    return scope.rpartition(":")[0]
