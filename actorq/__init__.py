@@ -10,10 +10,14 @@ from actorq.contracts.instrument import Instrument as Instrument
 from actorq.errors import ActorDied as ActorDied
 from actorq.errors import ActorError as ActorError
 from actorq.errors import ActorqError as ActorqError
+from actorq.errors import AuthenticationFailed as AuthenticationFailed
+from actorq.errors import ConnectFailed as ConnectFailed
+from actorq.errors import ConnectionLost as ConnectionLost
 from actorq.errors import DuplicateTask as DuplicateTask
 from actorq.errors import EncodeError as EncodeError
 from actorq.errors import Fenced as Fenced
 from actorq.errors import GiveUp as GiveUp
+from actorq.errors import IncompatiblePeer as IncompatiblePeer
 from actorq.errors import InvalidArguments as InvalidArguments
 from actorq.errors import MailboxFull as MailboxFull
 from actorq.errors import NoReply as NoReply
@@ -31,6 +35,7 @@ from actorq.errors import TaskExpired as TaskExpired
 from actorq.errors import TaskFailed as TaskFailed
 from actorq.errors import TaskNotFound as TaskNotFound
 from actorq.errors import TaskTimeout as TaskTimeout
+from actorq.errors import TransportError as TransportError
 from actorq.errors import UnknownTask as UnknownTask
 from actorq.errors import WorkerLost as WorkerLost
 from actorq.machines.restarts import Backoff as Backoff
@@ -50,7 +55,9 @@ from actorq.model.results import Progress as Progress
 from actorq.model.results import QueueStats as QueueStats
 from actorq.model.results import Stats as Stats
 from actorq.model.results import TaskDone as TaskDone
+from actorq.model.results import TaskInfo as TaskInfo
 from actorq.model.results import TaskResult as TaskResult
+from actorq.model.results import WorkerInfo as WorkerInfo
 from actorq.model.status import TaskPriority as TaskPriority
 from actorq.model.status import TaskStatus as TaskStatus
 from actorq.model.tree import ActorNode as ActorNode
@@ -64,8 +71,12 @@ from actorq.runtime.ref import ActorRef as ActorRef
 from actorq.runtime.ref import Down as Down
 from actorq.runtime.ref import ExitReason as ExitReason
 from actorq.runtime.supervisor import Supervisor as Supervisor
+from actorq.system.remote import connect as connect
 from actorq.system.system import System as System
 from actorq.system.system import open_system as open_system
+from actorq.system.tokens import Tokens as Tokens
+from actorq.system.worker import WorkerNode as WorkerNode
+from actorq.system.worker import open_worker as open_worker
 from actorq.tasks import AsyncTask as AsyncTask
 from actorq.tasks import StreamTask as StreamTask
 from actorq.tasks import SyncTask as SyncTask

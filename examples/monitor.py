@@ -62,6 +62,7 @@ async def ping() -> str:
 
 
 async def work(system: actorq.System) -> None:
+    # With pauses, as people ask for one thing after the other: they see the table change.
     movie = await system.submit(download.options(meta={"file": "movie"}), 1_000)
     await trio.sleep(0.5)
     await system.submit(download.options(meta={"file": "song"}), 6)

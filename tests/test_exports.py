@@ -10,16 +10,18 @@ from actorq import errors
 
 NAMES = {
     "ActorDied", "ActorError", "ActorNode", "ActorRef", "ActorTree", "ActorqError", "AsyncTask",
-    "Backoff", "Client", "Current", "Deferred", "Down", "DuplicateTask", "EncodeError", "Event",
-    "EventKind", "ExitReason", "Fenced", "GiveUp", "Instrument", "InvalidArguments", "Lagged",
-    "Mailbox", "MailboxFull", "Monitor", "NoReply", "Page", "PayloadTooLarge", "PoolStats",
-    "Progress", "QueueFull", "QueueStats", "RemoteError", "RestartIntensityExceeded",
-    "RestartType", "Retry", "RetryLater", "Snapshot", "Stats", "StoreError", "StoreUnavailable",
-    "Strategy", "StreamTask", "SubmitError", "Subscription", "Supervisor", "SupervisorNode",
-    "SyncTask", "System", "Task", "TaskCancelled", "TaskDone", "TaskError", "TaskEvent",
-    "TaskEventKind", "TaskExpired", "TaskFailed", "TaskHandle", "TaskMessage", "TaskNode",
-    "TaskNotFound", "TaskNursery", "TaskOptions", "TaskPriority", "TaskResult", "TaskStatus",
-    "TaskTimeout", "UnknownTask", "WorkerLost", "current", "open_system", "task",
+    "AuthenticationFailed", "Backoff", "Client", "ConnectFailed", "ConnectionLost", "Current",
+    "Deferred", "Down", "DuplicateTask", "EncodeError", "Event", "EventKind", "ExitReason",
+    "Fenced", "GiveUp", "IncompatiblePeer", "Instrument", "InvalidArguments", "Lagged", "Mailbox",
+    "MailboxFull", "Monitor", "NoReply", "Page", "PayloadTooLarge", "PoolStats", "Progress",
+    "QueueFull", "QueueStats", "RemoteError", "RestartIntensityExceeded", "RestartType", "Retry",
+    "RetryLater", "Snapshot", "Stats", "StoreError", "StoreUnavailable", "Strategy", "StreamTask",
+    "SubmitError", "Subscription", "Supervisor", "SupervisorNode", "SyncTask", "System", "Task",
+    "TaskCancelled", "TaskDone", "TaskError", "TaskEvent", "TaskEventKind", "TaskExpired",
+    "TaskFailed", "TaskHandle", "TaskInfo", "TaskMessage", "TaskNode", "TaskNotFound",
+    "TaskNursery", "TaskOptions", "TaskPriority", "TaskResult", "TaskStatus", "TaskTimeout",
+    "Tokens", "TransportError", "UnknownTask", "WorkerInfo", "WorkerLost", "WorkerNode",
+    "connect", "current", "open_system", "open_worker", "task",
 }  # fmt: skip
 
 

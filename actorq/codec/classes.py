@@ -12,7 +12,8 @@ sent.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import attrs
@@ -20,14 +21,18 @@ import attrs
 from actorq.codec.packed import (
     Misfit,
     Refusal,
+    Step,
     deeper,
     each_value,
+    join_pairs,
     pack,
     spelled,
+    split_pairs,
     unpack,
 )
-from actorq.codec.shapes import Row, Shape, unlabelled
+from actorq.codec.shapes import ANY, Row, Shape, unlabelled, walk
 from actorq.codec.tagged import KINDS, tag, untag
+from actorq.errors import told
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, not in C
 
@@ -211,52 +216,135 @@ class Record(Shape):
         if type(value) is not self.cls:
             raise self.unfit(value)
         depth = deeper(depth)
-        try:
-            values: list[Any] = [getattr(value, name) for name in self._names]
-        except AttributeError:
-            return self._encode_partly(value, depth)
-        if self._recipe.validate is not None and not self._recipe.doubtful:
-            self._trying(self._recipe.validate, value)
-        if self._row.native(values):
-            wire = dict(zip(self._keys, values, strict=True))
-        else:
-            wire = {
-                field.key: self._encode_field(field, item, depth)
-                for field, item in zip(self._recipe.fields, values, strict=True)
+        values: dict[str, Any] = {}
+        for field in self._recipe.fields:
+            try:
+                values[field.key] = getattr(value, field.name)
+            except AttributeError:  # never set, which is fine where no constructor sets it
+                if field.init:
+                    raise Refusal(f"{self.text} has no {field.name!r}") from None
+        if self._recipe.validate is not None:
+            self._attempt("is not valid", self._recipe.validate, value)
+        if len(values) < len(self._shapes) or not self._row.native(values.values()):
+            values = {
+                key: self._step(self._shapes[key].encode, key, item, depth)
+                for key, item in values.items()
             }
         if self._recipe.doubtful:
-            self._trying(lambda wire: self.decode(unpack(pack(wire)), 0), wire)
-        return wire
-
-    def _encode_field(self, field: Field, value: Any, depth: int) -> Any:
-        try:
-            return self._shapes[field.key].encode(value, depth)
-        except Refusal as refusal:
-            raise refusal.inside(f".{field.name}") from None
-
-    def _encode_partly(self, value: Any, depth: int) -> Any:
-        """Leave out what was never set, which only the constructor's own fields may not be."""
-        wire: dict[str, Any] = {}
-        for field in self._recipe.fields:
-            if hasattr(value, field.name):
-                wire[field.key] = self._encode_field(field, getattr(value, field.name), depth)
-            elif field.init:
-                raise Refusal(f"{self.text} cannot travel: it has no {field.name!r}")
-        return wire
-
-    def _trying(self, step: Callable[[Any], object], value: Any) -> None:
-        try:
-            step(value)
-        except Exception as error:  # noqa: BLE001 - a validator's or a constructor's
-            why = error.reason if isinstance(error, Refusal) else told(error)
-            raise Refusal(f"{self.text} cannot be built again from its fields: {why}") from error
+            self.decode(unpack(pack(values)), 0)
+        return values
 
     def decode(self, wire: Any, depth: int) -> Any:
-        wire = unlabelled(wire, self.label)
-        if type(wire) is not dict:
+        values = unlabelled(wire, self.label)
+        if type(values) is not dict:
+            raise Misfit(self.text, untag(values, depth))
+        depth = deeper(depth)
+        check_keys(self.text, values, self._shapes, self._required)
+        if list(values) != self._keys or not self._row.native(values.values()):
+            values = {
+                key: self._step(self._shapes[key].decode, key, item, depth)
+                for key, item in values.items()
+            }
+        return self._attempt("cannot be built of its fields", self._recipe.build, values)
+
+    def _step(self, step: Step, key: str, value: Any, depth: int) -> Any:
+        try:
+            return step(value, depth)
+        except Refusal as refusal:
+            raise refusal.inside(f".{key}") from None
+
+    def _attempt(self, problem: str, call: Callable[[Any], Any], value: Any) -> Any:
+        try:
+            return call(value)
+        except Exception as error:  # the code of its class
+            raise Refusal(f"{self.text} {problem}: {told(error)}") from error
+
+    def fits(self, wire: Any) -> bool:
+        return (
+            type(wire) is dict
+            and wire.keys() <= self._shapes.keys()
+            and wire.keys() >= self._required
+        )
+
+    def unfit(self, value: object) -> Refusal:
+        if not self.passes(value):
+            return Misfit(self.text, value)
+        kind = spelled(type(value))
+        return Refusal(f"{kind} would arrive as {self.text}: annotate with {self.text} | {kind}")
+
+
+def check_keys(
+    text: str, wire: dict[Any, Any], known: Collection[str], required: AbstractSet[str]
+) -> None:
+    """Check that the wire of an object has the fields that its class has here.
+
+    Raises:
+        Refusal: It has others, or too few.
+    """
+    if wire.keys() == known:
+        return
+    for problem, keys in (("no field", wire.keys() - known), ("no value for", required - wire)):
+        if keys:
+            names = ", ".join(sorted(map(repr, keys)))
+            raise Refusal(f"{text} has {problem} {names:.200}")
+
+
+class Keys(Shape):
+    """A TypedDict. It may have more keys than its type names, with plain values.
+
+    Made in two steps, like a record.
+    """
+
+    plain = False
+    types = frozenset({dict})
+    kinds = KINDS[dict]
+    definition: str
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def define(self, shapes: Mapping[str, Shape], required: Collection[str]) -> None:
+        """Give the shapes of the values, and which keys there must be."""
+        self.plain = all(shape.plain for shape in shapes.values())
+        self._shapes = shapes
+        self._required = frozenset(required)
+        fields = (
+            f"{key}{'' if key in self._required else '?'}: {shape.text}"
+            for key, shape in shapes.items()
+        )
+        self.definition = f"{self.text}({', '.join(fields)})"
+
+    def encode(self, value: Any, depth: int) -> Any:
+        if type(value) is not dict:
+            raise Misfit(self.text, value)
+        depth = deeper(depth)
+        self._check(value)
+        keys = walk(ANY, tag, value, depth)
+        steps = (self._shapes.get(key, ANY).encode for key in value)
+        return join_pairs(keys, self._each(steps, value, value.values(), depth))
+
+    def decode(self, wire: Any, depth: int) -> Any:
+        pairs = split_pairs(wire)
+        if pairs is None:
             raise Misfit(self.text, untag(wire, depth))
         depth = deeper(depth)
-        self._check_keys(wire)
-        if not self._row.native(wire.values()):
-            pass
-        return self._recipe.build(wire)
+        keys = walk(ANY, untag, pairs[0], depth)
+        steps = (self._shapes.get(key, ANY).decode for key in keys)
+        value = dict(zip(keys, self._each(steps, keys, pairs[1], depth), strict=True))
+        self._check(value)
+        return value
+
+    def _each(
+        self, steps: Iterable[Step], keys: Iterable[Any], values: Iterable[Any], depth: int
+    ) -> Iterator[Any]:
+        return each_value(
+            lambda pair, depth: pair[0](pair[1], depth),
+            keys,
+            zip(steps, values, strict=True),
+            depth,
+        )
+
+    def _check(self, value: dict[Any, Any]) -> None:
+        if missing := self._required - value.keys():
+            names = ", ".join(sorted(map(repr, missing)))
+            raise Misfit(self.text, value, f"a dict without {names}")

@@ -20,11 +20,14 @@ _PATIENCE = 15.0
 class Make(Protocol):
     """What the fixture ``make`` is."""
 
-    def __call__(self, at: str | None = None, *, max_batch: int = BATCH) -> Transport:
-        """Return a transport: one that can listen at an address of its own, or one to dial ``at``.
+    def __call__(
+        self, at: str | None = None, *, listens: bool = False, max_batch: int = BATCH
+    ) -> Transport:
+        """Return a transport: one to listen with at a new address, or one for the address ``at``.
 
         Args:
-            at: What a listener has reported. Whoever dials it may know more, such as a CA.
+            at: What a listener has reported.
+            listens: Whether it is to listen there; otherwise it is to dial.
             max_batch: The largest batch to send or to receive.
         """
         ...
@@ -137,7 +140,7 @@ async def listening(
     """Listen for the length of the block; yields the address."""
     with trio.fail_after(_PATIENCE):
         async with trio.open_nursery() as nursery:
-            transport = make(at, max_batch=max_batch)
+            transport = make(at, listens=True, max_batch=max_batch)
             address: str = await nursery.start(transport.listen, serve, authorize)
             yield address
             nursery.cancel_scope.cancel()

@@ -42,7 +42,7 @@ class TransportContract:
         class TestMyTransport(TransportContract):
             @pytest.fixture
             def make(self):
-                def make(at=None, *, max_batch=BATCH):
+                def make(at=None, *, listens=False, max_batch=BATCH):
                     return MyTransport(at or "mine://localhost:0", max_batch=max_batch)
 
                 return make
@@ -416,7 +416,8 @@ class TransportContract:
     async def test_an_address_that_is_taken_is_an_oserror(self, make: Make) -> None:
         """And the first listener goes on."""
         async with listening(make, idle) as address:
-            assert isinstance(await error_of(make(address).listen(idle, welcome)), OSError)
+            taken = make(address, listens=True)
+            assert isinstance(await error_of(taken.listen(idle, welcome)), OSError)
             async with make(address).connect("token"):
                 pass
 

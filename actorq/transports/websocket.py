@@ -369,8 +369,11 @@ class _WebSocket:
         self._ends(code, reason)
         try:
             with trio.move_on_after(CLOSE_TIMEOUT):
+                if self.ended:  # there is nobody to hear the answer
+                    return
                 await self._ws.aclose(code, cut(reason))
-                await self._nothing_left.wait()
+                if self._lost().code == TOO_BIG:
+                    await self._nothing_left.wait()
         except Exception as error:  # noqa: BLE001 - as for the reader
             self.failure = error
         finally:

@@ -15,7 +15,9 @@ class TestMemoryTransport(TransportContract):
     def make(self, autojump_clock: trio.abc.Clock) -> Make:
         names = count()
 
-        def make(at: str | None = None, *, max_batch: int = BATCH) -> Transport:
+        def make(
+            at: str | None = None, *, listens: bool = False, max_batch: int = BATCH
+        ) -> Transport:
             name = at.removeprefix("memory://") if at else f"contract-{next(names)}"
             return MemoryTransport(name, max_batch=max_batch)
 
@@ -23,7 +25,9 @@ class TestMemoryTransport(TransportContract):
 
 
 async def test_its_address_is_its_name() -> None:
-    async with listening(lambda at=None, *, max_batch: MemoryTransport("here"), idle) as address:
+    async with listening(
+        lambda at, *, listens, max_batch: MemoryTransport("here"), idle
+    ) as address:
         assert address == "memory://here"
 
 

@@ -14,7 +14,9 @@ from actorq.transports.websocket import WebSocketTransport
 class TestOverTcp(TransportContract):
     @pytest.fixture
     def make(self) -> Make:
-        def make(at: str | None = None, *, max_batch: int = BATCH) -> Transport:
+        def make(
+            at: str | None = None, *, listens: bool = False, max_batch: int = BATCH
+        ) -> Transport:
             return WebSocketTransport(at or "ws://127.0.0.1:0", max_batch=max_batch)
 
         return make
@@ -29,9 +31,15 @@ class TestOverTls(TransportContract):
         key.private_key_pem.write_to_path(tmp_path / "key.pem")
         key.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
 
-        def make(at: str | None = None, *, max_batch: int = BATCH) -> Transport:
-            if at is None:
-                return WebSocketTransport("wss://localhost:0", tls=(tmp_path / "cert.pem", tmp_path / "key.pem"), max_batch=max_batch)
+        def make(
+            at: str | None = None, *, listens: bool = False, max_batch: int = BATCH
+        ) -> Transport:
+            if at is None or listens:
+                return WebSocketTransport(
+                    at or "wss://localhost:0",
+                    tls=(tmp_path / "cert.pem", tmp_path / "key.pem"),
+                    max_batch=max_batch,
+                )
             return WebSocketTransport(at, tls=tmp_path / "ca.pem", max_batch=max_batch)
 
         return make
@@ -42,7 +50,11 @@ class TestOverUnixSockets(TransportContract):
     def make(self, tmp_path: Path) -> Make:
         names = count()
 
-        def make(at: str | None = None, *, max_batch: int = BATCH) -> Transport:
-            return WebSocketTransport(at or f"ws+unix://{tmp_path}/{next(names)}", max_batch=max_batch)
+        def make(
+            at: str | None = None, *, listens: bool = False, max_batch: int = BATCH
+        ) -> Transport:
+            return WebSocketTransport(
+                at or f"ws+unix://{tmp_path}/{next(names)}", max_batch=max_batch
+            )
 
         return make
