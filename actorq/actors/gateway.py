@@ -27,7 +27,7 @@ from actorq.runtime.wire import Wire
 
 _CLIENT_MAY = (
     m.Submit, m.Withdraw, m.Forget, m.Watch, m.CancelTask, m.EndScope, m.Inspect, m.Find, m.Bulk,
-    m.Subscribe, m.Unsubscribe, m.GetStats, m.GetTasks, m.GetTree, m.Join,
+    m.Subscribe, m.Unsubscribe, m.GetStats, m.GetTasks, m.Join,
 )  # fmt: skip
 _WORKER_MAY = (m.Knows, m.Ready, m.Started, m.Report, m.Finish)
 _MAY: dict[Kind, frozenset[type]] = {
@@ -136,6 +136,8 @@ class _Door:
         self.refused = False
         self._hello: w.Hello | None = None
         self._introduced = trio.Event()
+        self._may: frozenset[type] = frozenset()
+        """What this node may say to the queue actor."""
 
     def close(self) -> None:
         """The connection has ended."""
@@ -172,15 +174,21 @@ class _Door:
         return decode_to_owner(batch)
 
     def _receive(self, messages: list[Any]) -> None:
+        said: list[Any] = []
         for message in messages:
             if self.refused:
-                return
+                break
             if self.guest is not None:
-                self._hear(self.guest, message)
+                if type(message) in self._may:
+                    said.append(message)
+                else:
+                    self._hear(self.guest, message)
             elif self.beats is not None:
                 self._hear_beat(self.beats, message)
             else:
                 self._introduce(message)
+        if said and self.guest is not None and self.guest.wire is self.wire:
+            self.guest.say(said)
 
     def _introduce(self, message: Any) -> None:
         """Take the two messages that a connection begins with."""
@@ -225,6 +233,7 @@ class _Door:
         if self.guest is None:
             self._refuse(w.Close.SUPERSEDED, "the same peer has a newer connection")
             return
+        self._may = _MAY[self.guest.kind]
         self._gateway._tell(EventKind.CONNECTED, peer=self.wire.peer, node=self.node)
 
     def _hear(self, guest: Guest, message: Any) -> None:
@@ -235,26 +244,23 @@ class _Door:
             self.wire.send_first(w.Pong())
             guest.got(message.got)
             if guest.kind == "worker":
-                guest.say(m.Beat(0.0))
+                guest.say([m.Beat(0.0)])
         elif kind is w.Got:
             guest.got(message.got)
         elif kind is w.Bye:
             self._gateway._guests.leave(guest)
         elif kind is Malformed:
             guest.received(m.Reply(message.request, error=message.error))
-        elif kind not in _MAY[guest.kind]:
-            why = f"{kind.__name__} is not for a {guest.kind}"
-            self._refuse(w.Close.BAD_MESSAGE, why)
-        elif kind is m.GetTree:
+        elif kind is m.GetTree and guest.kind == "client":
             guest.received(m.Reply(message.request, self._gateway._tree()))
         else:
-            guest.say(message)
+            self._refuse(w.Close.BAD_MESSAGE, f"{kind.__name__} is not for a {guest.kind}")
 
     def _hear_beat(self, node: str, message: Any) -> None:
         if isinstance(message, m.Beat):
             guest = self._gateway._guests.find("worker", node)
             if guest is not None:
-                guest.say(message)
+                guest.say([message])
                 limits = self._gateway._limits
                 if limits.beat < message.lag <= limits.max_block:
                     guest.heard_by_beat = True

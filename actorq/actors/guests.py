@@ -120,19 +120,25 @@ class Guest:
     def _greet(self, port: Port, hello: Hello) -> None:
         port.send(replace(hello, leased=True))
 
-    def say(self, message: Any) -> None:
-        """Hand a message of the node to the queue actor."""
-        request = getattr(message, "request", None)
-        if request is not None and type(message) not in _ENDLESS:
-            if request in self._open:
-                return
-            self._open.add(request)
-            if type(message) is m.Withdraw:
-                self._open.discard(message.submit)  # which has no other answer
-        elif type(message) is m.Forget:
+    def say(self, messages: list[Any]) -> None:
+        """Hand what the node has sent together to the queue actor."""
+        if self.kind != "worker":
+            messages = [message for message in messages if self._is_new(message)]
+        if self._port is not None and messages:
+            self._port.send(*messages)
+
+    def _is_new(self, message: Any) -> bool:
+        """Say whether a client's message is not being worked on already."""
+        kind = type(message)
+        if kind is m.Forget:
             self._open.discard(message.request)
-        if self._port is not None:
-            self._port.send(message)
+        elif kind not in _ENDLESS:
+            if message.request in self._open:
+                return False
+            self._open.add(message.request)
+            if kind is m.Withdraw:
+                self._open.discard(message.submit)  # which has no other answer
+        return True
 
     def got(self, count: int) -> None:
         """The node has received ``count`` durable messages on this connection."""

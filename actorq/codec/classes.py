@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from typing import Any
 
 import attrs
@@ -239,7 +238,7 @@ class Record(Shape):
         if type(values) is not dict:
             raise Misfit(self.text, untag(values, depth))
         depth = deeper(depth)
-        check_keys(self.text, values, self._shapes, self._required)
+        self._check_keys(values)
         if list(values) != self._keys or not self._row.native(values.values()):
             values = {
                 key: self._step(self._shapes[key].decode, key, item, depth)
@@ -260,11 +259,16 @@ class Record(Shape):
             raise Refusal(f"{self.text} {problem}: {told(error)}") from error
 
     def fits(self, wire: Any) -> bool:
-        return (
-            type(wire) is dict
-            and wire.keys() <= self._shapes.keys()
-            and wire.keys() >= self._required
-        )
+        return type(wire) is dict and self._required <= wire.keys() <= self._shapes.keys()
+
+    def _check_keys(self, wire: dict[Any, Any]) -> None:
+        if wire.keys() == self._shapes.keys():
+            return
+        others, missing = wire.keys() - self._shapes.keys(), self._required.difference(wire)
+        for problem, keys in (("no field", others), ("no value for", missing)):
+            if keys:
+                names = ", ".join(sorted(map(repr, keys)))
+                raise Refusal(f"{self.text} has {problem} {names:.200}")
 
     def unfit(self, value: object) -> Refusal:
         if not self.passes(value):
@@ -273,20 +277,26 @@ class Record(Shape):
         return Refusal(f"{kind} would arrive as {self.text}: annotate with {self.text} | {kind}")
 
 
-def check_keys(
-    text: str, wire: dict[Any, Any], known: Collection[str], required: AbstractSet[str]
-) -> None:
-    """Check that the wire of an object has the fields that its class has here.
+class Refused(Shape):
+    """Objects of a class that cannot travel, for a reason of its own."""
 
-    Raises:
-        Refusal: It has others, or too few.
-    """
-    if wire.keys() == known:
-        return
-    for problem, keys in (("no field", wire.keys() - known), ("no value for", required - wire)):
-        if keys:
-            names = ", ".join(sorted(map(repr, keys)))
-            raise Refusal(f"{text} has {problem} {names:.200}")
+    plain = False
+    kinds = frozenset()
+
+    def __init__(self, cls: type, reason: str) -> None:
+        self.text = spelled(cls)
+        self.cls = cls
+        self.types = frozenset({cls})
+        self._reason = reason
+
+    def encode(self, value: Any, depth: int) -> Any:  # noqa: ARG002 - nothing is inside
+        raise self.unfit(value)
+
+    def decode(self, wire: Any, depth: int) -> Any:
+        raise Misfit(self.text, untag(wire, depth))
+
+    def unfit(self, value: object) -> Refusal:
+        return Refusal(self._reason) if self.passes(value) else Misfit(self.text, value)
 
 
 class Keys(Shape):

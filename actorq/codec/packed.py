@@ -19,6 +19,7 @@ from msgspec.msgpack import Decoder, Encoder, Ext
 DEPTH_MAX = 100
 """How deep containers and objects may be nested."""
 INT_BYTES_MAX = 65_536
+WHERE_MAX = 100
 
 # Part of the wire format: never give one another meaning.
 TUPLE, SET, FROZENSET, PAIRS, BIG_INT, BYTEARRAY, COMPLEX = range(1, 8)
@@ -50,14 +51,21 @@ class Refusal(Exception):
     def inside(self, step: str) -> Self:
         """Return it, told from one level further out."""
         self.where = step + self.where
+        if len(self.where) > WHERE_MAX:
+            self.where = f"{self.where[: WHERE_MAX - 3]}..."
         return self
 
 
 class Misfit(Refusal):
-    """A value is not what its annotation asks for."""
+    """A value is not what its annotation asks for.
+
+    Attributes:
+        got: What it is instead.
+    """
 
     def __init__(self, expected: str, value: object, got: str = "") -> None:
-        super().__init__(f"must be {expected}, not {got or spelled(type(value))}")
+        self.got = got or spelled(type(value))
+        super().__init__(f"must be {expected}, not {self.got}")
 
 
 def spelled(kind: type) -> str:

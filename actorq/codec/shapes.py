@@ -77,7 +77,9 @@ class Shape(ABC):
 
     def unfit(self, value: object) -> Refusal:
         """Return why a value of another type is refused."""
-        return Refusal(no_form(type(value))) if self.passes(value) else Misfit(self.text, value)
+        if type(value) not in KINDS and self.passes(value):
+            return Refusal(no_form(type(value)))
+        return Misfit(self.text, value)
 
     def passes(self, value: object) -> bool:
         """Say whether a type checker would let a value pass for one of this shape."""

@@ -56,9 +56,10 @@ def _grouped(text: str, shapes: list[Shape]) -> list[Shape]:
         if one.types is None or other.types is None or one.types.isdisjoint(other.types):
             continue
         if not one.plain or not other.plain:
+            shared = " or ".join(sorted(map(spelled, one.types & other.types)))
             raise TypeError(
-                f"{text}: a value may be of {one.text} and of {other.text}, and its type does "
-                "not tell which; annotate with one of them, or give each a class of its own"
+                f"in {text}, the type of a {shared} does not tell which of the branches it is of; "
+                "annotate with one of them, or give each a class of its own"
             )
         rest = [shape for shape in shapes if shape is not one and shape is not other]
         return _grouped(text, [*rest, FirstFit(text, (one, other))])
@@ -132,7 +133,12 @@ class Union(Shape):
         shape, label = self._by_type.get(type(value), (self._rest, ""))
         if shape is None:
             raise self.unfit(value)
-        wire = shape.encode(value, depth)
+        try:
+            wire = shape.encode(value, depth)
+        except Misfit as misfit:
+            if misfit.where:
+                raise
+            raise Misfit(self.text, value, misfit.got) from None
         return join_label(label, wire) if label else wire
 
     def decode(self, wire: Any, depth: int) -> Any:

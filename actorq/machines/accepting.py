@@ -34,7 +34,7 @@ class Accepting(Granting):
         known = stored.keys() | [task.id for task in tasks if task.id in self._live]
         new = [task for task in tasks if task.id not in known] if known else tasks
         if new:
-            refusal = self._refusal(new) or self._doubt(submit, new)
+            refusal = self._refusal(new) or self._doubt(origin, submit, new)
             if refusal is not None:
                 self._out.reply(origin, submit, error=refusal)
                 return
@@ -77,14 +77,17 @@ class Accepting(Granting):
                 )
         return None
 
-    def _doubt(self, submit: m.Submit, new: Sequence[m.Submission]) -> Exception | None:
+    def _doubt(
+        self, origin: int, submit: m.Submit, new: Sequence[m.Submission]
+    ) -> Exception | None:
         """Refuse what may have run among other records, and must not run twice."""
-        if submit.resent and submit.lineage not in (None, self._lineage):
+        if submit.resent and submit.lineage not in (None, self._lineage_for(origin)):
             for task in new:
                 if task.options.at_most_once:
                     return SubmitError(
-                        f"task {task.name} ({task.id}) was handed to a queue that is gone, and "
-                        "nobody knows whether it ran there: at_most_once, so it is not run here"
+                        f"task {task.name} ({task.id}) was handed over before the connection was "
+                        "lost for long, or the queue itself, and nobody knows whether it has run: "
+                        "at_most_once, so it is not run now"
                     )
         return None
 

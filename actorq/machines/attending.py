@@ -9,7 +9,6 @@ The owner may itself have stood still, and could not hear anybody: then all time
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from math import inf
 
 from actorq.machines.accepting import Accepting
@@ -37,13 +36,12 @@ class Attending(Accepting):
         self._until = Timers()
         """When a peer is given up if it is not heard of."""
         self._sessions: dict[str, int] = {}
-        self._session_of: dict[int, str] = {}
-        self._losses: OrderedDict[str, int] = OrderedDict()
         self._expected: set[str] = set()
         """Peers that a loaded record speaks of, before there was time to wait for them."""
         self._pulse = inf
         """When somebody should look at the clock next, so that a stall can be told from silence."""
-        self._stepped = 0.0
+        self._spare_until = 0.0
+        """Until when a peer that this owner has not met yet may take to come back."""
         self._parting = False
         """Whether somebody says goodbye, who leaves nothing behind in most cases."""
 
@@ -58,7 +56,7 @@ class Attending(Accepting):
             self._ready.add(live)
         elif head.status is RUNNING and head.worker is not None:
             worker = self._fleet.expect(head.worker)
-            worker.held.add(head.id)
+            worker.held[head.id] = None
             live.run = Run(worker)
             self._expected.add(_WORKER + worker.node)
         self._arm(live)
@@ -69,16 +67,21 @@ class Attending(Accepting):
         """At the beginning of a step: note what the owner has slept through."""
         now = self._now
         if self._expected:
+            self._spare_until = now + self._limits.lease
             for key in self._expected:
-                self._until.set(key, now + self._limits.lease)
+                self._until.set(key, self._spare_until)
             self._expected.clear()
-        elif now > self._pulse + self._limits.beat:
-            stalled = now - self._stepped
+            return
+        late = now - self._pulse
+        if late > self._limits.look:
+            # By no more than it was late: a dead peer must not gain by every stall.
             for key, when in list(self._until.armed.items()):
-                self._until.set(key, when + stalled)
-            self._out.tell(EventKind.OWNER_STALLED, seconds=stalled)
-        self._stepped = now
-        self._pulse = now + self._limits.beat if self._until.armed else inf
+                self._until.set(key, when + late)
+            self._out.tell(EventKind.OWNER_STALLED, seconds=late)
+
+    def _set_pulse(self) -> None:
+        """At the end of a step: say when somebody should look again."""
+        self._pulse = self._now + self._limits.look if self._until.armed else inf
 
     def _give_up_the_silent(self) -> None:
         """Give up every peer whose time is over."""
@@ -97,15 +100,24 @@ class Attending(Accepting):
         if former == origin:
             self._news.gone(origin)  # it subscribes again, with what it missed meanwhile
         elif former is not None:
-            del self._session_of[former]
-            self._drop_connection(former)
+            self._drop_session(session)
         self._sessions[session] = origin
         self._session_of[origin] = session
-        self._expected.discard(_CLIENT + session)
         self._until.clear(_CLIENT + session)
         if hello.leased:
             self._remote.add(origin)
-        self._out.send(origin, m.ClientWelcome(self._lineage, self._losses.get(session, 0)))
+        losses = self._losses.get(session, 0)
+        self._out.send(origin, m.ClientWelcome(self._lineage_for(origin), losses))
+
+    def _drop_session(self, session: str) -> int | None:
+        """Forget a client's connection, and return it."""
+        origin = self._sessions.pop(session, None)
+        self._until.clear(_CLIENT + session)
+        if origin is not None:
+            del self._session_of[origin]
+            self._remote.discard(origin)
+            self._drop_connection(origin)
+        return origin
 
     def _drop_connection(self, origin: int) -> None:
         """Forget what a client will ask again if it is still wanted."""
@@ -115,16 +127,15 @@ class Attending(Accepting):
 
     def _lose_session(self, session: str) -> None:
         """Cancel every task that is owned by a block of this client."""
-        origin = self._sessions.pop(session, None)
-        self._losses[session] = self._losses.pop(session, 0) + 1
-        if len(self._losses) > LOSSES_MAX:
-            self._losses.popitem(last=False)
-        if origin is not None:
-            del self._session_of[origin]
-            self._remote.discard(origin)
-            self._drop_connection(origin)
-            self._out.send(origin, m.Lost())
-        cancel = Cancel("scope", "its client was out of reach for too long")
+        origin = self._drop_session(session)
+        if not self._parting:
+            self._losses[session] = self._losses.pop(session, 0) + 1
+            if len(self._losses) > LOSSES_MAX:
+                self._losses.popitem(last=False)
+            if origin is not None:
+                self._out.send(origin, m.Lost())
+        why = "has left" if self._parting else "was out of reach for too long"
+        cancel = Cancel("scope", f"its client {why}")
         ids = [
             id
             for scope, members in self._ledger.scopes.items()
@@ -147,7 +158,6 @@ class Attending(Accepting):
         worker = self._fleet.connect(origin, hello.node, hello.worker, hello.slots)
         self._fleet.learn(worker, hello.tasks)
         worker.leased = hello.leased
-        self._expected.discard(_WORKER + hello.node)
         if hello.leased:
             self._until.set(_WORKER + hello.node, self._now + self._limits.lease)
         else:
@@ -200,7 +210,8 @@ class Attending(Accepting):
 
     def _worker_died(self, origin: int, request: m.WorkerDied) -> None:
         worker = self._fleet.known(request.node)
-        if worker is not None:
+        # One in this process is not anybody's child; one that is expected may be.
+        if worker is not None and (worker.leased or worker.connection is None):
             self._lose_worker(worker)
         self._out.reply(origin, request)
 
@@ -214,7 +225,10 @@ class Attending(Accepting):
         held = list(worker.held)
         self._fleet.forget(worker)
         for id in held:
-            self._lose(self._live[id])
+            live = self._live[id]
+            # It may still finish: whatever becomes of the task now, that is refused.
+            self._ledger.note(live, fence=live.head.fence + 1)
+            self._lose(live)
         if connection is not None and connection != successor:
             self._out.send(connection, m.Lost())
         if worker.leased and (held or not self._parting):
@@ -224,7 +238,7 @@ class Attending(Accepting):
 
     def _away(self, origin: int, _: m.Away) -> None:
         """A connection is cut: its peer has a window to come back in."""
-        window = self._now + self._limits.window
+        window = max(self._now + self._limits.window, self._spare_until)
         worker = self._fleet.by_connection.get(origin)
         if worker is not None:
             self._fleet.disconnect(worker)
@@ -243,9 +257,11 @@ class Attending(Accepting):
             else:
                 self._fleet.disconnect(worker)
         session = self._session_of.get(origin)
-        if session is not None and origin in self._remote:
-            self._lose_session(session)
-        self._drop_connection(origin)
+        if session is not None:
+            if origin in self._remote:
+                self._lose_session(session)
+            else:
+                self._drop_session(session)
         self._parting = False
 
 

@@ -21,7 +21,7 @@ class Worker:
 
     __slots__ = (
         "connection", "digests", "free", "granted", "held", "knows", "leased", "name", "node",
-        "slots", "suspended",
+        "slots", "suspended", "turn",
     )  # fmt: skip
 
     def __init__(self, node: str, name: str) -> None:
@@ -31,12 +31,15 @@ class Worker:
         self.slots: dict[Pool, int] = {}
         self.granted: dict[Pool, int] = {}
         self.free: dict[Pool, int] = {}
-        self.held: set[str] = set()
+        self.held: dict[str, None] = {}
+        """In the order of the grants."""
         self.knows: Names | None = None
         """The names of the tasks that it can run; None is all."""
         self.digests: Mapping[str, str] = {}
         self.leased: bool = False
         """Whether it is elsewhere, and lost when it is not heard of."""
+        self.turn: int = 0
+        """When it was granted something last, as a number that grows."""
         self.suspended: bool = False
         """Whether its loop stands still, so that it is offered nothing new."""
 
@@ -49,8 +52,8 @@ class Fleet:
         self.free: dict[Pool, int] = dict.fromkeys(POOLS, 0)
         """Free slots by pool, over all workers that are not suspended."""
         self._by_node: dict[str, Worker] = {}
-        self._interned: dict[Names, Names] = {}
         self._unions: dict[frozenset[int], Names] = {}
+        self._turns = 0
 
     def expect(self, name: str) -> Worker:
         """Return the worker of that name, which a loaded task says it is held by."""
@@ -88,14 +91,21 @@ class Fleet:
         self.disconnect(worker)
         if self._by_node.get(worker.node) is worker:
             del self._by_node[worker.node]
+            self._intern()
 
     def learn(self, worker: Worker, tasks: Mapping[str, str] | None) -> None:
         """Note which tasks a worker knows, by name and digest; None is all."""
         worker.digests = tasks or {}
-        worker.knows = None if tasks is None else self._intern(frozenset(tasks))
+        worker.knows = None if tasks is None else frozenset(tasks)
+        self._intern()
 
-    def _intern(self, names: Names) -> Names:
-        return self._interned.setdefault(names, names)
+    def _intern(self) -> None:
+        """Make equal sets of names one object, so that comparing them costs nothing."""
+        sets: dict[Names, Names] = {}
+        for worker in self._by_node.values():
+            if worker.knows is not None:
+                worker.knows = sets.setdefault(worker.knows, worker.knows)
+        self._unions.clear()
 
     # --- credit ----------------------------------------------------------------------------------
 
@@ -110,7 +120,9 @@ class Fleet:
 
     def charge(self, worker: Worker, pool: Pool, id: str) -> None:
         """Note a grant."""
-        worker.held.add(id)
+        worker.held[id] = None
+        self._turns += 1
+        worker.turn = self._turns
         worker.granted[pool] += 1
         worker.free[pool] -= 1
         self.free[pool] -= 1
@@ -136,7 +148,6 @@ class Fleet:
         workers = self.by_connection.values()
         if len(workers) == 1:
             return next(iter(workers)).knows
-        # Equal sets are one object, so comparing them costs nothing.
         kinds = {id(w.knows): w.knows for w in workers if w.free.get(pool) and not w.suspended}
         union: Names | None = None
         if id(None) in kinds or not kinds:
@@ -147,18 +158,20 @@ class Fleet:
         union = self._unions.get(key)
         if union is None:
             known = [names for names in kinds.values() if names is not None]
-            union = self._unions[key] = self._intern(frozenset[str]().union(*known))
+            union = self._unions[key] = frozenset[str]().union(*known)
         return union
 
     def freest(self, pool: Pool, name: str) -> Worker | None:
         """Return the worker with most free slots that knows ``name``, so that equals share evenly.
 
-        None if no such worker has a free slot.
+        Of several, the one that was granted something longest ago; None if there is none.
         """
         best, most = None, 0
         for worker in self.by_connection.values():
             free = worker.free.get(pool, 0)
-            if free > most and not worker.suspended:
+            if free < most or free == 0 or worker.suspended:
+                continue
+            if best is None or free > most or worker.turn < best.turn:
                 knows = worker.knows
                 if knows is None or name in knows:
                     best, most = worker, free

@@ -104,11 +104,8 @@ class Granting(Ending):
             self._out.lookup(origin, finish, finish.id)
 
     def _answer_late_finish(self, origin: int, finish: m.Finish, head: Head | None) -> None:
-        """A repeat of what is recorded is accepted; a grant that was overtaken is refused.
-
-        So is one that was taken back, and not given to anybody since: the fence is the same.
-        """
-        accepted = head is None or (head.fence == finish.fence and head.status.terminal)
+        """A repeat of what is recorded is accepted; a grant that was taken away is refused."""
+        accepted = head is None or head.fence == finish.fence
         self._out.send(origin, m.Finished(finish.id, finish.fence, accepted))
         if not accepted and finish.cause != "cancelled":
             self._out.tell(

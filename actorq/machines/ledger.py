@@ -44,7 +44,8 @@ class Ledger:
 
     def __init__(self) -> None:
         self.live: dict[str, Live] = {}
-        self.scopes: dict[str, set[str]] = {}
+        self.scopes: dict[str, dict[str, None]] = {}
+        """The tasks of each scope, in the order in which they came."""
         self._counts: dict[str, dict[TaskStatus, int]] = {}
         self._heads: dict[str, Head | None] = {}
         self._bodies: dict[str, Any] = {}
@@ -54,7 +55,7 @@ class Ledger:
         """Add a live task; unless ``stored``, it is new to the store."""
         live = self.live[head.id] = Live(head, body, watch)
         if head.scope is not None:
-            self.scopes.setdefault(head.scope, set()).add(head.id)
+            self.scopes.setdefault(head.scope, {})[head.id] = None
         counts = self._counts.get(head.options.queue)
         if counts is None:
             counts = self._counts[head.options.queue] = dict.fromkeys(_LIVE, 0)
@@ -92,7 +93,7 @@ class Ledger:
         del self.live[id]
         if head.scope is not None:
             members = self.scopes[head.scope]
-            members.discard(head.id)
+            members.pop(head.id, None)
             if not members:
                 del self.scopes[head.scope]
         if not (counts[PENDING] or counts[RUNNING] or counts[SCHEDULED]):

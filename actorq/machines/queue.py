@@ -106,6 +106,7 @@ class QueueMachine(Attending):
             self._grant_what_is_ready()
         if self._news.any:
             self._news.flush()
+        self._set_pulse()
         out = self._out
         effects = [*self._ledger.changes(), *out]
         out.clear()
@@ -113,6 +114,8 @@ class QueueMachine(Attending):
 
     def next_deadline(self) -> float | None:
         """Return when a `Tick` has something to do, or None."""
+        if self._expected:
+            return 0.0  # nobody may come
         deadline = self._timers.next() if self._timers.armed else None
         if not self._until.armed:
             return deadline
@@ -206,11 +209,15 @@ class QueueMachine(Attending):
         self._out.reply(origin, request, stats)
 
     def _get_tasks(self, origin: int, request: m.GetTasks) -> None:
-        digests = [worker.digests for worker in self._fleet.by_connection.values()]
+        workers = self._fleet.by_connection.values()
+        digests = [worker.digests for worker in workers]
+        any_task = sum(worker.knows is None for worker in workers)
         waiting = self._ready.waiting()
         names = waiting.keys() | {name for known in digests for name in known}
         infos = []
         for name in sorted(names):
             versions = [known[name] for known in digests if name in known]
-            infos.append(TaskInfo(name, len(versions), waiting.get(name, 0), len(set(versions))))
+            infos.append(
+                TaskInfo(name, len(versions) + any_task, waiting.get(name, 0), len(set(versions)))
+            )
         self._out.reply(origin, request, infos)

@@ -28,5 +28,5 @@ class Silence:
         late = now - self._look_at
         self._look_at = now + self.every
         if late > self.every:
-            self._heard += late
+            self._heard = min(now, self._heard + late)
         return now - self._heard >= self.limit

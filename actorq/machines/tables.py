@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from math import inf, nextafter
 
 from msgspec import Struct
@@ -47,6 +48,14 @@ class Limits(Struct, frozen=True):
     max_parked: int = 1_000
 
     @property
+    def look(self) -> float:
+        """Seconds after which the owner looks at its clock, as long as it waits for somebody.
+
+        A stall that is shorter is no excuse, so it must be a small part of the window.
+        """
+        return min(self.lease, self.window) / 5
+
+    @property
     def beat(self) -> float:
         """Seconds between two beats of a worker."""
         return self.lease / 5
@@ -60,6 +69,9 @@ class Tables:
         self._lineage = lineage
         self._remote: set[int] = set()
         """The connections of clients elsewhere."""
+        self._session_of: dict[int, str] = {}
+        self._losses: OrderedDict[str, int] = OrderedDict()
+        """How often each client was given up."""
         self._ids = IdSource(lambda: self._now, tail)
         self._now = 0.0
         self._stamp = 0.0
@@ -97,6 +109,13 @@ class Tables:
             "subscriptions": len(self._news),
         }
 
+    def _lineage_for(self, origin: int) -> str:
+        """Return what these records are called for one client; another name once it was lost.
+
+        What it was told before that was not kept for it.
+        """
+        return f"{self._lineage}.{self._losses.get(self._session_of.get(origin, ''), 0)}"
+
     def _next_stamp(self) -> float:
         """Return now, or just after the last stamp: so rank alone is the order, with no ties."""
         now, last = self._now, self._stamp
@@ -119,7 +138,7 @@ class Tables:
     def _release(self, live: Live) -> None:
         """Take a running task off its worker's list; the slot comes back by the worker's word."""
         if live.run is not None:
-            live.run.worker.held.discard(live.head.id)
+            live.run.worker.held.pop(live.head.id, None)
             live.run = None
 
     def _open(self, task: m.Submission, watch: int | None) -> Live:

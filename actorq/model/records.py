@@ -38,7 +38,8 @@ class Head(Struct, frozen=True, gc=False):
         since: Start of this run: the submission, or the `retry` verb that started it again.
         rank: The order in which ready tasks are granted, lowest first; kept for the whole run.
         due: When it may start next.
-        fence: How many grants it had; only the newest may say anything about it.
+        fence: Grows with each grant, and when one is taken away; only who holds a grant with the
+            newest may say anything about it.
         attempts: How many times its function was started in this run.
         deaths: How many workers died under it in this run.
         worker: The ``node.incarnation`` that has or had it last.

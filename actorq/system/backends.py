@@ -57,8 +57,7 @@ def open_transports(
     """
     if isinstance(addresses, str) or hasattr(addresses, "listen"):
         addresses = cast(list[str | Transport], [addresses])
-    several = cast(Iterable[str | Transport], addresses)
-    transports = [_transport(address, max_message, tls, insecure) for address in several]
+    transports = [_transport(address, max_message, tls, insecure) for address in addresses]
     for transport in transports:
         if open_to_all and not insecure and not _is_local(transport.url):
             raise ValueError(

@@ -213,12 +213,14 @@ class _Place:
         real = type(trio.lowlevel.current_clock()).__name__ == "SystemClock"
         every = accepted.lease / 5
         send = partial(beat, self._transports, self._token, self.node)
-        if not (threads and real):
-            # A loop in virtual time, or connections within this one: nothing outside could beat.
-            await send(lambda: 0.0, every, self._random)
-            return
-        lag = Lag(time.monotonic)
-        async with beating_in_thread(partial(send, lag.seconds, every, self._random)):
+        if threads and real:
+            lag = Lag(time.monotonic)
+            async with beating_in_thread(partial(send, lag.seconds, every, self._random)):
+                await lag.keep()
+        # A loop in virtual time, or connections within this one: no thread could beat.
+        lag = Lag(trio.current_time)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send, lag.seconds, every, self._random, name="actorq beat")
             await lag.keep()
 
     async def _ring(self) -> None:

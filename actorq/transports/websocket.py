@@ -20,6 +20,7 @@ from wsproto.events import (
     BytesMessage,
     CloseConnection,
     Event,
+    Message,
     Ping,
     RejectConnection,
     TextMessage,
@@ -52,6 +53,7 @@ CLOSE_TIMEOUT = 2.0
 
 # Measured with batches of 64 KiB and 1 MiB: a quarter faster than with 64 KiB, twice than with 4.
 _RECEIVE_BYTES = 2**18
+_PIECE = 1024
 _QUEUED = 4  # received batches; more of them cost memory and were no faster
 
 _trio_websocket_logger = logging.getLogger("trio-websocket")
@@ -247,9 +249,7 @@ class _WebSocket:
         self.ended: bool = False
         self._stream = stream
         self._max_batch = max_batch
-        self._protocol = _Protocol(
-            ConnectionType.CLIENT if dialed else ConnectionType.SERVER, max_batch
-        )
+        self._protocol = _Protocol(ConnectionType.CLIENT if dialed else ConnectionType.SERVER)
         self._ws = trio_websocket.WebSocketConnection(
             stream,
             self._protocol,
@@ -306,10 +306,11 @@ class _WebSocket:
         trio-websocket stops reading after a message that is too big. Closed with bytes that nobody
         has read, TCP resets the connection, and the peer may never get to see why.
         """
-        while data := await self._stream.receive_some(_RECEIVE_BYTES):
-            self._protocol.receive_data(bytes(data))
-            if any(isinstance(event, CloseConnection) for event in self._protocol.events()):
+        while not any(isinstance(event, CloseConnection) for event in self._protocol.events()):
+            data = await self._stream.receive_some(_RECEIVE_BYTES)
+            if not data:
                 return
+            self._protocol.receive_data(bytes(data))
 
     async def upgraded(self) -> bool:
         """Wait, at the end that dialed, for the answer to the handshake."""
@@ -416,35 +417,36 @@ def _judged(request: trio_websocket.WebSocketRequest, authorize: Authorize, path
 class _Protocol(WSConnection):
     """What trio-websocket gets to hear of its peer: nothing that it could not bear."""
 
-    def __init__(self, kind: ConnectionType, max_batch: int) -> None:
+    def __init__(self, kind: ConnectionType) -> None:
         super().__init__(kind)
-        self._max_batch = max_batch
-        self._parts = bytearray()
-        self._overflown = False
+        self._small = bytearray()
 
     def events(self) -> Generator[Event, None, None]:
         """Yield what has happened since the last call."""
         for event in super().events():
-            if isinstance(event, BytesMessage):
-                if not self._overflown and (whole := self._gathered(event)) is not None:
-                    yield whole
-            elif isinstance(event, TextMessage):
-                yield TextMessage("")  # however long, `receive` refuses it
-            elif isinstance(event, RejectConnection):  # its body may never end
+            if isinstance(event, RejectConnection):  # its body may never end
                 yield RejectConnection(status_code=event.status_code, has_body=False)
-            elif not isinstance(event, Ping) or self.state is ConnectionState.OPEN:
-                yield event  # a pong could not be sent any more, and would raise
+            elif not isinstance(event, Message | Ping):
+                yield event
+            elif self.state is not ConnectionState.OPEN:
+                pass  # nobody waits for it any more, and to answer it would be an error
+            elif isinstance(event, TextMessage):
+                yield TextMessage("")  # `receive` refuses it, whatever it says
+            elif not isinstance(event, BytesMessage):
+                yield event
+            elif (piece := self._gathered(event)) is not None:
+                yield piece
 
     def _gathered(self, event: BytesMessage) -> BytesMessage | None:
-        """Return a message once it is whole, or too big.
+        """Return a piece of a message that is worth an object of its own, or the last one.
 
-        Its bytes are few, but its parts may be millions: trio-websocket would keep a list of them.
+        trio-websocket keeps a list of pieces: of a message in a million fragments, or of one that
+        trickles in, it would be many times as large as the message.
         """
-        self._overflown = len(self._parts) + len(event.data) > self._max_batch
-        if event.message_finished and not self._parts:
+        if not self._small and (event.message_finished or len(event.data) >= _PIECE):
             return event
-        self._parts += event.data
-        if not event.message_finished and not self._overflown:
+        self._small += event.data
+        if not event.message_finished and len(self._small) < _PIECE:
             return None
-        data, self._parts = bytes(self._parts), bytearray()
-        return BytesMessage(data)
+        data, self._small = bytes(self._small), bytearray()
+        return BytesMessage(data, message_finished=event.message_finished)

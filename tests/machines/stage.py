@@ -1,14 +1,15 @@
 """A queue machine and all that it needs around it: a store, a clock, clients and workers.
 
 The store is a dictionary, the clock a number, a client a list of what it was told, and a worker
-keeps the books that a real one keeps. Whatever is said is carried out as the queue actor does it:
+keeps the books that a real one keeps. A cut is what it is for the machine: an `Away`, and another
+hello. Whatever is said is carried out as the queue actor does it:
 the writes first, then the rest in order, the answers of the store at once.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from msgspec import UNSET
@@ -17,6 +18,7 @@ from actorq.errors import RemoteError
 from actorq.machines.effects import Effect, Found, Lookup, Search, Searched, Send, Tell
 from actorq.machines.queue import Limits, QueueMachine
 from actorq.model import messages as m
+from actorq.model.events import EventKind
 from actorq.model.filters import Filter
 from actorq.model.options import TaskOptions
 from actorq.model.records import Cancel, Head, Output, Pool, Record, Write
@@ -71,7 +73,8 @@ class Stage:
 
     def __init__(self, **limits: Any) -> None:
         self.limits = Limits(**limits)
-        self.machine = QueueMachine(self.limits)
+        self.lineage = "records"
+        self.machine = QueueMachine(self.limits, lineage=self.lineage)
         self.now = MORNING
         self.crashes = 0
         self.records: dict[str, Record] = {}
@@ -147,6 +150,14 @@ class Stage:
             self.say(0, m.Tick())
         self.now = end
 
+    def stall(self, seconds: float) -> None:
+        """Have the owner stand still: time passes and it sees nothing, not even its alarm."""
+        self.now += seconds
+
+    def tick(self) -> None:
+        """Have the owner look at its alarm, as it does when all mail is read."""
+        self.pass_time(0.0)
+
     def disconnect(self, connection: int) -> None:
         self.workers.pop(connection, None)
         self.say(connection, m.Gone())
@@ -154,7 +165,7 @@ class Stage:
     def crash(self) -> None:
         """End the machine and every connection; a new one takes over what is stored."""
         self.crashes += 1
-        self.machine = QueueMachine(self.limits, f"{self.crashes:016x}")
+        self.machine = QueueMachine(self.limits, f"{self.crashes:016x}", self.lineage)
         self.workers.clear()
         for _, record in sorted(self.records.items()):
             if not record.head.status.terminal:
@@ -173,8 +184,14 @@ class Stage:
         self.say(origin, question.message)
         return question
 
-    def submit(self, *tasks: m.Submission, origin: int = CLIENT, resent: bool = False) -> Question:
-        return self.ask(m.Submit, tasks, resent, origin=origin)
+    def submit(
+        self,
+        *tasks: m.Submission,
+        origin: int = CLIENT,
+        resent: bool = False,
+        lineage: str | None = None,
+    ) -> Question:
+        return self.ask(m.Submit, tasks, resent, lineage, origin=origin)
 
     def cancel(
         self, id: str = "a", reason: str | None = None, *, grace: float = 10.0, origin: int = CLIENT
@@ -198,6 +215,10 @@ class Stage:
     def outcomes(self, origin: int = CLIENT) -> list[tuple[str, TaskStatus]]:
         return [(o.head.id, o.head.status) for o in self.inbox[origin] if isinstance(o, m.Outcome)]
 
+    def told(self, kind: EventKind) -> list[dict[str, Any]]:
+        """Return the details of every event of this kind."""
+        return [event.details for event in self.events if event.kind is kind]
+
     def left(self) -> dict[str, int]:
         """Return the tables that are not empty."""
         return {table: size for table, size in self.machine.tables().items() if size}
@@ -207,10 +228,20 @@ class Worker:
     """A worker's side of the protocol: what it holds, and the credit that it has to give."""
 
     def __init__(
-        self, stage: Stage, main: int = 1, process: int = 0, *, name: str = "w.0", at: int = 100
+        self,
+        stage: Stage,
+        main: int = 1,
+        process: int = 0,
+        *,
+        name: str = "w.0",
+        at: int = 100,
+        tasks: Iterable[str] | None = None,
+        leased: bool = False,
     ) -> None:
         self.stage = stage
         self.name = name
+        self.leased = leased
+        self.tasks = None if tasks is None else dict.fromkeys(tasks, "digest")
         self.slots: dict[Pool, int] = {"main": main, "process": process}
         self.grants: dict[str, m.Grant] = {}
         self.unanswered: dict[tuple[str, int], m.Finish] = {}
@@ -219,20 +250,50 @@ class Worker:
         self.interrupts: list[m.Interrupt] = []
         self.answers: list[m.Finished] = []
         self.revoked: list[tuple[str, int]] = []
+        self.lost = 0
+        """How often it was told that it is given up."""
         self.connect(at)
+
+    @property
+    def node(self) -> str:
+        return self.name.rpartition(".")[0]
+
+    @property
+    def connected(self) -> bool:
+        return self.connection in self.stage.workers
+
+    def hello(self) -> m.WorkerHello:
+        held = [(id, grant.head.fence) for id, grant in self.grants.items()]
+        return m.WorkerHello(
+            self.name, self.node, (*held, *self.unanswered), self.slots, self.tasks, self.leased
+        )
 
     def connect(self, at: int) -> None:
         """Say hello on a new connection, and all that was not answered on the old one."""
         self.connection = at
         self.stage.workers[at] = self
         self.got: dict[Pool, int] = {"main": 0, "process": 0}
-        held = [(id, grant.head.fence) for id, grant in self.grants.items()]
-        hello = m.WorkerHello(
-            self.name, self.name.rpartition(".")[0], (*held, *self.unanswered), self.slots
-        )
-        self.say(hello, *self.unanswered.values(), *map(self.ready, self.slots))
-        if len(self.grants) < len(held):  # what was revoked is stopped, so its slot is free
+        held = len(self.grants)
+        self.say(self.hello(), *self.unanswered.values(), *map(self.ready, self.slots))
+        if len(self.grants) < held:  # what was revoked is stopped, so its slot is free
             self.say(*map(self.ready, self.slots))
+
+    def cut(self) -> None:
+        """Lose the connection, for now."""
+        self.stage.workers.pop(self.connection, None)
+        self.say(m.Away())
+
+    def back(self) -> None:
+        """Come back; to the machine it is the same peer as before."""
+        self.connect(self.connection)
+
+    def beat(self, lag: float = 0.0) -> None:
+        self.say(m.Beat(lag))
+
+    def learn(self, *names: str) -> None:
+        assert self.tasks is not None
+        self.tasks |= dict.fromkeys(names, "digest")
+        self.say(m.Knows(self.tasks))
 
     def say(self, *messages: Any) -> None:
         self.stage.say(self.connection, *messages)
@@ -256,6 +317,9 @@ class Worker:
             case m.Finished():
                 self.answers.append(message)
                 self.unanswered.pop((message.id, message.fence), None)
+            case m.Lost():
+                self.lost += 1
+                self.stage.workers.pop(self.connection, None)
             case m.Welcome():
                 self.revoked += message.revoked
                 for id, fence in message.revoked:
@@ -280,9 +344,48 @@ class Worker:
 
     def vanish(self, at: int = 101) -> None:
         """Die, and come back as the next incarnation."""
-        node, _, incarnation = self.name.rpartition(".")
         self.stage.disconnect(self.connection)
-        self.name = f"{node}.{int(incarnation) + 1}"
+        self.restart(at)
+
+    def restart(self, at: int) -> None:
+        """Come as the next incarnation, which knows nothing of what the last one held."""
+        self.name = f"{self.node}.{int(self.name.rpartition('.')[2]) + 1}"
         self.grants.clear()
         self.unanswered.clear()
         self.connect(at)
+
+
+class Guest:
+    """A client elsewhere: its session and its connection."""
+
+    def __init__(self, stage: Stage, session: str = "guest", *, at: int = 50) -> None:
+        self.stage = stage
+        self.session = session
+        self.connect(at)
+
+    def connect(self, at: int) -> None:
+        self.connection = at
+        self.stage.say(at, m.ClientHello(self.session, leased=True))
+
+    def cut(self) -> None:
+        self.stage.say(self.connection, m.Away())
+
+    def back(self) -> None:
+        """Come back; to the machine it is the same peer as before."""
+        self.connect(self.connection)
+
+    def leave(self) -> None:
+        self.stage.disconnect(self.connection)
+
+    def submit(self, *tasks: m.Submission, **how: Any) -> Question:
+        return self.stage.submit(*tasks, origin=self.connection, **how)
+
+    @property
+    def welcome(self) -> m.ClientWelcome:
+        """The newest."""
+        return [x for x in self.stage.inbox[self.connection] if isinstance(x, m.ClientWelcome)][-1]
+
+    @property
+    def lost(self) -> int:
+        """How often it was told that it is given up."""
+        return sum(isinstance(x, m.Lost) for x in self.stage.inbox[self.connection])

@@ -3,18 +3,30 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from actorq.errors import TaskNotFound
 from actorq.machines.desk import BULK_CHUNK, Desk
 from actorq.machines.effects import Lookup, Outbox, Search, Searched, Send
-from actorq.machines.fleet import Worker
+from actorq.machines.fleet import Fleet, Worker
 from actorq.machines.ledger import Ledger, Run
 from actorq.model import messages as m
 from actorq.model.filters import Filter
 from actorq.model.options import NO_OPTIONS
 from actorq.model.records import Cancel, Head, Output, Record
 from actorq.model.results import Progress
-from actorq.model.status import CANCELLED, FAILURE, PENDING, RUNNING, SUCCESS, TaskStatus
+from actorq.model.status import (
+    CANCELLED,
+    FAILURE,
+    PENDING,
+    RUNNING,
+    SUCCESS,
+    FailureKind,
+    TaskStatus,
+)
+
+
+BOOM = Output(kind=FailureKind.ERROR)
 
 
 def head(id: str = "a", status: TaskStatus = PENDING) -> Head:
@@ -25,12 +37,14 @@ class Office:
     """A desk, its tables, and a list of what it asked the machine to do."""
 
     def __init__(self, *live: Head) -> None:
-        self.ledger, self.out = Ledger(), Outbox()
+        self.ledger, self.out, self.fleet = Ledger(), Outbox(), Fleet()
+        self.fleet.connect(2, "w", "w.0", {})
         self.done: list[tuple[Any, ...]] = []
         for one in live:
             self.ledger.open(one, "call", None, stored=True)
         self.desk = Desk(
             self.ledger,
+            self.fleet,
             self.out,
             lambda *cancel: self.done.append(("cancel", *cancel)),
             lambda record: self.done.append(("revive", record.head.id)),
@@ -54,7 +68,7 @@ def test_a_live_task_is_shown_without_asking_the_store() -> None:
 
 def test_a_running_task_is_shown_with_what_is_not_stored() -> None:
     office = Office(head("a", RUNNING))
-    run = Run(Worker("w.0"), started=7.0, progress=Progress(1))
+    run = Run(Worker("w", "w.0"), started=7.0, progress=Progress(1))
     office.ledger.live["a"].run = run
 
     office.desk.inspect(1, m.Inspect(5, "a"))
@@ -118,12 +132,37 @@ def test_a_question_that_nobody_looks_up_is_a_broken_rule() -> None:
 def test_a_find_is_a_search_and_its_answer_the_page() -> None:
     office = Office()
     find = m.Find(5, Filter(queue="images"), "cursor", 10)
-    page = Searched(find, [Record(head())], "next", 3, 0)
 
     office.desk.find(1, find)
-    office.desk.searched(1, page)
+    office.desk.searched(1, Searched(find, [Record(head(), "call", BOOM)], "next", 3, 0))
 
+    page = m.FoundPage(find, [m.Snapshot(head(), BOOM, None)], "next", 3)
     assert office.out == [Search(1, find, find.filter, "cursor", 10), Send(1, m.Reply(5, page))]
+
+
+def test_what_waits_for_a_worker_that_knows_it_says_so() -> None:
+    known, unknown = head("known"), replace(head("unknown"), name="other")
+    office = Office(known, unknown)
+    office.fleet.learn(office.fleet.by_connection[2], {"job": "digest"})
+    records = [Record(known), Record(unknown), Record(replace(unknown, status=SUCCESS))]
+
+    for id in ("known", "unknown"):
+        office.desk.inspect(1, m.Inspect(5, id))
+    office.desk.searched(1, Searched(m.Find(6, Filter(), None, 10), records, None, 3, 0))
+
+    *inspected, page = office.replies()
+    assert [snapshot.unknown for snapshot in inspected] == [False, True]
+    assert [snapshot.unknown for snapshot in page.tasks] == [False, True, False]
+
+
+def test_without_any_worker_whatever_waits_is_unknown() -> None:
+    office = Office(head("a"), head("b", RUNNING))
+    office.fleet.forget(office.fleet.by_connection[2])
+
+    for id in ("a", "b"):
+        office.desk.inspect(1, m.Inspect(5, id))
+
+    assert [snapshot.unknown for snapshot in office.replies()] == [True, False]
 
 
 def test_a_bulk_verb_searches_chunk_by_chunk_and_sums_up() -> None:

@@ -47,7 +47,7 @@ def test_credit_below_what_was_granted_is_none_and_takes_none_from_others() -> N
     fleet.offer(right, "main", 1)
 
     assert fleet.free["main"] == 1
-    assert fleet.freest("main") is right
+    assert fleet.freest("main", "job") is right
 
 
 def test_a_disconnected_worker_takes_its_credit_along_and_keeps_what_it_holds() -> None:
@@ -111,7 +111,8 @@ def test_the_freest_is_the_one_with_most_free_slots() -> None:
 
     order = []
     while fleet.free["main"]:
-        worker = fleet.freest("main")
+        worker = fleet.freest("main", "job")
+        assert worker is not None
         fleet.charge(worker, "main", str(len(order)))
         order.append(workers.index(worker))
 

@@ -43,13 +43,14 @@ def test_a_commit_has_each_record_once_with_its_last_state() -> None:
     assert (write.head.status, write.head.fence) == (RUNNING, 1)
 
 
-def test_a_hello_of_a_client_changes_nothing() -> None:
+def test_a_hello_of_a_client_is_answered_and_changes_nothing() -> None:
     stage = Stage()
 
     stage.say(CLIENT, m.ClientHello("session"))
 
-    assert stage.last == []
+    assert stage.last == [Send(CLIENT, m.ClientWelcome("records", losses=0))]
     assert stage.left() == {}
+    assert stage.machine.next_deadline() is None
 
 
 def test_a_message_that_the_machine_does_not_know_is_an_error() -> None:
@@ -279,7 +280,7 @@ def test_a_find_is_answered_with_what_the_store_finds() -> None:
 
     assert isinstance(stage.last[0], Search)
     assert (stage.last[0].filter, stage.last[0].cursor, stage.last[0].limit) == (filter, "c", 1)
-    assert [record.head.id for record in find.value.records] == ["b"]
+    assert [found.head.id for found in find.value.tasks] == ["b"]
     assert (find.value.next, find.value.scanned) == ("b", 2)
 
 
@@ -290,7 +291,7 @@ def test_a_find_does_not_show_an_outcome_past_its_time() -> None:
     worker.fail("a")
     stage.pass_time(60)
 
-    assert [r.head.id for r in stage.ask(m.Find, Filter(), None, 10).value.records] == ["b"]
+    assert [t.head.id for t in stage.ask(m.Find, Filter(), None, 10).value.tasks] == ["b"]
     assert stage.bulk("retry").value == 0
     assert stage.status("a") is FAILURE
 

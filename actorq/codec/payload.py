@@ -1,0 +1,316 @@
+"""Arguments and values on their way between processes, as bytes that describe themselves.
+
+What a task's annotations say is checked where arguments are encoded, and again where they are
+decoded. A value arrives equal and of the same type, or it is refused before it leaves. Bytes are
+never trusted: from whatever arrives, only plain values and instances of the receiver's own
+annotations are made, or there is an `EncodeError`.
+
+Whoever has no function at hand encodes and decodes without annotations. It is the same form, in
+which an object is a dict of its fields.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from inspect import Parameter
+from types import FunctionType, MethodType
+from typing import Any, get_args, get_origin
+
+from actorq.codec.annotations import Annotations, field_types, resolved
+from actorq.codec.packed import Misfit, Refusal, Step, pack, unpack
+from actorq.codec.shapes import ANY, Row, Shape
+from actorq.codec.tagged import tag, untag
+from actorq.errors import EncodeError, InvalidArguments, told
+
+
+class Parameters:
+    """The shapes of a function's parameters: what a call of it consists of."""
+
+    def __init__(
+        self,
+        positional: Mapping[str, Shape],
+        named: Mapping[str, Shape],
+        rest: tuple[str, Shape] | None = None,
+        others: Shape | None = None,
+    ) -> None:
+        """Take the shapes by name; ``rest`` is that of ``*args``, ``others`` of ``**kwargs``."""
+        self._positional = [(repr(name), shape) for name, shape in positional.items()]
+        self._named = named
+        self._rest = rest
+        self._others = others
+        self._row = Row(positional.values())
+
+    def encode(self, task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+        """Return the bytes of a call; see `Signature.encode_call`."""
+        if not kwargs and self._row.native(args):
+            wires, named = args, {}
+        else:
+            shapes = self._shapes(task, len(args), kwargs)
+            steps = [(which, shape.encode) for which, shape in shapes]
+            done = [
+                _argument(task, which, step, value)
+                for (which, step), value in zip(steps, [*args, *kwargs.values()], strict=True)
+            ]
+            wires = tuple(done[: len(args)])
+            named = dict(zip(kwargs, done[len(args) :], strict=True))
+        try:
+            return pack((wires, named))
+        except Refusal as refusal:  # it does not tell of which of them
+            shapes = self._shapes(task, len(args), kwargs)
+            for (which, _), wire in zip(shapes, [*wires, *named.values()], strict=True):
+                _argument(task, which, lambda wire, _: pack(wire), wire)
+            raise EncodeError(f"task {task}: the name of an argument {refusal.reason}") from None
+
+    def decode(self, task: str, call: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the call that these bytes are; see `Signature.decode_call`."""
+        try:
+            wires, named = unpack(call)
+            if type(wires) is not list or type(named) is not dict:
+                raise TypeError("not a call")
+            if not named and self._row.native(wires):
+                return tuple(wires), named
+            shapes = self._shapes(task, len(wires), named)
+        except Exception as error:  # whatever was sent
+            raise EncodeError(f"task {task}: this call cannot be read: {told(error)}") from error
+        values = [
+            _read(f"task {task}: argument {which}", shape.decode, wire)
+            for (which, shape), wire in zip(shapes, [*wires, *named.values()], strict=True)
+        ]
+        count = len(wires)
+        return tuple(values[:count]), dict(zip(named, values[count:], strict=True))
+
+    def _shapes(self, task: str, count: int, names: Iterable[Any]) -> list[tuple[str, Shape]]:
+        """Return the shape of each of so many positional arguments, and of these named ones."""
+        shapes = self._positional[:count]
+        more = count - len(shapes)
+        if more and self._rest is None:
+            raise InvalidArguments(
+                f"task {task} takes {len(shapes)} positional arguments, not {count}"
+            )
+        if more and self._rest is not None:
+            name, shape = self._rest
+            shapes += [(f"{name}{number + 1}", shape) for number in range(more)]
+        for name in names:
+            found = self._others if name not in self._named else self._named[name]
+            if type(name) is not str or found is None:
+                raise InvalidArguments(f"task {task} takes no argument {name!r:.80}")
+            shapes.append((repr(name), found))
+        return shapes
+
+
+def _argument(task: str, which: str, step: Step, value: Any) -> Any:
+    """Take a step of encoding with an argument."""
+    try:
+        return step(value, 0)
+    except Misfit as misfit:
+        raise InvalidArguments(
+            f"task {task}: argument {which}{misfit.where} {misfit.reason}"
+        ) from misfit.__cause__
+    except (Refusal, RecursionError) as error:
+        raise EncodeError(f"task {task}: argument {which}{_why(error)}") from error.__cause__
+
+
+def _write(what: str, encode: Step, value: Any) -> bytes:
+    """Encode one value."""
+    try:
+        return pack(encode(value, 0))
+    except (Refusal, RecursionError) as error:
+        raise EncodeError(f"{what}{_why(error)}") from error.__cause__
+
+
+def _read(what: str, decode: Step, wire: Any) -> Any:
+    """Decode one value; whatever goes wrong is the fault of the bytes."""
+    try:
+        return decode(wire, 0)
+    except Exception as error:  # malformed, or the class of an object does not take it
+        raise EncodeError(f"{what}{_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, Refusal):
+        return f"{error.where} {error.reason}"
+    if isinstance(error, RecursionError):
+        return " is nested too deeply"
+    return f" cannot be read: {told(error)}"
+
+
+_UNKNOWN = Parameters({}, {}, ("", ANY), ANY)
+
+
+def encode_call(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+    """Encode a call of a task of which only the name is known.
+
+    Raises:
+        EncodeError: An argument is no plain value; the message names it.
+    """
+    return _UNKNOWN.encode(name, args, kwargs)
+
+
+def encode_plain(value: Any, what: str) -> bytes:
+    """Encode a value that has no annotation.
+
+    Raises:
+        EncodeError: It is no plain value; the message begins with ``what``.
+    """
+    return _write(what, tag, value)
+
+
+def decode_plain(data: bytes) -> Any:
+    """Decode a value without annotations: objects in it are dicts of their fields.
+
+    What cannot be in a set, or be a key, once it is such a dict, comes in a list instead.
+
+    Raises:
+        EncodeError: These bytes are no value.
+    """
+    return _read("this value", lambda data, depth: untag(unpack(data), depth), data)
+
+
+class Signature:
+    """How the arguments and the value of one task travel, by its function's annotations.
+
+    Attributes:
+        digest: Short, and another when the names, kinds or annotations of the parameters are
+            others, or the fields of classes in them.
+    """
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        """Compile the annotations.
+
+        Raises:
+            TypeError: In one is a union of which a value does not tell the branch; the message
+                names the parameter.
+        """
+        self._name = name
+        made = _Compiler(name, function)
+        self._parameters = made.parameters
+        self._returns = made.returns
+        self.digest = made.digest()
+
+    def encode_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+        """Encode the arguments of a call.
+
+        Raises:
+            InvalidArguments: One is not of the type that its annotation asks for.
+            EncodeError: One cannot travel. Either message names it.
+        """
+        return self._parameters.encode(self._name, args, kwargs)
+
+    def decode_call(self, call: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Decode the arguments of a call, whoever encoded them.
+
+        Raises:
+            EncodeError: They are malformed, or do not fit the annotations here.
+        """
+        return self._parameters.decode(self._name, call)
+
+    def encode_value(self, value: Any) -> bytes:
+        """Encode what the function returned.
+
+        Raises:
+            EncodeError: It cannot travel, or is not of the annotated type.
+        """
+        return _write(f"task {self._name}: its value", self._returns.encode, value)
+
+    def decode_value(self, data: bytes) -> Any:
+        """Decode what `encode_value` made.
+
+        Raises:
+            EncodeError: It is malformed, or does not fit the annotation here.
+        """
+        decode = self._returns.decode
+        what = f"task {self._name}: its value"
+        return _read(what, lambda data, depth: decode(unpack(data), depth), data)
+
+
+class _Compiler:
+    """Reads the annotations of a function."""
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self._name = name
+        self._annotations = Annotations()
+        self._words: list[str] = []
+        self.parameters: Parameters = _UNKNOWN
+        self.returns: Shape = ANY
+        core = _core(function)
+        self._globals: Mapping[str, Any] = getattr(core, "__globals__", {})
+        self._local = {p.__name__: p for p in getattr(core, "__type_params__", ())}
+        try:
+            signature = inspect.signature(function)
+        except (TypeError, ValueError):  # some builtins have none
+            return
+        self.parameters = self._parameters(signature)
+        returned: Any = signature.return_annotation
+        if inspect.isclass(function):
+            returned = function
+        elif inspect.isasyncgenfunction(core):
+            returned = None  # its items travel by themselves
+        self.returns = self._shape("return", returned)
+
+    def digest(self) -> str:
+        words = "\n".join([*self._words, *self._annotations.definitions])
+        return hashlib.sha256(words.encode()).hexdigest()[:12]
+
+    def _parameters(self, signature: inspect.Signature) -> Parameters:
+        positional: dict[str, Shape] = {}
+        named: dict[str, Shape] = {}
+        rest: tuple[str, Shape] | None = None
+        others: Shape | None = None
+        for name, parameter in signature.parameters.items():
+            kind = parameter.kind
+            if kind is Parameter.VAR_KEYWORD:
+                typed = self._typed_keywords(parameter.annotation)
+                named |= typed
+                others = None if typed else self._shape(f"**{name}", parameter.annotation)
+                continue
+            shape = self._shape(f"{kind.name} {name}", parameter.annotation)
+            if kind is Parameter.VAR_POSITIONAL:
+                rest = f"*{name}, number ", shape
+            elif kind is Parameter.KEYWORD_ONLY:
+                named[name] = shape
+            else:
+                positional[name] = shape
+                if kind is Parameter.POSITIONAL_OR_KEYWORD:
+                    named[name] = shape
+        return Parameters(positional, named, rest, others)
+
+    def _typed_keywords(self, annotation: Any) -> dict[str, Shape]:
+        """Return the shapes of ``**options: Unpack[OptionsDict]``, by name."""
+        found = resolved(annotation, self._globals, self._local)
+        if get_origin(found) is not typing.Unpack:
+            return {}
+        inner = get_args(found)[0]
+        types = field_types(get_origin(inner) or inner, get_args(inner))
+        return {name: self._shape(f"** {name}", annotation) for name, annotation in types.items()}
+
+    def _shape(self, what: str, annotation: Any) -> Shape:
+        if annotation is Parameter.empty:
+            annotation = Any
+        try:
+            shape = self._annotations.shape(resolved(annotation, self._globals, self._local))
+        except (TypeError, RecursionError) as error:
+            raise TypeError(f"task {self._name}: {what.rpartition(' ')[2]!r}: {error}") from None
+        self._words.append(f"{what}: {shape.text}")
+        return shape
+
+
+def _core(function: Any) -> Any:
+    """Return the function that is behind partials, methods, decorators and callable objects."""
+    while not isinstance(function, FunctionType):
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif isinstance(function, MethodType):
+            function = function.__func__
+        elif hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        elif inspect.isclass(function):
+            function = function.__init__
+        elif isinstance(type(function).__call__, FunctionType):
+            function = type(function).__call__
+        else:
+            return None
+    return inspect.unwrap(function)
