@@ -19,6 +19,7 @@ from msgspec import Struct
 from actorq.codec.payload import Signature
 from actorq.errors import DuplicateTask, InvalidArguments, UnknownTask
 from actorq.model.ids import IdSource
+from actorq.model.messages import Declared
 from actorq.model.options import NO_OPTIONS, OptionsDict, RunIn, TaskOptions
 from actorq.model.options import name as check_name
 from actorq.model.records import Pool
@@ -192,6 +193,7 @@ class NamedTask(Task[..., Any]):
         arity: _Arity | None = None,
     ) -> None:
         super().__init__(function, name, settings, run_in, arity)
+        self.pool: Pool = "any"
 
     @classmethod
     def called(cls, name: str) -> NamedTask:
@@ -465,6 +467,10 @@ class Registry:
     def digests(self) -> dict[str, str]:
         """Return a digest of every task's signature, by name."""
         return {name: task.signature.digest for name, task in self._tasks.items()}
+
+    def declared(self) -> dict[str, Declared]:
+        """Return what every task's decorator says, by name."""
+        return {name: Declared(task.pool, task.settings) for name, task in self._tasks.items()}
 
     def find(self, name: str) -> Task[..., Any]:
         """Return the task of that name; where the registry is not closed, any name is one.

@@ -31,6 +31,7 @@ from actorq.model.results import Progress
 from actorq.model.tree import TaskNode
 from actorq.runtime.future import Future
 from actorq.runtime.mailbox import Mailbox
+from actorq.tasks import Registry
 
 SAY_MAX = 10.0
 """Seconds that a draining worker waits for the owner's answers, which may be out of reach."""
@@ -55,12 +56,12 @@ class WorkerActor:
         grace: float,
         lifespan: Lifespan | None,
         calls: Calls,
-        tasks: Callable[[], dict[str, str] | None],
+        registry: Registry | None,
         clock: Clock,
         tell: Tell,
     ) -> None:
-        """See `actorq.open_worker`; ``tasks`` returns the names and digests of what it can run."""
-        self._tasks = tasks
+        """See `actorq.open_worker`; without a ``registry`` it runs whatever it is granted."""
+        self._registry = registry
         self.name: str = f"{node}.{incarnation}"
         self._node = node
         self._grace = grace
@@ -162,6 +163,7 @@ class WorkerActor:
     def connected(self, port: Port) -> None:
         """Say hello, what runs here and what was not answered; only then offer free slots."""
         self._port = port
+        registry = self._registry
         for pool in self._pools.values():
             pool.reconnect()
         held = [(s.grant.head.id, s.grant.head.fence) for s in self._slots if s.grant is not None]
@@ -171,7 +173,8 @@ class WorkerActor:
                 self._node,
                 (*held, *self._unanswered),
                 {pool.name: pool.size for pool in self._pools.values()},
-                self._tasks(),
+                None if registry is None else registry.digests(),
+                declared={} if registry is None else registry.declared(),
             ),
             *self._unanswered.values(),
             *self._started_already(),
@@ -233,9 +236,8 @@ class WorkerActor:
 
     def knows_more(self) -> None:
         """Tell the owner of the tasks that have been learnt."""
-        tasks = self._tasks()
-        if tasks is not None:
-            self._send(m.Knows(tasks))
+        if self._registry is not None:
+            self._send(m.Knows(self._registry.digests(), self._registry.declared()))
 
     # --- draining --------------------------------------------------------------------------------
 

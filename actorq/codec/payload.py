@@ -15,7 +15,7 @@ import functools
 import hashlib
 import inspect
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import Parameter
 from types import FunctionType, MethodType
 from typing import Any, get_args, get_origin
@@ -38,31 +38,27 @@ class Parameters:
         others: Shape | None = None,
     ) -> None:
         """Take the shapes by name; ``rest`` is that of ``*args``, ``others`` of ``**kwargs``."""
-        self._positional = [(repr(name), shape) for name, shape in positional.items()]
+        self._names = [*positional]
+        self._positional = [*positional.values()]
+        self._encodes = [shape.encode for shape in self._positional]
+        self._decodes = [shape.decode for shape in self._positional]
         self._named = named
         self._rest = rest
         self._others = others
-        self._row = Row(positional.values())
+        self._row = Row(self._positional, rest[1] if rest else None)
 
     def encode(self, task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         """Return the bytes of a call; see `Signature.encode_call`."""
-        if not kwargs and self._row.native(args):
-            wires, named = args, {}
-        else:
-            shapes = self._shapes(task, len(args), kwargs)
-            steps = [(which, shape.encode) for which, shape in shapes]
-            done = [
-                _argument(task, which, step, value)
-                for (which, step), value in zip(steps, [*args, *kwargs.values()], strict=True)
-            ]
-            wires = tuple(done[: len(args)])
-            named = dict(zip(kwargs, done[len(args) :], strict=True))
+        wires, named = args, kwargs
+        if kwargs or not self._row.native(args):
+            steps: Sequence[Step] = self._encodes
+            if kwargs or len(args) > len(steps):
+                steps = [shape.encode for shape in self._shapes(task, len(args), kwargs)]
+            wires, named = self._walk(task, args, kwargs, steps)
         try:
             return pack((wires, named))
         except Refusal as refusal:  # it does not tell of which of them
-            shapes = self._shapes(task, len(args), kwargs)
-            for (which, _), wire in zip(shapes, [*wires, *named.values()], strict=True):
-                _argument(task, which, lambda wire, _: pack(wire), wire)
+            self._walk(task, wires, named, [_pack] * (len(wires) + len(named)))
             raise EncodeError(f"task {task}: the name of an argument {refusal.reason}") from None
 
     def decode(self, task: str, call: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -73,45 +69,64 @@ class Parameters:
                 raise TypeError("not a call")
             if not named and self._row.native(wires):
                 return tuple(wires), named
-            shapes = self._shapes(task, len(wires), named)
+            steps: Sequence[Step] = self._decodes
+            if named or len(wires) > len(steps):
+                steps = [shape.decode for shape in self._shapes(task, len(wires), named)]
+            return self._walk(task, wires, named, steps)
+        except EncodeError:
+            raise
+        except InvalidArguments as error:
+            raise EncodeError(str(error)) from error.__cause__
         except Exception as error:  # whatever was sent
             raise EncodeError(f"task {task}: this call cannot be read: {told(error)}") from error
-        values = [
-            _read(f"task {task}: argument {which}", shape.decode, wire)
-            for (which, shape), wire in zip(shapes, [*wires, *named.values()], strict=True)
-        ]
-        count = len(wires)
-        return tuple(values[:count]), dict(zip(named, values[count:], strict=True))
 
-    def _shapes(self, task: str, count: int, names: Iterable[Any]) -> list[tuple[str, Shape]]:
+    def _shapes(self, task: str, count: int, names: Iterable[Any]) -> list[Shape]:
         """Return the shape of each of so many positional arguments, and of these named ones."""
         shapes = self._positional[:count]
-        more = count - len(shapes)
-        if more and self._rest is None:
-            raise InvalidArguments(
-                f"task {task} takes {len(shapes)} positional arguments, not {count}"
-            )
-        if more and self._rest is not None:
-            name, shape = self._rest
-            shapes += [(f"{name}{number + 1}", shape) for number in range(more)]
+        if count > len(shapes):
+            if self._rest is None:
+                raise InvalidArguments(
+                    f"task {task} takes {len(shapes)} positional arguments, not {count}"
+                )
+            shapes += [self._rest[1]] * (count - len(shapes))
         for name in names:
-            found = self._others if name not in self._named else self._named[name]
-            if type(name) is not str or found is None:
+            shape = self._named.get(name) or self._others
+            if type(name) is not str or shape is None:
                 raise InvalidArguments(f"task {task} takes no argument {name!r:.80}")
-            shapes.append((repr(name), found))
+            shapes.append(shape)
         return shapes
 
+    def _walk(
+        self, task: str, args: Sequence[Any], kwargs: Mapping[str, Any], steps: Sequence[Step]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Take its step with each argument; whatever goes wrong is told of that argument."""
+        done: list[Any] = []
+        count = len(args)
+        try:
+            for step, value in zip(steps, args, strict=False):
+                done.append(step(value, 0))
+            if not kwargs:
+                return tuple(done), {}
+            for step, value in zip(steps[count:], kwargs.values(), strict=True):
+                done.append(step(value, 0))
+            return tuple(done[:count]), dict(zip(kwargs, done[count:], strict=True))
+        except Exception as error:  # noqa: BLE001 - refused, malformed, or a user's class raised
+            kind = InvalidArguments if isinstance(error, Misfit) else EncodeError
+            cause = error.__cause__ if isinstance(error, Refusal) else error
+            which = self._which(len(done), count, [*kwargs])
+            raise kind(f"task {task}: argument {which}{_why(error)}") from cause
 
-def _argument(task: str, which: str, step: Step, value: Any) -> Any:
-    """Take a step of encoding with an argument."""
-    try:
-        return step(value, 0)
-    except Misfit as misfit:
-        raise InvalidArguments(
-            f"task {task}: argument {which}{misfit.where} {misfit.reason}"
-        ) from misfit.__cause__
-    except (Refusal, RecursionError) as error:
-        raise EncodeError(f"task {task}: argument {which}{_why(error)}") from error.__cause__
+    def _which(self, index: int, count: int, names: Sequence[str]) -> str:
+        """Return how an argument is called in messages."""
+        if index >= count:
+            return repr(names[index - count])
+        if index < len(self._names):
+            return repr(self._names[index])
+        return f"{self._rest[0] if self._rest else ''}{index - len(self._names) + 1}"
+
+
+def _pack(wire: Any, _depth: int) -> bytes:
+    return pack(wire)
 
 
 def _write(what: str, encode: Step, value: Any) -> bytes:

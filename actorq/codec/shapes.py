@@ -34,7 +34,8 @@ from actorq.codec.packed import (
 )
 from actorq.codec.tagged import KINDS, no_form, tag, untag
 
-NATIVE_ROWS_MAX = 64
+ROWS_MAX = 64
+ROW_REST_MAX = 8
 
 
 class Shape(ABC):
@@ -143,7 +144,8 @@ class Items(Shape):
     def encode(self, value: Any, depth: int) -> Any:
         if type(value) is not self._kind:
             raise self.unfit(value)
-        return join_items(self._kind, walk(self._item, self._item.encode, value, deeper(depth)))
+        items = walk(self._item, self._item.encode, value, deeper(depth))
+        return items if self._kind is list else join_items(self._kind, items)
 
     def decode(self, wire: Any, depth: int) -> Any:
         items = split_items(self._kind, wire)
@@ -188,24 +190,29 @@ class Dict(Shape):
 
 
 class Row:
-    """The shapes of several values side by side; it remembers which types need no step."""
+    """The shapes of several values side by side; it remembers which types need no step.
 
-    def __init__(self, shapes: Iterable[Shape]) -> None:
+    What it costs to look up there is all that the plainest calls pay for being checked.
+    """
+
+    def __init__(self, shapes: Iterable[Shape], rest: Shape | None = None) -> None:
+        """Take the shapes, and that of any number of values behind them."""
         self._natives = [shape.natives for shape in shapes]
-        self._seen: set[tuple[type, ...]] = set()
+        self._rest = rest.natives if rest is not None else frozenset[type]()
+        self._known: dict[tuple[type, ...], bool] = {}
 
     def native(self, values: Iterable[Any]) -> bool:
-        """Say whether each of these values, at most one for each shape, is its own wire."""
+        """Say whether each of these values is its own wire."""
         types = tuple(map(type, values))
-        if types in self._seen:
-            return True
-        if len(types) > len(self._natives):
-            return False
-        if not all(map(operator.contains, self._natives, types)):
-            return False
-        if len(self._seen) < NATIVE_ROWS_MAX:
-            self._seen.add(types)
-        return True
+        known = self._known.get(types)
+        if known is None:
+            count = len(self._natives)
+            known = self._rest.issuperset(types[count:]) and all(
+                map(operator.contains, self._natives, types)
+            )
+            if len(self._known) < ROWS_MAX and len(types) <= count + ROW_REST_MAX:
+                self._known[types] = known
+        return known
 
 
 class Fixed(Shape):

@@ -11,7 +11,7 @@ from actorq.machines.ledger import add_watch
 from actorq.machines.parking import Parked
 from actorq.machines.tables import closing
 from actorq.model import messages as m
-from actorq.model.records import Cancel, Record
+from actorq.model.records import Cancel, Pool, Record
 from actorq.model.status import SCHEDULED
 
 
@@ -112,12 +112,20 @@ class Accepting(Granting):
         if live.head.status is SCHEDULED:
             return
         pool = task.pool
-        if alone and self._fleet.free[pool] > 0 and self._ready.empty(pool) and not self._closing:
+        if alone and self._may_grant_at_once(pool):
             worker = self._fleet.freest(pool, task.name)
             if worker is not None:  # it would be taken out again at once
                 self._grant(worker, live)
                 return
-        self._ready.add(live)
+        self._make_ready(live)
+
+    def _may_grant_at_once(self, pool: Pool) -> bool:
+        return (
+            pool != "any"
+            and self._fleet.free[pool] > 0
+            and self._ready.empty(pool)
+            and not self._closing
+        )
 
     def _unpark(self) -> bool:
         """Let in what waits for room, oldest first, as far as it fits; say whether any did."""

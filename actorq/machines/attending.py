@@ -53,7 +53,7 @@ class Attending(Accepting):
         if head.scope is not None:
             self._expected.add(_CLIENT + _session(head.scope))
         if head.status is PENDING:
-            self._ready.add(live)
+            self._make_ready(live)
         elif head.status is RUNNING and head.worker is not None:
             worker = self._fleet.expect(head.worker)
             worker.held[head.id] = None
@@ -156,7 +156,8 @@ class Attending(Accepting):
             # A new incarnation: whatever an older one held has died with it.
             self._lose_worker(former, origin)
         worker = self._fleet.connect(origin, hello.node, hello.worker, hello.slots)
-        self._fleet.learn(worker, hello.tasks)
+        self._fleet.learn(worker, hello.tasks, hello.declared)
+        self._resolve_names(worker)
         worker.leased = hello.leased
         if hello.leased:
             self._until.set(_WORKER + hello.node, self._now + self._limits.lease)
@@ -195,7 +196,13 @@ class Attending(Accepting):
     def _worker_knows(self, origin: int, knows: m.Knows) -> None:
         worker = self._fleet.by_connection.get(origin)
         if worker is not None:
-            self._fleet.learn(worker, knows.tasks)
+            self._fleet.learn(worker, knows.tasks, knows.declared)
+            self._resolve_names(worker)
+
+    def _resolve_names(self, worker: Worker) -> None:
+        """Have what was submitted by a name that this worker knows wait as what it is."""
+        while (live := self._ready.take("any", worker.declared.keys())) is not None:
+            self._make_ready(live)
 
     def _beat(self, origin: int, beat: m.Beat) -> None:
         worker = self._fleet.by_connection.get(origin)

@@ -87,7 +87,7 @@ class Ending(Tables):
         task = m.Submission(id, follow.name, follow.pool, follow.options, None, done)
         live = self._open(task, None)
         if live.head.status is PENDING:
-            self._ready.add(live)
+            self._make_ready(live)
         if any(close.cancel for _, close in self._closes):
             self._cancel(id, _SHUTDOWN, 0.0)
 
@@ -205,7 +205,7 @@ class Ending(Tables):
                 self._ledger.move(live, Move.FALL_DUE)
                 if self._news.any:
                     self._news.publish(TaskEventKind.DUE, live.head, now)
-                self._ready.add(live)
+                self._make_ready(live)
             self._arm(live)
 
     def _overdue(self, live: Live) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from actorq.model.messages import Declared
 from actorq.model.records import Pool
 from actorq.model.results import WorkerInfo
 
@@ -20,8 +21,8 @@ class Worker:
     """A worker (one incarnation of a node), connected or not, and the ids of what it holds."""
 
     __slots__ = (
-        "connection", "digests", "free", "granted", "held", "knows", "leased", "name", "node",
-        "slots", "suspended", "turn",
+        "connection", "declared", "digests", "free", "granted", "held", "knows", "leased", "name",
+        "node", "slots", "suspended", "turn",
     )  # fmt: skip
 
     def __init__(self, node: str, name: str) -> None:
@@ -36,6 +37,7 @@ class Worker:
         self.knows: Names | None = None
         """The names of the tasks that it can run; None is all."""
         self.digests: Mapping[str, str] = {}
+        self.declared: Mapping[str, Declared] = {}
         self.leased: bool = False
         """Whether it is elsewhere, and lost when it is not heard of."""
         self.turn: int = 0
@@ -72,9 +74,9 @@ class Fleet:
         self.disconnect(worker)
         self._by_node[node] = self.by_connection[origin] = worker
         worker.connection = origin
-        worker.slots = dict(slots)
-        worker.granted = dict.fromkeys(slots, 0)
-        worker.free = dict.fromkeys(slots, 0)
+        worker.slots = {pool: slots.get(pool, 0) for pool in POOLS}
+        worker.granted = dict.fromkeys(POOLS, 0)
+        worker.free = dict.fromkeys(POOLS, 0)
         return worker
 
     def disconnect(self, worker: Worker) -> None:
@@ -93,9 +95,15 @@ class Fleet:
             del self._by_node[worker.node]
             self._intern()
 
-    def learn(self, worker: Worker, tasks: Mapping[str, str] | None) -> None:
+    def learn(
+        self,
+        worker: Worker,
+        tasks: Mapping[str, str] | None,
+        declared: Mapping[str, Declared],
+    ) -> None:
         """Note which tasks a worker knows, by name and digest; None is all."""
         worker.digests = tasks or {}
+        worker.declared = declared
         worker.knows = None if tasks is None else frozenset(tasks)
         self._intern()
 
@@ -176,6 +184,13 @@ class Fleet:
                 if knows is None or name in knows:
                     best, most = worker, free
         return best
+
+    def declared(self, name: str) -> Declared | None:
+        """Return what a worker that is connected says of a task."""
+        for worker in self.by_connection.values():
+            if (found := worker.declared.get(name)) is not None:
+                return found
+        return None
 
     def knows(self, name: str) -> bool:
         """Say whether a worker that is connected knows ``name``."""

@@ -188,6 +188,6 @@ class Granting(Ending):
         self._ledger.move(live, move)
         if self._news.any and move is Move.LOSE:
             self._news.publish(TaskEventKind.LOST, live.head, self._now)
-        self._ready.add(live)
+        self._make_ready(live)
         self._arm(live)
         self._answer_who_waits_for_quiet()

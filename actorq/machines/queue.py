@@ -190,7 +190,7 @@ class QueueMachine(Attending):
             ),
             record.body,
         )
-        self._ready.add(live)
+        self._make_ready(live)
         self._arm(live)
         if self._news.any:
             self._news.publish(TaskEventKind.SUBMITTED, live.head, self._now)

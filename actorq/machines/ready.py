@@ -118,7 +118,11 @@ class Ready(Generic[E]):
 
     def __init__(self) -> None:
         self._lanes: dict[tuple[Pool, str, str], _Lane[E]] = {}
-        self.heaps: dict[Pool, list[tuple[float, int, _Lane[E]]]] = {"main": [], "process": []}
+        self.heaps: dict[Pool, list[tuple[float, int, _Lane[E]]]] = {
+            "main": [],
+            "process": [],
+            "any": [],
+        }
         """By pool; empty if nothing waits. To look at, not to change."""
         self._numbers = 0
 

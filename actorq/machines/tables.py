@@ -141,6 +141,22 @@ class Tables:
             live.run.worker.held.pop(live.head.id, None)
             live.run = None
 
+    def _make_ready(self, live: Live) -> None:
+        """Let a pending task wait for a slot of the pool that it needs.
+
+        One that was submitted by its name alone gets what its decorator says, once somebody is
+        there who knows that.
+        """
+        head = live.head
+        if head.pool == "any":
+            declared = self._fleet.declared(head.name)
+            if declared is not None:
+                options = declared.options.merge(head.options)
+                place = rank(options.priority, head.due)
+                self._ledger.note(live, pool=declared.pool, options=options, rank=place)
+                self._arm(live)
+        self._ready.add(live)
+
     def _open(self, task: m.Submission, watch: int | None) -> Live:
         """Make a new task live; unless it is due later, it must be granted or get ready now."""
         options, now = task.options, self._now

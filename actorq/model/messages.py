@@ -295,7 +295,14 @@ class News(Struct, frozen=True):
 # --- worker to owner -----------------------------------------------------------------------------
 
 
-class WorkerHello(Struct, frozen=True, array_like=True, tag="worker"):
+class Declared(Struct, frozen=True):
+    """What a task's decorator says, for those who submit it by name."""
+
+    pool: Pool
+    options: TaskOptions
+
+
+class WorkerHello(Struct, frozen=True):
     """The first message of a worker's connection.
 
     Attributes:
@@ -306,6 +313,7 @@ class WorkerHello(Struct, frozen=True, array_like=True, tag="worker"):
         tasks: The names that it knows, each with a digest of its signature; None if it runs
             whatever it is granted.
         leased: Whether it is elsewhere, so that what it holds is lost without its beats.
+        declared: What these tasks say of themselves.
     """
 
     worker: str
@@ -314,12 +322,14 @@ class WorkerHello(Struct, frozen=True, array_like=True, tag="worker"):
     slots: dict[Pool, int]
     tasks: dict[str, str] | None = None
     leased: bool = False
+    declared: dict[str, Declared] = {}
 
 
-class Knows(Struct, frozen=True, array_like=True, tag="knows"):
+class Knows(Struct, frozen=True):
     """The worker has got to know more tasks: all of its names now, as in its hello."""
 
     tasks: dict[str, str]
+    declared: dict[str, Declared] = {}
 
 
 class Beat(Struct, frozen=True, gc=False, array_like=True, tag="beat"):

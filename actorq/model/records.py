@@ -15,8 +15,9 @@ from actorq.errors import RemoteError
 from actorq.model.options import TaskOptions
 from actorq.model.status import FailureKind, TaskStatus
 
-Pool = Literal["main", "process"]
-"""Which of a worker's two pools of slots a task needs."""
+Pool = Literal["main", "process", "any"]
+"""Which of a worker's two pools of slots a task needs; ``any`` until somebody is there who knows
+the task, of which the submitter had only the name."""
 
 # Structs with gc=False are not tracked by the cycle collector, which saves 16 bytes each and a good
 # part of its time with a million of them. It is safe where a struct cannot be part of a cycle: a

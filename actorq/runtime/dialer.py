@@ -134,7 +134,7 @@ class Dialer:
                 await self._ended.wait()
 
     def _backoff(self) -> float:
-        most = min(BACKOFF_FIRST * 2 ** min(self._attempts, 10), BACKOFF_MAX)
+        most = min(BACKOFF_FIRST * 2.0 ** min(self._attempts, 10), BACKOFF_MAX)
         return most * (0.5 + 0.5 * self._random.random())
 
     async def _dial(self, transport: Transport) -> None:

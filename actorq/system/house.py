@@ -231,7 +231,7 @@ class House:
             grace=settings.grace,
             lifespan=self._lifespan,
             calls=calls,
-            tasks=(lambda: None) if direct else registry.digests,
+            registry=None if direct else registry,
             clock=self._clock,
             tell=self.tell,
         )

@@ -196,7 +196,7 @@ class _Place:
             grace=settings.grace,
             lifespan=self._lifespan,
             calls=self._calls,
-            tasks=self._registry.digests,
+            registry=self._registry,
             clock=self._clock,
             tell=self._tell,
         )

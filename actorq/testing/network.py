@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
+from operator import index
 from random import Random
 from typing import Literal
 
@@ -234,7 +235,8 @@ class Link:
 
     def half_close(self, side: Side) -> None:
         """End the direction from that side only, in order; what it still sends is refused."""
-        self._from(side).finish(broken=True)
+        self._from(side).finish()
+        self._from(side).break_writer()
 
     def slow_down(self, side: Side, seconds: float) -> None:
         """Let everything from that side take so much longer from now on."""
@@ -307,19 +309,14 @@ class Pipe:
             self._carry(lambda: self._arrive(part))
         return len(part)
 
-    def finish(self, *, broken: bool = False) -> None:
-        """Send the end; ``broken``: the writer may not know."""
-        if broken:
-            self._carry(self._break_writer_now)
-        self._carry(self._end)
+    def finish(self, *, unread: bool = False) -> None:
+        """Send the end; as TCP does, a hard one if something was left ``unread``."""
+        self._carry(self._link.reset if unread else self._end)
 
     def break_writer(self) -> None:
         """Whoever writes learns that it is over."""
         self._refused = True
         self._writers.unpark_all()
-
-    def _break_writer_now(self) -> None:
-        self.break_writer()
 
     # --- on the way ------------------------------------------------------------------------------
 
@@ -396,11 +393,13 @@ class Pipe:
         self._writers.unpark_all()
         return data
 
-    def close_reader(self) -> None:
-        """Nobody reads any more."""
+    def close_reader(self) -> bool:
+        """Read nothing more; say whether there was something left."""
+        left = bool(self._buffer)
         self._reader_gone = True
         self._buffer.clear()
         self._readers.unpark_all()
+        return left
 
 
 class End(trio.abc.Stream):
@@ -443,19 +442,19 @@ class End(trio.abc.Stream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """See `trio.abc.ReceiveStream`."""
         with self._alone("_receiving"):
-            if max_bytes is not None and max_bytes < 1:
+            most = WINDOW if max_bytes is None else index(max_bytes)
+            if most < 1:
                 raise ValueError("max_bytes must be at least 1")
             await trio.lowlevel.checkpoint()
             self._check_open()
-            return await self.inbound.take(max_bytes or WINDOW)
+            return await self.inbound.take(most)
 
     async def aclose(self) -> None:
         """See `trio.abc.AsyncResource`."""
         if not self._closed:
             self._closed = True
-            self.outbound.finish()
+            self.outbound.finish(unread=self.inbound.close_reader())
             self.outbound.break_writer()
-            self.inbound.close_reader()
             self.link.closed()
         await trio.lowlevel.checkpoint()
 

@@ -1,0 +1,1 @@
+"""The command line: a window onto a queue node, and the programs that run one and its workers."""
