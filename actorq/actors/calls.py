@@ -74,6 +74,11 @@ class Encoded:
         if task is None:  # it was granted by mistake, or by what has been unlearnt
             raise UnknownTask(f"this worker has no task {name!r}")
         body: Any = grant.body
+        if body is None:
+            raise PayloadTooLarge(
+                f"task {name}: its call is over the max_message of this worker "
+                f"({self._max_message} bytes)"
+            )
         if type(body) is Done:
             return _callback(task, TaskDone(self._result(body), body.data))
         if task.run_in == "process":

@@ -206,7 +206,7 @@ class _Door:
             self._introduced.set()
             self.wire.send_first(self._gateway._accepted)
         else:
-            self._take_in(message, self._hello.number)
+            self._take_in(message, self._hello)
 
     def _check_hello(self, message: Any) -> None:
         if not isinstance(message, w.Hello):
@@ -219,7 +219,7 @@ class _Door:
         self._hello = message
         self.node = message.node
 
-    def _take_in(self, message: Any, number: int) -> None:
+    def _take_in(self, message: Any, about: w.Hello) -> None:
         self._introduced.set()
         if isinstance(message, m.WorkerHello) and message.worker.rpartition(".")[0] != message.node:
             self._refuse(w.Close.BAD_MESSAGE, "a worker is called after its node")
@@ -227,17 +227,19 @@ class _Door:
         self.wire.send_first(self._gateway._accepted)
         take_in = self._gateway._guests.take_in
         if isinstance(message, m.WorkerHello):
-            self.guest = take_in("worker", message.node, self.wire, number, message)
+            self.guest = take_in("worker", message.node, self.wire, about, message)
         elif isinstance(message, w.ParentHello):
             hello = m.ClientHello(message.session)
-            self.guest = take_in("parent", message.session, self.wire, number, hello)
+            self.guest = take_in("parent", message.session, self.wire, about, hello)
         else:
-            self.guest = take_in("client", message.session, self.wire, number, message)
+            self.guest = take_in("client", message.session, self.wire, about, message)
         if self.guest is None:
             self._refuse(w.Close.SUPERSEDED, "the same peer has a newer connection")
             return
         self._may = _MAY[self.guest.kind]
-        self._gateway._tell(EventKind.CONNECTED, peer=self.wire.peer, node=self.node)
+        self._gateway._tell(
+            EventKind.CONNECTED, peer=self.wire.peer, node=self.node, library=about.library
+        )
 
     def _hear(self, guest: Guest, message: Any) -> None:
         kind = type(message)

@@ -17,11 +17,14 @@ from msgspec.structs import replace
 
 from actorq.codec.envelope import encode
 from actorq.contracts.link import Port
-from actorq.errors import PayloadTooLarge
+from actorq.errors import PayloadTooLarge, RemoteError
 from actorq.model import messages as m
 from actorq.model import wire as w
+from actorq.model.options import TaskOptions
+from actorq.model.records import Head, Output
+from actorq.model.status import FailureKind, TaskStatus
 from actorq.runtime.exchange import Exchange
-from actorq.runtime.wire import BACKLOG_MAX, BATCH_SLACK, Wire
+from actorq.runtime.wire import BACKLOG_MAX, Wire, message_max
 
 Kind = Literal["client", "worker", "parent"]
 Hello = m.ClientHello | m.WorkerHello
@@ -46,7 +49,8 @@ class Guest:
         """That of its newest connection."""
         self.heard_by_beat: bool = False
         """Whether its process was heard of, while its loop stands still."""
-        self._most = max_message + BATCH_SLACK
+        self._max_message = max_message
+        self._most = message_max(max_message)
         self._leave = leave
         self._port: Port | None = None
         self._hello: Hello | None = None
@@ -84,23 +88,31 @@ class Guest:
         if kind is m.Reply:
             self._answer(message)
         elif kind is m.Outcome:
-            self._keep(encode(message))
+            data = encode(message)
+            self._keep(data if len(data) <= self._most else self._shortened(message, len(data)))
+        elif kind is m.News:
+            self._tell(message)
         elif kind is m.Lost:
             if self.wire is not None:
                 self.wire.close(w.Close.LOST, "out of reach for too long", flush=True)
             self._leave(self)
         elif self.wire is not None:
-            self.wire.send(encode(message))
+            data = encode(message)
+            if len(data) > self._most:  # a grant: let the worker say that it cannot take it
+                data = encode(replace(message, body=None))
+            self.wire.send(data)
 
     # --- the node's connection -------------------------------------------------------------------
 
-    def bind(self, wire: Wire, number: int, hello: Hello) -> None:
+    def bind(self, wire: Wire, about: w.Hello, hello: Hello) -> None:
         """Go on over a new connection."""
+        if about.max_message is not None:
+            self._most = message_max(min(self._max_message, about.max_message))
         if self.wire is not None:
             self.wire.close(w.Close.SUPERSEDED, "the same peer has a newer connection")
         self.wire = wire
         self.parted = trio.Event()
-        self.number = number
+        self.number = about.number
         self._got = 0
         for data in self._kept:
             wire.send(data)
@@ -146,6 +158,30 @@ class Guest:
             self._got += 1
             self._kept_bytes -= len(self._kept.popleft())
 
+    # --- what is too large -----------------------------------------------------------------------
+
+    def _shortened(self, outcome: m.Outcome, size: int) -> bytes:
+        """Encode an outcome that the node cannot take, as one that says so."""
+        why = f"its outcome takes {size} bytes, and this client takes {self._most}"
+        error = RemoteError.made_of(PayloadTooLarge, why)
+        head = replace(outcome.head, status=TaskStatus.FAILURE, options=_bare(outcome.head))
+        return encode(m.Outcome(head, Output(error=error, kind=FailureKind.ERROR)))
+
+    def _tell(self, news: m.News) -> None:
+        if self.wire is None:
+            return  # the node subscribes again, with what it missed
+        data = encode(news)
+        if len(data) <= self._most:
+            self.wire.send(data)
+        elif len(news.events) > 1:
+            middle = len(news.events) // 2
+            self._tell(replace(news, events=news.events[:middle]))
+            self._tell(replace(news, events=news.events[middle:]))
+        else:
+            (event,) = news.events
+            event = replace(event, head=replace(event.head, options=_bare(event.head)))
+            self.wire.send(encode(replace(news, events=[event])))
+
     # --- what is kept ----------------------------------------------------------------------------
 
     def _answer(self, reply: m.Reply) -> None:
@@ -178,6 +214,11 @@ class Guest:
         return {"kept": len(self._kept), "open": len(self._open)}
 
 
+def _bare(head: Head) -> TaskOptions:
+    """Return the options of a task without what may be large."""
+    return TaskOptions(queue=head.options.queue, priority=head.options.priority)
+
+
 class Guests:
     """All guests of one exchange."""
 
@@ -190,17 +231,19 @@ class Guests:
         """Return the guest of that name, if there is one."""
         return self._all.get((kind, name))
 
-    def take_in(self, kind: Kind, name: str, wire: Wire, number: int, hello: Hello) -> Guest | None:
+    def take_in(
+        self, kind: Kind, name: str, wire: Wire, about: w.Hello, hello: Hello
+    ) -> Guest | None:
         """Bind a connection to its guest, a new one if need be; None if it is an old connection."""
         guest = self.find(kind, name)
         if guest is None:
             guest = self._all[kind, name] = Guest(kind, name, self._max_message, self.leave)
-            guest.bind(wire, number, hello)
+            guest.bind(wire, about, hello)
             self._exchange.attach(guest)
-        elif number <= guest.number:
+        elif about.number <= guest.number:
             return None
         else:
-            guest.bind(wire, number, hello)
+            guest.bind(wire, about, hello)
         return guest
 
     def leave(self, guest: Guest) -> None:

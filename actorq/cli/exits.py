@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 
-from actorq.errors import ActorDied, ActorqError, TaskNotFound, TransportError
+from actorq.errors import ActorDied, ActorqError, TaskNotFound, TransportError, leaves
 
 
 class Exit(IntEnum):
@@ -32,11 +32,17 @@ class Exit(IntEnum):
 
 
 class Failure(Exception):
-    """A verb cannot do what it was asked for; the message is the one line that people see."""
+    """A verb cannot do what it was asked for; the message is the one line that people see.
 
-    def __init__(self, message: str, code: Exit = Exit.FAILED) -> None:
+    Attributes:
+        code: What the program exits with.
+        details: More lines, if it is about somebody's code: where that raised.
+    """
+
+    def __init__(self, message: str, code: Exit = Exit.FAILED, *, details: str = "") -> None:
         super().__init__(message)
         self.code: Exit = code
+        self.details: str = details
 
 
 def code_of(error: ActorqError) -> Exit:
@@ -57,7 +63,24 @@ def usage() -> Iterator[None]:
     """
     try:
         yield
-    except (TypeError, ValueError, RuntimeError, OSError) as error:
-        if isinstance(error, ActorqError):
+    except Exception as error:
+        wrong = next(leaves(error))
+        if isinstance(wrong, ActorqError) or not isinstance(wrong, _WRONG):
             raise
-        raise Failure(str(error), Exit.USAGE) from error
+        raise Failure(_spoken(str(wrong)), Exit.USAGE) from error
+
+
+_WRONG = (TypeError, ValueError, OSError)
+
+_SPOKEN = {
+    "insecure=True": "--insecure",
+    "tokens=": "--token-file",
+    "max_message=": "--max-message ",
+}
+
+
+def _spoken(text: str) -> str:
+    """Return a message of the library in the words of the command line."""
+    for ours, theirs in _SPOKEN.items():
+        text = text.replace(ours, theirs)
+    return text

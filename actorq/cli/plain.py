@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 import unicodedata
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
@@ -39,7 +40,7 @@ def to_json(value: Any, depth: int = 0) -> Any:
     if isinstance(value, UUID | PurePath | Decimal):
         return str(value)
     if depth >= _DEPTH_MAX:
-        return _as_repr(value)
+        return {"$type": type(value).__qualname__, "$repr": reprlib.repr(value)}
     return _container_to_json(value, depth + 1)
 
 

@@ -181,11 +181,12 @@ class BaseClient:
         return (await self.submit_chunk((message,), None))[0]
 
     async def submit_chunk(
-        self, messages: Sequence[TaskMessage[R]], scope: str | None
+        self, messages: Sequence[TaskMessage[R]], scope: str | None, *, checkpoint: bool = True
     ) -> list[TaskHandle[R]]:
         """Have at most one chunk of tasks accepted, in one step; they end with ``scope``.
 
-        Not cancelled once they are: then it returns, after a checkpoint like any other verb.
+        Not cancelled once they are: then it returns, after a checkpoint like any other verb, unless
+        the caller has one to come.
         """
         session = self.session
         if session.is_lost(scope):
@@ -204,7 +205,8 @@ class BaseClient:
         answer = session.ask(request)
         try:
             if answer.done:
-                await trio.lowlevel.cancel_shielded_checkpoint()
+                if checkpoint:
+                    await trio.lowlevel.cancel_shielded_checkpoint()
                 known = answer.peek() or ()
             else:
                 known = await answer.wait() or ()

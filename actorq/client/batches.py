@@ -44,6 +44,11 @@ class _Ready(Generic[R]):
 
         handle.watch().call_when_done(ended)
 
+    @property
+    def any(self) -> bool:
+        """Whether one has ended and was not popped yet."""
+        return bool(self._ended)
+
     async def first(self) -> TaskHandle[R]:
         """Wait for the first that is not popped yet; a checkpoint. Cancelled, it loses nothing."""
         if self._ended:
@@ -119,7 +124,9 @@ class _Window(Generic[T, R]):
 
     async def _next(self) -> TaskResult[R]:
         """Keep the window full; return the next result. Cancelled, it loses nothing."""
-        await self._fill()
+        # As long as there is something to hand out, what comes next can be submitted together.
+        if not self._is_ready() or self._open <= self._limit // 2:
+            await self._fill()
         if not (self._line if self._ordered else self._open):
             await trio.lowlevel.checkpoint()
             raise StopAsyncIteration
@@ -135,6 +142,12 @@ class _Window(Generic[T, R]):
             self._ready.pop()
         self._open -= 1
         return handle.peek()
+
+    def _is_ready(self) -> bool:
+        """Whether the next result is there."""
+        if self._ordered:
+            return bool(self._line) and self._line[0].watch().done
+        return self._ready.any
 
     async def _fill(self) -> None:
         assert self._scope is not None  # __aiter__ has seen to it

@@ -128,7 +128,9 @@ class Client(BaseClient):
             TaskError: It ended without a value; the subclass says how.
             ActorDied: The system has failed or is closed.
         """
-        handle = await self.submit_one(self.message(task, args, kwargs))
+        (handle,) = await self.submit_chunk(
+            (self.message(task, args, kwargs),), None, checkpoint=False
+        )
         try:
             return await handle.value()
         except trio.Cancelled:

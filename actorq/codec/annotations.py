@@ -77,7 +77,8 @@ def field_types(cls: Any, args: Collection[Any]) -> dict[str, Any]:
             known = (closed(arg, here) for arg in get_args(alias))
             given[get_origin(alias)] = dict(zip(parameters, known, strict=False))
         names = vars(sys.modules.get(base.__module__, typing))
-        more = {**vars(base), base.__name__: base}
+        own = {parameter.__name__: parameter for parameter in vars(base).get("__type_params__", ())}
+        more = {**vars(base), base.__name__: base, **own}
         for name, annotation in inspect.get_annotations(base).items():
             if name not in found:
                 found[name] = closed(resolved(annotation, names, more), here)

@@ -28,8 +28,8 @@ class HeadForm(Struct, frozen=True, gc=False, array_like=True):
     options: bytes
     pool: Pool
     scope: str | None
-    submitted_at: float
-    since: float
+    submitted_at: m.Moment
+    since: m.Moment
     rank: float
     due: float
     status: TaskStatus
@@ -37,9 +37,9 @@ class HeadForm(Struct, frozen=True, gc=False, array_like=True):
     attempts: int
     deaths: int
     worker: str | None
-    started_at: float | None
-    completed_at: float | None
-    keep_until: float | None
+    started_at: m.Moment | None
+    completed_at: m.Moment | None
+    keep_until: m.Moment | None
     cancel: Cancel | None
 
 

@@ -2,9 +2,8 @@
 
 What travels is the fields, all of them, and only them. A class is built by its constructor where
 that only stores what it is given. Otherwise its fields are set afterwards to what they were, since
-a converter, a ``__post_init__`` or an ``init=False`` would have made something else of them; and
-where even calling the constructor again may fail, each object is built once on trial before it is
-sent.
+a converter, a ``__post_init__`` or an ``init=False`` would have made something else of them. Where
+calling the constructor again may even fail, each object is built once on trial before it is sent.
 """
 
 # ruff: noqa: D102 - Shape says what its methods do
@@ -13,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import attrs
@@ -24,10 +24,9 @@ from actorq.codec.packed import (
     deeper,
     each_value,
     join_pairs,
-    pack,
+    shown,
     spelled,
     split_pairs,
-    unpack,
 )
 from actorq.codec.shapes import ANY, Row, Shape, unlabelled, walk
 from actorq.codec.tagged import KINDS, tag, untag
@@ -45,14 +44,14 @@ class Field:
         key: What the constructor calls it, and the wire.
         type: Its annotation, if the class keeps one that needs no module to be understood.
         init: Whether the constructor takes it.
-        required: Whether it must.
+        default: Whether it has a value of its own if the constructor gets none.
     """
 
     name: str
     key: str
     type: Any = Any
     init: bool = True
-    required: bool = True
+    default: bool = False
 
 
 @attrs.frozen
@@ -60,7 +59,7 @@ class Recipe:
     """How objects of a class are taken apart and built.
 
     Attributes:
-        build: Makes an object of its fields' values by key; those with a default may lack.
+        build: Makes an object of its fields' values by key; those with a default may be absent.
         validate: Raises if the fields of an object are not what their validators ask for.
         doubtful: Whether building may fail for the very values that an object has.
     """
@@ -96,13 +95,13 @@ def _named_tuple(cls: Any) -> Recipe:
     def build(values: dict[str, Any]) -> Any:
         return tuple.__new__(cls, [(values if n in values else defaults)[n] for n in names])
 
-    return Recipe([Field(name, name, required=name not in defaults) for name in names], build)
+    return Recipe([Field(name, name, default=name in defaults) for name in names], build)
 
 
 def _attrs(cls: Any) -> Recipe:
     own = attrs.fields(cls)
     fields = [
-        Field(a.name, a.alias or a.name, a.type, a.init, a.init and a.default is attrs.NOTHING)
+        Field(a.name, a.alias or a.name, a.type, a.init, a.default is not attrs.NOTHING)
         for a in own
     ]
     builder = Builder(
@@ -123,7 +122,7 @@ def _dataclass(cls: Any) -> Recipe:
             f.name,
             f.type,
             f.init,
-            f.init and f.default is dataclasses.MISSING is f.default_factory,
+            not (f.default is dataclasses.MISSING is f.default_factory),
         )
         for f in dataclasses.fields(cls)
     ]
@@ -158,6 +157,7 @@ class Builder:
         self._cls = cls
         self._names = {field.key: field.name for field in fields}
         self._taken = {field.key for field in fields if field.init}
+        self._always = {field.key for field in fields if field.init or field.default}
         code = getattr(vars(cls).get("__init__"), "__code__", None)
         ours = code is not None and code.co_filename.startswith(generated)
         alone = cls.__new__ is object.__new__ and not any(hasattr(cls, hook) for hook in hooks)
@@ -173,10 +173,11 @@ class Builder:
         """Build an object; raises whatever its class does."""
         if self._stores:
             return self._cls(**values)
-        if self._bare and len(values) == len(self._names):
+        if self._bare and self._always <= values.keys():
             instance = object.__new__(self._cls)
         else:
-            instance = self._cls(**{k: v for k, v in values.items() if k in self._taken})
+            given = {key: value for key, value in values.items() if key in self._taken}
+            instance = self._cls(**deepcopy(given))  # which it may change, too
         for key, value in values.items():
             object.__setattr__(instance, self._names[key], value)
         if self.validate is not None:
@@ -200,9 +201,8 @@ class Record(Shape):
         self.cls = cls
         self.types = frozenset({cls})
         self._recipe = recipe
-        self._names = [field.name for field in recipe.fields]
         self._keys = [field.key for field in recipe.fields]
-        self._required = {field.key for field in recipe.fields if field.required}
+        self._required = {f.key for f in recipe.fields if f.init and not f.default}
 
     def define(self, shapes: Sequence[Shape]) -> None:
         """Give the shapes of the fields, in their order."""
@@ -219,19 +219,19 @@ class Record(Shape):
         for field in self._recipe.fields:
             try:
                 values[field.key] = getattr(value, field.name)
-            except AttributeError:  # never set, which is fine where no constructor sets it
-                if field.init:
+            except AttributeError:
+                if field.init or field.default:  # others may never have been set
                     raise Refusal(f"{self.text} has no {field.name!r}") from None
-        if self._recipe.validate is not None:
-            self._attempt("is not valid", self._recipe.validate, value)
-        if len(values) < len(self._shapes) or not self._row.native(values.values()):
-            values = {
-                key: self._step(self._shapes[key].encode, key, item, depth)
-                for key, item in values.items()
-            }
         if self._recipe.doubtful:
-            self.decode(unpack(pack(values)), 0)
-        return values
+            self._attempt("cannot be built again", self._recipe.build, values)
+        elif self._recipe.validate is not None:
+            self._attempt("is not valid", self._recipe.validate, value)
+        if len(values) == len(self._keys) and self._row.native(values.values()):
+            return values
+        return {
+            key: self._step(self._shapes[key].encode, key, item, depth)
+            for key, item in values.items()
+        }
 
     def decode(self, wire: Any, depth: int) -> Any:
         values = unlabelled(wire, self.label)
@@ -244,7 +244,7 @@ class Record(Shape):
                 key: self._step(self._shapes[key].decode, key, item, depth)
                 for key, item in values.items()
             }
-        return self._attempt("cannot be built of its fields", self._recipe.build, values)
+        return self._attempt("cannot be built", self._recipe.build, values)
 
     def _step(self, step: Step, key: str, value: Any, depth: int) -> Any:
         try:
@@ -267,7 +267,7 @@ class Record(Shape):
         others, missing = wire.keys() - self._shapes.keys(), self._required.difference(wire)
         for problem, keys in (("no field", others), ("no value for", missing)):
             if keys:
-                names = ", ".join(sorted(map(repr, keys)))
+                names = ", ".join(sorted(map(shown, keys)))
                 raise Refusal(f"{self.text} has {problem} {names:.200}")
 
     def unfit(self, value: object) -> Refusal:

@@ -37,6 +37,9 @@ from actorq.model.records import Done, Output, Pool, TrackedHead
 from actorq.model.results import Progress
 from actorq.model.status import TaskStatus
 
+MESSAGES_MAX = 4_096
+"""In one batch; ours have a small part of that. A million empty ones would cost 70 MB."""
+
 
 class WireError(ActorqError):
     """What came over a connection is no message."""
@@ -81,9 +84,9 @@ class _Finish(Struct, frozen=True, gc=False, array_like=True, tag="finish"):
     fence: int
     cause: m.FinishCause
     output: OutputForm
-    started_at: float | None
+    started_at: m.Moment | None
     retryable: bool
-    delay: float
+    delay: m.Seconds
 
 
 class _Outcome(Struct, frozen=True, gc=False, array_like=True, tag="outcome"):
@@ -113,7 +116,7 @@ class _WorkerHello(Struct, frozen=True, array_like=True, tag="worker"):
     worker: str
     node: str
     running: tuple[tuple[str, int], ...]
-    slots: dict[Pool, int]
+    slots: dict[Pool, m.Count]
     tasks: dict[str, str]
     declared: dict[str, _Declared] = {}
 
@@ -297,6 +300,8 @@ class _Direction:
         self._one = msgspec.msgpack.Decoder(union)
 
     def decode(self, batch: bytes) -> list[Any]:
+        if _count(batch) > MESSAGES_MAX:
+            raise WireError(f"a batch of more than {MESSAGES_MAX} messages")
         try:
             forms: Iterable[Any] = self._batch.decode(batch)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
@@ -317,6 +322,17 @@ class _Direction:
             return [self._one.decode(p) for p in pieces if not _tag(p).startswith("x-")]
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
             raise WireError(f"no batch of messages: {error}") from None
+
+
+def _count(batch: bytes) -> int:
+    """Return how many messages a batch says that it has, before anything is made of it."""
+    match batch[:1]:
+        case b"\xdc":
+            return int.from_bytes(batch[1:3], "big")
+        case b"\xdd":
+            return int.from_bytes(batch[1:5], "big")
+        case _:
+            return 0  # at most 15, or no array
 
 
 class _Tagged(Struct, array_like=True):

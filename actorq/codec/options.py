@@ -18,6 +18,7 @@ from actorq.model.records import Follow
 from actorq.model.status import TaskPriority
 
 _CACHED_MAX = 1_024
+_CACHED_BYTES = 1_024
 
 _packed: dict[int, tuple[TaskOptions, bytes]] = {}
 _unpacked: dict[bytes, TaskOptions] = {}
@@ -36,9 +37,10 @@ def pack_options(options: TaskOptions) -> bytes:
         return known[1]
     fields = {name: _PACK.get(name, _same)(getattr(options, name)) for name in options.given}
     data = _encode(fields)
-    if len(_packed) >= _CACHED_MAX:
-        _packed.clear()
-    _packed[id(options)] = (options, data)
+    if len(data) <= _CACHED_BYTES:
+        if len(_packed) >= _CACHED_MAX:
+            _packed.clear()
+        _packed[id(options)] = (options, data)
     return data
 
 
@@ -60,9 +62,10 @@ def unpack_options(data: bytes) -> TaskOptions:
         raise SubmitError(f"the queue does not understand the options: {error}") from None
     if follow is not None:
         options = options.with_callback(follow, data_of_it)
-    if len(_unpacked) >= _CACHED_MAX:
-        _unpacked.clear()
-    _unpacked[data] = options
+    if len(data) <= _CACHED_BYTES:
+        if len(_unpacked) >= _CACHED_MAX:
+            _unpacked.clear()
+        _unpacked[data] = options
     return options
 
 

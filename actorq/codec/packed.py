@@ -73,6 +73,14 @@ def spelled(kind: type) -> str:
     return "None" if kind is type(None) else kind.__qualname__
 
 
+def shown(value: object) -> str:
+    """Return the beginning of a value's repr, or its type if it has none."""
+    try:
+        return f"{value!r:.80}"
+    except Exception:  # noqa: BLE001 - an integer of thousands of digits, or somebody's code
+        return f"a {spelled(type(value))}"
+
+
 # --- Bytes -------------------------------------------------------------------------------
 
 _encode = Encoder().encode
@@ -146,7 +154,7 @@ def each_value(step: Step, keys: Iterable[Any], values: Iterable[Any], depth: in
         try:
             yield step(value, depth)
         except Refusal as refusal:
-            raise refusal.inside(f"[{key!r:.40}]") from None
+            raise refusal.inside(f"[{shown(key)}]") from None
 
 
 def join_items(kind: type, wires: Any) -> Any:

@@ -21,7 +21,7 @@ from types import FunctionType, MethodType
 from typing import Any, get_args, get_origin
 
 from actorq.codec.annotations import Annotations, field_types, resolved
-from actorq.codec.packed import Misfit, Refusal, Step, pack, unpack
+from actorq.codec.packed import Misfit, Refusal, Step, pack, shown, unpack
 from actorq.codec.shapes import ANY, Row, Shape
 from actorq.codec.tagged import tag, untag
 from actorq.errors import EncodeError, InvalidArguments, told
@@ -92,7 +92,7 @@ class Parameters:
         for name in names:
             shape = self._named.get(name) or self._others
             if type(name) is not str or shape is None:
-                raise InvalidArguments(f"task {task} takes no argument {name!r:.80}")
+                raise InvalidArguments(f"task {task} takes no argument {shown(name)}")
             shapes.append(shape)
         return shapes
 

@@ -3,6 +3,9 @@
 A shape checks the exact types of a value and makes its wire, and back. Plain values describe
 themselves in it, so that a receiver without the annotation can read them too; there, an object is a
 dict of its fields, and an enum member its value.
+
+What comes from a sender without annotations may have gone through JSON. So where nothing else can
+be meant, a list is taken for a tuple or a set, and text for a path, a date or the like.
 """
 
 # ruff: noqa: D102 - Shape says what its methods do
@@ -28,11 +31,12 @@ from actorq.codec.packed import (
     join_items,
     join_pairs,
     kind_of,
+    shown,
     split_items,
     split_label,
     split_pairs,
 )
-from actorq.codec.tagged import KINDS, no_form, tag, untag
+from actorq.codec.tagged import KINDS, TEXTS, no_form, tag, untag
 
 ROWS_MAX = 64
 ROW_REST_MAX = 8
@@ -103,6 +107,8 @@ class Plain(Shape):
         self.natives = NATIVE if types is None else NATIVE & types
         self.cls = cls
         self._why = why
+        readers = [TEXTS[c] for c in (cls if isinstance(cls, tuple) else (cls,)) if c in TEXTS]
+        self._read = readers[0] if len(readers) == 1 and str not in self.natives else None
 
     def encode(self, value: Any, depth: int) -> Any:
         try:
@@ -115,9 +121,14 @@ class Plain(Shape):
 
     def decode(self, wire: Any, depth: int) -> Any:
         value = untag(wire, depth)
-        if self.types is not None and type(value) not in self.types:
-            raise Misfit(self.text, value)
-        return value
+        if self.types is None or type(value) in self.types:
+            return value
+        if self._read is not None and type(value) is str:
+            return self._read(value)
+        raise Misfit(self.text, value)
+
+    def fits(self, wire: Any) -> bool:
+        return super().fits(wire) or (self._read is not None and type(wire) is str)
 
 
 ANY = Plain("Any", None)
@@ -148,11 +159,14 @@ class Items(Shape):
         return items if self._kind is list else join_items(self._kind, items)
 
     def decode(self, wire: Any, depth: int) -> Any:
-        items = split_items(self._kind, wire)
+        items = wire if type(wire) is list else split_items(self._kind, wire)
         if items is None:
             raise Misfit(self.text, untag(wire, depth))
         decoded = walk(self._item, self._item.decode, items, deeper(depth))
         return decoded if self._kind is list else self._kind(decoded)
+
+    def fits(self, wire: Any) -> bool:
+        return type(wire) is list or super().fits(wire)
 
 
 class Dict(Shape):
@@ -235,10 +249,13 @@ class Fixed(Shape):
         return join_items(tuple, self._walk(self._encodes, value, deeper(depth)))
 
     def decode(self, wire: Any, depth: int) -> Any:
-        items = split_items(tuple, wire)
+        items = wire if type(wire) is list else split_items(tuple, wire)
         if items is None:
             raise Misfit(self.text, untag(wire, depth))
         return tuple(self._walk(self._decodes, items, deeper(depth)))
+
+    def fits(self, wire: Any) -> bool:
+        return type(wire) is list or super().fits(wire)
 
     def _walk(self, steps: Sequence[Step], items: Collection[Any], depth: int) -> Collection[Any]:
         if len(items) != len(steps):
@@ -268,7 +285,7 @@ class Literals(Shape):
 
     def _checked(self, value: Any) -> Any:
         if type(value) not in self._types or (type(value), value) not in self._values:
-            raise Misfit(self.text, value, f"{value!r:.80}")
+            raise Misfit(self.text, value, shown(value))
         return value
 
 
@@ -304,7 +321,7 @@ class Members(Shape):
         if self._flags and not value.value & ~self._flags:
             return value.value
         if value.name not in self._wires:
-            raise Misfit(self.text, value, f"{value!r:.80}")
+            raise Misfit(self.text, value, shown(value))
         return self._wires[value.name]
 
     def decode(self, wire: Any, depth: int) -> Any:
@@ -314,7 +331,7 @@ class Members(Shape):
                 return self._members[value]
             if self._flags and not value & ~self._flags:
                 return self.cls(value)
-        raise Misfit(self.text, value, f"{value!r:.80}")
+        raise Misfit(self.text, value, shown(value))
 
     def fits(self, wire: Any) -> bool:
         try:

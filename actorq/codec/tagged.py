@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Context, Decimal, InvalidOperation
 from functools import lru_cache
-from pathlib import Path, PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
+from pathlib import Path, PosixPath, PurePath, PurePosixPath, PureWindowsPath, WindowsPath
 from typing import Any
 from uuid import UUID
 from zoneinfo import TZPATH, ZoneInfo, available_timezones
@@ -46,6 +46,7 @@ from actorq.codec.packed import (
     join_pairs,
     open_items,
     pack,
+    shown,
     spelled,
     split_label,
     unpack,
@@ -121,7 +122,7 @@ def _zone_wire(zone: tzinfo | None) -> Any:
         ]
     if type(zone) is ZoneInfo and zone.key and _known(zone.key) and ZoneInfo(zone.key) is zone:
         return zone.key
-    raise Refusal(f"the time zone {zone!r} cannot travel: use datetime.timezone or ZoneInfo(key)")
+    raise Refusal(f"the time zone {shown(zone)} cannot travel: use timezone or ZoneInfo(key)")
 
 
 def _tag_decimal(value: Decimal, _depth: int) -> Ext:
@@ -261,7 +262,7 @@ def _zone_of(wire: Any) -> tzinfo | None:
         return timezone(offset) if name is None else timezone(offset, name)
     if type(wire) is str and _known(wire):
         return ZoneInfo(wire)
-    raise Refusal(f"the time zone {wire!r:.80} is not known here")
+    raise Refusal(f"the time zone {shown(wire)} is not known here")
 
 
 @lru_cache(256)
@@ -282,10 +283,10 @@ def _untag_complex(data: memoryview, _depth: int) -> complex:
     return complex(real, imaginary)
 
 
-def _untag_decimal(data: memoryview, _depth: int) -> Decimal:
-    if len(data) > DECIMAL_CHARS_MAX:
+def _decimal(text: str) -> Decimal:
+    if len(text) > DECIMAL_CHARS_MAX:
         raise Refusal("is too large a Decimal")
-    return Decimal(str(data, "ascii"), _STRICT)
+    return Decimal(text, _STRICT)
 
 
 _STRICT = Context(traps=[InvalidOperation])  # else nonsense is a NaN where users do not trap it
@@ -312,7 +313,13 @@ _BACK: dict[int, Callable[[memoryview, int], Any]] = {
     TIME: _untag_time,
     TIMEDELTA: _untag_timedelta,
     UUID_: lambda data, _: UUID(bytes=bytes(data)),
-    DECIMAL: _untag_decimal,
+    DECIMAL: lambda data, _: _decimal(str(data, "ascii")),
     PATH: _untag_path,
     LABELLED: lambda data, depth: untag(split_label(data)[1], depth),
 }
+TEXTS: dict[Any, Callable[[str], Any]] = {
+    **{kind: kind for kind in (Path, PurePath, PurePosixPath, PureWindowsPath, UUID)},
+    **{kind: kind.fromisoformat for kind in (datetime, date, time)},
+    Decimal: _decimal,
+}
+"""How people write values of these classes where there is only text, as in JSON."""

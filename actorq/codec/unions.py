@@ -107,7 +107,6 @@ class Union(Shape):
             for shape, name in names.items()
             if any(_overlap(shape, other) for other in branches if other is not shape)
         }
-        self._labelled = list(labelled)
         self._by_label = {name: shape for shape, name in names.items()}
         self._by_type = {
             kind: (shape, labelled.get(shape, ""))
@@ -149,7 +148,7 @@ class Union(Shape):
             return self._by_label[label].decode(inner, depth)
         shape = self._by_kind.get(kind_of(wire), self._rest)
         if shape is None:
-            alike = [shape for shape in self._labelled if shape.fits(wire)]
+            alike = [shape for shape in self.branches if shape.fits(wire)]
             if len(alike) != 1:
                 why = "which may be several of them" if alike else "which is none of them"
                 raise Misfit(self.text, None, f"a {spelled(type(untag(wire, depth)))} {why}")

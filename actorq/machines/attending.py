@@ -269,6 +269,7 @@ class Attending(Accepting):
                 self._lose_session(session)
             else:
                 self._drop_session(session)
+        self._drop_connection(origin)
         self._parting = False
 
 

@@ -33,7 +33,7 @@ class EventKind(StrEnum):
     LISTENING = "listening"
     """Other nodes can connect: url."""
     CONNECTED = "connected"
-    """A node has connected to this one, or this one to another: peer, node."""
+    """A node has connected to this one, or this one to another: peer, node, library."""
     DISCONNECTED = "disconnected"
     """Such a connection has ended: peer, node, code, reason."""
     CONNECT_FAILED = "connect_failed"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from datetime import datetime
-from typing import Any, Protocol, TypedDict
+from typing import Annotated, Any, Protocol, TypedDict
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from actorq.model.options import name
 from actorq.model.records import Head
@@ -63,6 +63,9 @@ class HasName(Protocol):
 Named = str | HasName
 
 
+_Moment = Annotated[float, Meta(ge=-1e11, le=1e12)]
+
+
 class Filter(Struct, frozen=True):
     """A conjunction: a task matches if it fits every field that is given.
 
@@ -74,9 +77,9 @@ class Filter(Struct, frozen=True):
     names: frozenset[str] | None = None
     queue: str | None = None
     ids: frozenset[str] | None = None
-    before: float | None = None
-    after: float | None = None
-    ended_since: float | None = None
+    before: _Moment | None = None
+    after: _Moment | None = None
+    ended_since: _Moment | None = None
 
     def matches(self, head: Head) -> bool:
         """Say whether a task's head fits."""

@@ -11,9 +11,9 @@ come last and have defaults, as older peers leave them out, and ignore those tha
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from actorq.model.feed import TaskEvent
 from actorq.model.filters import Filter
@@ -21,6 +21,13 @@ from actorq.model.options import TaskOptions
 from actorq.model.records import Cancel, Head, Output, Pool
 from actorq.model.results import Progress
 from actorq.model.status import TaskStatus
+
+# What the numbers of other nodes may be; a decoder refuses all else, NaN and infinity too. (In this
+# process they have been checked where they were written down.)
+Seconds = Annotated[float, Meta(ge=0, le=1e10)]
+Moment = Annotated[float, Meta(ge=0, le=253_402_300_799)]
+Count = Annotated[int, Meta(ge=0, le=1_000_000_000)]
+PageSize = Annotated[int, Meta(ge=1, le=1_000)]
 
 # --- client to owner -----------------------------------------------------------------------------
 
@@ -71,7 +78,7 @@ class Withdraw(Struct, frozen=True, array_like=True, tag="withdraw"):
     request: int
     submit: int
     ids: tuple[str, ...]
-    grace: float
+    grace: Seconds
 
 
 class Forget(Struct, frozen=True, array_like=True, tag="forget"):
@@ -97,7 +104,7 @@ class CancelTask(Struct, frozen=True, array_like=True, tag="cancel"):
     request: int
     id: str
     cancel: Cancel
-    grace: float
+    grace: Seconds
 
 
 class EndScope(Struct, frozen=True, array_like=True, tag="end"):
@@ -105,7 +112,7 @@ class EndScope(Struct, frozen=True, array_like=True, tag="end"):
 
     request: int
     scope: str
-    grace: float
+    grace: Seconds
 
 
 class Inspect(Struct, frozen=True, array_like=True, tag="inspect"):
@@ -121,7 +128,7 @@ class Find(Struct, frozen=True, array_like=True, tag="find"):
     request: int
     filter: Filter
     cursor: str | None
-    limit: int
+    limit: PageSize
 
 
 Verb = Literal["cancel", "retry", "discard"]
@@ -135,7 +142,7 @@ class Bulk(Struct, frozen=True, array_like=True, tag="bulk"):
     filter: Filter
     dry_run: bool
     cancel: Cancel | None = None
-    grace: float = 0.0
+    grace: Seconds = 0.0
 
 
 class Subscribe(Struct, frozen=True, array_like=True, tag="subscribe"):
@@ -148,7 +155,7 @@ class Subscribe(Struct, frozen=True, array_like=True, tag="subscribe"):
     request: int
     subscription: int
     filter: Filter
-    since: float | None = None
+    since: Moment | None = None
 
 
 class Unsubscribe(Struct, frozen=True, array_like=True, tag="unsubscribe"):
@@ -189,7 +196,7 @@ class Close(Struct, frozen=True):
 
     request: int
     cancel: bool
-    grace: float
+    grace: Seconds
 
 
 class WorkerDied(Struct, frozen=True, array_like=True, tag="died"):
@@ -319,7 +326,7 @@ class WorkerHello(Struct, frozen=True):
     worker: str
     node: str
     running: tuple[tuple[str, int], ...]
-    slots: dict[Pool, int]
+    slots: dict[Pool, Count]
     tasks: dict[str, str] | None = None
     leased: bool = False
     declared: dict[str, Declared] = {}
@@ -335,14 +342,14 @@ class Knows(Struct, frozen=True):
 class Beat(Struct, frozen=True, gc=False, array_like=True, tag="beat"):
     """The worker's process is alive; its loop has not come round for ``lag`` seconds."""
 
-    lag: float
+    lag: Seconds
 
 
 class Ready(Struct, frozen=True, gc=False, array_like=True, tag="ready"):
     """Cumulative credit of one pool: grants received on this connection, plus slots free now."""
 
     pool: Pool
-    credit: int
+    credit: Count
 
 
 class Started(Struct, frozen=True, gc=False, array_like=True, tag="started"):
@@ -350,7 +357,7 @@ class Started(Struct, frozen=True, gc=False, array_like=True, tag="started"):
 
     id: str
     fence: int
-    at: float
+    at: Moment
 
 
 class Report(Struct, frozen=True, gc=False, array_like=True, tag="progress"):
@@ -410,7 +417,7 @@ class Interrupt(Struct, frozen=True, array_like=True, tag="interrupt"):
     id: str
     fence: int
     cancel: Cancel
-    grace: float
+    grace: Seconds
 
 
 class Finished(Struct, frozen=True, gc=False, array_like=True, tag="finished"):

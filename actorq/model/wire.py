@@ -66,6 +66,7 @@ class Hello(Struct, frozen=True, array_like=True, tag="hello"):
         number: Grows with each connection of the same peer, so that an old one is known as such.
         node: The peer's name for people.
         library: Its version of this library.
+        max_message: Its bound on one call or value, in bytes, if that is not the owner's.
         features: What it can do besides; unknown ones are ignored.
     """
 
@@ -73,6 +74,7 @@ class Hello(Struct, frozen=True, array_like=True, tag="hello"):
     number: int
     node: str = ""
     library: str = ""
+    max_message: int | None = None
     features: tuple[str, ...] = ()
 
 

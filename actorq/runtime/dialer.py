@@ -34,7 +34,7 @@ from actorq.model.events import EventKind
 from actorq.model.records import Output
 from actorq.model.status import FailureKind
 from actorq.runtime.future import Future
-from actorq.runtime.wire import BATCH_SLACK, Wire
+from actorq.runtime.wire import Wire, message_max
 
 BACKOFF_FIRST, BACKOFF_MAX = 0.05, 1.0
 """Seconds between two attempts: at most one, or a window could pass between them."""
@@ -62,6 +62,7 @@ class Dialer:
         *,
         node: str,
         library: str,
+        max_message: int | None = None,
         tell: Callable[..., None],
         random: Random,
         introduce: Sequence[Any] = (),
@@ -74,6 +75,7 @@ class Dialer:
             peer: Whom to connect.
             node: What it is called, for people.
             library: The version of this library.
+            max_message: The bound of its transports on one call or value, in bytes.
             tell: Reports events.
             random: For the jitter of the backoff.
             introduce: What to say after the hello, if the peer does not do that itself.
@@ -84,6 +86,7 @@ class Dialer:
         self._peer = peer
         self._node = node
         self._library = library
+        self._max_message = max_message
         self._tell = tell
         self._random = random
         self._introduce = introduce
@@ -164,7 +167,8 @@ class Dialer:
         """Say hello and hand on what comes, until the connection ends."""
         talk = _Talk(self, connection, self._peer)
         self._numbers += 1
-        hello = w.Hello((w.PROTOCOL, w.PROTOCOL), self._numbers, self._node, self._library)
+        versions = (w.PROTOCOL, w.PROTOCOL)
+        hello = w.Hello(versions, self._numbers, self._node, self._library, self._max_message)
         talk.wire.send(encode(hello))
         for message in self._introduce:
             talk.wire.send(encode(message))
@@ -187,7 +191,12 @@ class Dialer:
     def _welcome(self, talk: _Talk, accepted: w.Accepted) -> None:
         self._attempts = 0
         self.accepted.set(accepted)
-        self._tell(EventKind.CONNECTED, peer=talk.wire.peer, node=accepted.node)
+        self._tell(
+            EventKind.CONNECTED,
+            peer=talk.wire.peer,
+            node=accepted.node,
+            library=accepted.library,
+        )
 
 
 class _Talk:
@@ -215,7 +224,7 @@ class _Talk:
                 self.wire.send(data)
 
     def _most(self) -> float:
-        return inf if self.accepted is None else float(BATCH_SLACK + self.accepted.max_message)
+        return inf if self.accepted is None else message_max(self.accepted.max_message)
 
     def _refuse(self, message: Any, size: int, most: float) -> None:
         """Answer for the owner, which would cut the connection."""

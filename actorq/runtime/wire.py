@@ -31,6 +31,16 @@ BACKLOG_MAX = 256 * 1024 * 1024
 _FLUSH_SECONDS = 2.0
 
 
+def message_max(max_message: int) -> int:
+    """Return how large a message may be: a value, and ``meta`` as large beside it, and more."""
+    return 2 * max_message + BATCH_SLACK
+
+
+def batch_max(max_message: int) -> int:
+    """Return how large a batch may be: one message of any size beside small ones."""
+    return message_max(max_message) + BATCH_SLACK
+
+
 class Wire:
     """A connection; `run` it, and send meanwhile.
 
@@ -68,8 +78,14 @@ class Wire:
             self.close(Close.TOO_SLOW, f"{self._waiting} bytes wait to be read")
 
     def send_first(self, message: Any) -> None:
-        """Send a message about the connection itself, before all others."""
-        self._control.append(encode(message))
+        """Send a message about the connection itself, before all others.
+
+        One that waits already is not sent twice: who pings and does not read gets one answer.
+        """
+        data = encode(message)
+        if data in self._control:
+            return
+        self._control.append(data)
         if self._writer is not None:
             self._wake()
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from actorq.contracts.store import Store
 from actorq.contracts.transport import Transport
-from actorq.runtime.wire import BATCH_SLACK
+from actorq.runtime.wire import batch_max
 
 TLS = ssl.SSLContext | str | Path | tuple[str | Path, str | Path] | None
 """A context, the path of a file of authorities (to dial), or those of certificate and key (to
@@ -92,12 +92,11 @@ def _transport(address: str | Transport, max_message: int, tls: TLS, insecure: b
     if scheme == "memory" and separator:
         from actorq.transports.memory import MemoryTransport
 
-        return MemoryTransport(rest)
+        return MemoryTransport(rest, max_batch=batch_max(max_message))
     if scheme in ("ws", "wss", "ws+unix") and separator:
         from actorq.transports.websocket import WebSocketTransport
 
-        # A batch holds one message of any size that is allowed, beside small ones.
-        most = max_message + 2 * BATCH_SLACK
+        most = batch_max(max_message)
         return WebSocketTransport(address, tls=tls, insecure=insecure, max_batch=most)
     raise ValueError(
         f"an address begins with ws://, wss://, ws+unix:// or memory://, not {scheme!r}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from math import inf
 from random import Random
 from secrets import token_hex
@@ -16,7 +16,7 @@ from actorq.client.client import Client
 from actorq.client.session import Session
 from actorq.contracts.instrument import Instrument
 from actorq.contracts.transport import Transport
-from actorq.errors import ConnectFailed, TransportError
+from actorq.errors import ActorDied, ConnectFailed, TransportError
 from actorq.model import messages as m
 from actorq.model import wire as w
 from actorq.model.options import number
@@ -82,9 +82,10 @@ async def connect(
     tell = teller(instruments)
     dialer = Dialer(
         transports, own_token(token), session,
-        node=f"client {session.name[:8]}", library=library(), tell=tell, random=Random(),
+        node=f"client {session.name[:8]}", library=library(), max_message=max_message, tell=tell,
+        random=Random(),
     )  # fmt: skip
-    async with _dialling(dialer, connect_timeout) as accepted:
+    async with _dialling(dialer, session, connect_timeout) as accepted:
         yield Client(
             session,
             registry,
@@ -97,13 +98,18 @@ async def connect(
 
 
 @asynccontextmanager
-async def _dialling(dialer: Dialer, seconds: float | None) -> AsyncGenerator[w.Accepted, None]:
+async def _dialling(
+    dialer: Dialer, session: Session, seconds: float | None
+) -> AsyncGenerator[w.Accepted, None]:
     """Dial as long as the block lasts; it begins when somebody has answered."""
     left_by: BaseException | None = None
 
     async def dial() -> None:
-        with suppress(TransportError):  # those who wait are told
+        try:
             await dialer.run()
+        except (TransportError, ValueError) as error:  # or its transport does not take the token
+            session.disconnected(error)
+            dialer.accepted.fail(error)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(dial, name="actorq dialer")
@@ -116,6 +122,7 @@ async def _dialling(dialer: Dialer, seconds: float | None) -> AsyncGenerator[w.A
         except BaseException as error:  # noqa: BLE001 - raised again, outside the nursery
             left_by = error
         await dialer.leave()
+        session.disconnected(ActorDied("this client is closed"))
         nursery.cancel_scope.cancel("the client leaves")
     if left_by is not None:
         raise left_by
@@ -155,5 +162,5 @@ async def open_parent(
         node=f"parent {name[:8]}", library=library(), tell=teller(instruments), random=Random(),
     )  # fmt: skip
     dialer.accepted.set(w.Accepted(w.PROTOCOL, "", "", 0, 0.0, 0.0))  # nobody waits for it
-    async with _dialling(dialer, None):
+    async with _dialling(dialer, session, None):
         yield Parent(session)

@@ -146,10 +146,12 @@ class _Place:
         self._worker: WorkerActor | None = None
         self.dialer = Dialer(
             transports, token, self._relay,
-            node=f"worker {node}", library=library(), tell=tell, random=random,
+            node=f"worker {node}", library=library(), max_message=settings.max_message,
+            tell=tell, random=random,
         )  # fmt: skip
         self._relay.cut = self.dialer.cut
         self.failure: BaseException | None = None
+        self.scope: trio.CancelScope = trio.CancelScope(shield=True)
 
     async def drain(self, seconds: float) -> bool:
         """See `WorkerNode.drain`."""
@@ -157,7 +159,7 @@ class _Place:
 
     async def run(self, block: trio.CancelScope) -> None:
         """Work until cancelled; if that fails, note why and cancel ``block``."""
-        with trio.CancelScope(shield=True) as self.scope:
+        with self.scope:
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._ring, name="actorq alarms")

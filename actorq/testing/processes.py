@@ -48,7 +48,6 @@ class Process:
         self.scope = trio.CancelScope()
         self.ended = trio.Event()
         self._gate: _Gate | None = None
-        self._apart: Callable[[trio.lowlevel.Task], bool] = lambda _: False
 
     async def run(self, main: Callable[[], Awaitable[object]]) -> None:
         """Run ``main`` as this process, to its end."""
@@ -157,6 +156,7 @@ def _patches(random: Random) -> list[tuple[Any, str, Any]]:
     import actorq.system.remote as remote
     import actorq.system.system as system
     import actorq.system.worker as worker
+    import actorq.tasks as tasks
 
     names = Random(random.random())
 
@@ -169,12 +169,11 @@ def _patches(random: Random) -> list[tuple[Any, str, Any]]:
     def wall() -> float:
         return EPOCH + trio.current_time()
 
-    ids_init = ids.IdSource.__init__
     patches: list[tuple[Any, str, Any]] = [
         (trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
-        (ids_init, "__defaults__", (wall, None)),
+        (tasks, "_IDS", ids.IdSource(wall, token_hex(8))),
         (clock, "time", SimpleNamespace(time=wall, monotonic=time.monotonic)),
     ]
-    patches += [(module, "token_hex", token_hex) for module in (ids, house, remote, system, worker)]
+    patches += [(module, "token_hex", token_hex) for module in (house, remote, system, worker)]
     patches += [(module, "Random", another) for module in (engine, remote, worker)]
     return patches

@@ -262,6 +262,8 @@ class _WebSocket:
             receive_buffer_size=_RECEIVE_BYTES,
         )
         self._reading = trio.CancelScope(shield=True)
+        self._farewell = trio.CancelScope()
+        self._closing = False
         self._nothing_left = trio.Event()
         self._end: tuple[int, str] | None = None
 
@@ -297,6 +299,7 @@ class _WebSocket:
         finally:
             self.ended = True
             self.handshake.cancel()
+            self._farewell.cancel()
             await self._abort()
             self._nothing_left.set()  # last, or `running` is cancelled while it waits for the task
 
@@ -368,12 +371,16 @@ class _WebSocket:
     async def aclose(self, code: int = NORMAL, reason: str = "") -> None:
         """See `Connection.aclose`."""
         self._ends(code, reason)
+        first, self._closing = not self._closing, True
         try:
-            with trio.move_on_after(CLOSE_TIMEOUT):
-                if self.ended:  # there is nobody to hear the answer
-                    return
-                await self._ws.aclose(code, cut(reason))
-                if self._lost().code == TOO_BIG:
+            if first:
+                self._farewell.deadline = trio.current_time() + CLOSE_TIMEOUT
+                with self._farewell:
+                    await self._ws.aclose(code, cut(reason))
+                    if self._lost().code == TOO_BIG:
+                        await self._nothing_left.wait()
+            else:
+                with trio.move_on_after(CLOSE_TIMEOUT):
                     await self._nothing_left.wait()
         except Exception as error:  # noqa: BLE001 - as for the reader
             self.failure = error

@@ -18,7 +18,7 @@ from actorq.machines.queue import QueueMachine
 from actorq.model.events import Event, EventKind
 from actorq.model.records import Head, Ownership
 from actorq.stores.memory import MemoryStore
-from actorq.system import system as system_module
+from actorq.system import house
 from actorq.testing.faults import FaultyStore
 
 open_quietly = partial(actorq.open_system, processes=0, instruments=())
@@ -193,7 +193,7 @@ async def test_a_crash_in_any_step_of_the_machine_is_survived(
                     raise ZeroDivisionError("a rule is broken")
                 return effects
 
-        monkeypatch.setattr(system_module, "QueueActor", partial(QueueActor, machine=Broken))
+        monkeypatch.setattr(house, "QueueActor", partial(QueueActor, machine=Broken))
         try:
             await survive(FaultyStore(MemoryStore(), suspends=suspends))
         except BaseException as error:

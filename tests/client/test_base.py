@@ -108,7 +108,7 @@ async def test_a_cancelled_question_leaves_no_entry_behind(
 async def test_ending_a_scope_cancels_its_tasks_and_no_other(
     autojump_clock: trio.abc.Clock, system: actorq.System
 ) -> None:
-    mine, other = system.new_scope(), system.new_scope()
+    mine, other = system.session.new_scope(), system.session.new_scope()
     (doomed,) = await system.submit_chunk([forever.message()], mine)
     (spared,) = await system.submit_chunk([forever.message()], other)
 
@@ -121,7 +121,7 @@ async def test_ending_a_scope_cancels_its_tasks_and_no_other(
 async def test_ending_a_scope_is_not_cut_short_by_a_cancellation(
     autojump_clock: trio.abc.Clock, system: actorq.System
 ) -> None:
-    scope = system.new_scope()
+    scope = system.session.new_scope()
     (handle,) = await system.submit_chunk([forever.message()], scope)
     await wait_all_tasks_blocked()
 

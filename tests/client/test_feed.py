@@ -55,7 +55,7 @@ class Line:
     def __init__(self, buffer: int = 1_000, *, begin: bool = True) -> None:
         self.sent: list[Any] = []
         self.session = Session("me")
-        self.session.connected(self)
+        self.connect()
         self.feed = Subscription(self.session, Filter(), buffer)
         self.number = self.session.listen(self.feed)
         if begin:
@@ -63,6 +63,10 @@ class Line:
 
     def send(self, *messages: Any) -> None:
         self.sent += messages
+
+    def connect(self) -> None:
+        self.session.connected(self)
+        self.session.received(m.ClientWelcome("here", 0))
 
     @property
     def requests(self) -> list[m.Subscribe]:
@@ -78,7 +82,7 @@ class Line:
 
     def reconnect(self) -> None:
         self.session.disconnected(None)
-        self.session.connected(self)
+        self.connect()
 
     async def read(self) -> list[str]:
         """Return all that there is to read now."""

@@ -9,7 +9,7 @@ the writes first, then the rest in order, the answers of the store at once.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import UNSET
@@ -236,11 +236,13 @@ class Worker:
         name: str = "w.0",
         at: int = 100,
         tasks: Iterable[str] | None = None,
+        declared: Mapping[str, m.Declared] | None = None,
         leased: bool = False,
     ) -> None:
         self.stage = stage
         self.name = name
         self.leased = leased
+        self.declared = dict(declared or {})
         self.tasks = None if tasks is None else dict.fromkeys(tasks, "digest")
         self.slots: dict[Pool, int] = {"main": main, "process": process}
         self.grants: dict[str, m.Grant] = {}
@@ -265,7 +267,13 @@ class Worker:
     def hello(self) -> m.WorkerHello:
         held = [(id, grant.head.fence) for id, grant in self.grants.items()]
         return m.WorkerHello(
-            self.name, self.node, (*held, *self.unanswered), self.slots, self.tasks, self.leased
+            self.name,
+            self.node,
+            (*held, *self.unanswered),
+            self.slots,
+            self.tasks,
+            self.leased,
+            self.declared,
         )
 
     def connect(self, at: int) -> None:
@@ -293,7 +301,7 @@ class Worker:
     def learn(self, *names: str) -> None:
         assert self.tasks is not None
         self.tasks |= dict.fromkeys(names, "digest")
-        self.say(m.Knows(self.tasks))
+        self.say(m.Knows(self.tasks, self.declared))
 
     def say(self, *messages: Any) -> None:
         self.stage.say(self.connection, *messages)

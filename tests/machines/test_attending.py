@@ -35,9 +35,13 @@ def healthy(*workers: Worker, seconds: float) -> None:
 def test_a_client_is_told_on_which_records_its_owner_rests() -> None:
     stage = Stage()
 
-    guest = Guest(stage)
+    guest, other = Guest(stage), Guest(stage, "other", at=51)
+    first = guest.welcome
+    guest.cut()
+    guest.back()
 
-    assert guest.welcome == m.ClientWelcome("records", losses=0)
+    assert "records" in first.lineage
+    assert first == guest.welcome == other.welcome
 
 
 def test_a_client_that_is_back_within_its_window_has_lost_nothing() -> None:

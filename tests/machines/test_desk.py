@@ -143,7 +143,7 @@ def test_a_find_is_a_search_and_its_answer_the_page() -> None:
 def test_what_waits_for_a_worker_that_knows_it_says_so() -> None:
     known, unknown = head("known"), replace(head("unknown"), name="other")
     office = Office(known, unknown)
-    office.fleet.learn(office.fleet.by_connection[2], {"job": "digest"})
+    office.fleet.learn(office.fleet.by_connection[2], {"job": "digest"}, {})
     records = [Record(known), Record(unknown), Record(replace(unknown, status=SUCCESS))]
 
     for id in ("known", "unknown"):

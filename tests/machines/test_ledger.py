@@ -79,7 +79,7 @@ def test_a_task_that_has_ended_is_in_no_table() -> None:
     first, second = opened(ledger, "a", "b", scope="block", queue="images")
 
     ledger.close(first, Move.CANCEL, None)
-    assert ledger.scopes == {"block": {"b"}}
+    assert {scope: list(ids) for scope, ids in ledger.scopes.items()} == {"block": ["b"]}
     ledger.close(second, Move.CANCEL, None)
     ledger.changes()
 

@@ -48,7 +48,7 @@ def test_a_hello_of_a_client_is_answered_and_changes_nothing() -> None:
 
     stage.say(CLIENT, m.ClientHello("session"))
 
-    assert stage.last == [Send(CLIENT, m.ClientWelcome("records", losses=0))]
+    assert [type(effect.message) for effect in stage.last] == [m.ClientWelcome]
     assert stage.left() == {}
     assert stage.machine.next_deadline() is None
 

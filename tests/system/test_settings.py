@@ -34,6 +34,8 @@ GOOD: dict[str, Any] = {
         ("max_message", 1_023),
         ("drain", -1),
         ("grace", float("inf")),
+        ("lease", 0.9),
+        ("lease", 3_601),
     ],
 )
 def test_a_bound_out_of_range_is_a_value_error_that_names_it(bound: str, value: object) -> None:
@@ -49,7 +51,7 @@ def test_a_bound_of_the_wrong_type_is_a_type_error_that_names_it(bound: str) -> 
 
 
 def test_zero_is_a_value() -> None:
-    zeros = dict.fromkeys(GOOD, 0) | {"max_pending": 1, "max_message": 1_024}
+    zeros = dict.fromkeys(GOOD, 0) | {"max_pending": 1, "max_message": 1_024, "lease": 1}
 
     settings = Settings.checked(**zeros)
 

@@ -13,11 +13,14 @@ LEVELS = {
     EventKind.ACTOR_RESTARTED: logging.ERROR,
     EventKind.UNKILLABLE: logging.ERROR,
     EventKind.DEAD_LETTER: logging.INFO,
+    EventKind.LISTENING: logging.INFO,
+    EventKind.CONNECTED: logging.INFO,
+    EventKind.DISCONNECTED: logging.INFO,
 }
 
 
 @pytest.mark.parametrize("kind", EventKind)
-def test_crashes_are_errors_dead_letters_are_not_and_all_else_is_a_warning(
+def test_crashes_are_errors_everyday_news_is_not_and_all_else_is_a_warning(
     kind: EventKind, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)

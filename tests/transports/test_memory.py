@@ -12,7 +12,7 @@ from actorq.transports.memory import MemoryTransport
 
 class TestMemoryTransport(TransportContract):
     @pytest.fixture
-    def make(self, autojump_clock: trio.abc.Clock) -> Make:
+    def make(self) -> Make:
         names = count()
 
         def make(

@@ -298,7 +298,7 @@ def test_the_child_turns_every_end_into_something_that_travels() -> None:
     facts = encode_value("facts", ("id", "name", 1, 5.0, {}))
 
     error, content, later_by = copy_context().run(
-        run_child, path, encode_call("name", ("no",), {}), facts
+        run_child, path, encode_call("name", ("no",), {}), False, facts
     )
 
     assert (error.type, error.message) == ("builtins.ValueError", "no")
@@ -309,7 +309,7 @@ def test_the_child_returns_encoded_values() -> None:
     path, facts = f"{__name__}:identify", encode_value("facts", ("id", "name", 1, 5.0, {}))
 
     error, content, _ = copy_context().run(
-        run_child, path, encode_call("name", (), {"value": 7}), facts
+        run_child, path, encode_call("name", (), {"value": 7}), False, facts
     )
 
     assert error is None

@@ -232,7 +232,7 @@ async def test_progress_is_reported_in_the_loop_wherever_it_is_made() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "actorq.system.system.QueueActor", functools.partial(QueueActor, machine=Watching)
+            "actorq.system.house.QueueActor", functools.partial(QueueActor, machine=Watching)
         )
         async with actorq.open_system(processes=0) as system:
             await system.call(aside)

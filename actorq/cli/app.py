@@ -1,0 +1,117 @@
+"""The command line: its verbs, its help, and how errors become one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError, Parameter
+
+from actorq.cli.doctor import doctor
+from actorq.cli.exits import Exit, Failure, code_of
+from actorq.cli.looking import ls, stats, tasks, tree
+from actorq.cli.plain import one_line, printable
+from actorq.cli.serving import serve
+from actorq.cli.submitting import cancel, result, submit
+from actorq.cli.worker import worker
+from actorq.errors import ActorqError, leaves
+from actorq.system.settings import library
+
+_HELP = """\
+Typed, structured background tasks for trio programs.
+
+To begin: `actorq serve` in one terminal, `actorq worker your.module` in another, and
+`actorq submit your.module:function --wait` in a third.
+"""
+
+_EPILOGUE = """\
+Exit codes:
+
+- `0` done; a task that was waited for has succeeded
+- `1` the task failed, was cancelled or refused; `doctor` found a problem; `serve` or `worker` could
+  not start, or broke down
+- `2` the command line makes no sense
+- `3` `serve` or `worker` ended before all was finished or handed back
+- `4` no queue node answered, or it refused the token or the version
+- `5` there is no task with that id
+- `6` `result` without `--wait`: the task has not ended yet
+- `130` interrupted (Ctrl-C)
+
+With `--json` every verb prints JSON. Environment: `ACTORQ_URL` (addresses, with commas between
+them), `ACTORQ_TOKEN` or `ACTORQ_TOKEN_FILE`, `ACTORQ_CA`, `NO_COLOR`.
+"""
+
+_VERBS = (serve, worker, submit, result, cancel, ls, tasks, stats, tree, doctor)
+
+
+def build() -> App:
+    """Return the command line."""
+    app = App(
+        name="actorq",
+        help=_HELP,
+        help_epilogue=_EPILOGUE,
+        help_format="markdown",
+        version=library,
+        default_parameter=Parameter(negative=(), show_default=_default),
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
+    )
+    for place, verb in enumerate(_VERBS):
+        app.command(verb, name=verb.__name__, sort_key=place, help_epilogue=_MORE)
+    return app
+
+
+_MORE = "Exit codes: see `actorq --help`."
+
+
+def _default(value: object) -> object:
+    """Return how a default is shown in the help, if it tells anybody anything."""
+    if value is False or value is None or value == ():
+        return None
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else value
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line; return its exit code."""
+    try:
+        code = build()(arguments)
+        sys.stdout.flush()
+        return int(code or Exit.OK)
+    except CycloptsError as error:
+        return _tell(f"{error}", Exit.USAGE, hint=_help_of(error))
+    except BrokenPipeError:
+        # Whoever read us has had enough. What is left in the buffer must not be tried again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13
+    except BaseException as error:
+        known = explained(error)
+        if known is None:
+            raise
+        return _tell(str(known), known.code, details=known.details)
+
+
+def explained(error: BaseException) -> Failure | None:
+    """Return what people should be told of an error, or None if it is a bug of ours."""
+    members = list(leaves(error))
+    for member in members:
+        if isinstance(member, KeyboardInterrupt):
+            return Failure("interrupted", Exit.INTERRUPTED)
+    member = members[0]
+    if isinstance(member, Failure):
+        return member
+    if isinstance(member, ActorqError):
+        return Failure(str(member), code_of(member))
+    return None
+
+
+def _help_of(error: CycloptsError) -> str:
+    words = [word for word in error.command_chain or () if not word.startswith("-")]
+    return f"; see {' '.join(['actorq', *words])} --help"
+
+
+def _tell(text: str, code: Exit, *, hint: str = "", details: str = "") -> int:
+    more = f"\n{printable(details)}" if details else ""
+    print(f"actorq: {one_line(text)}{hint}{more}", file=sys.stderr, flush=True)
+    return int(code)

@@ -1,0 +1,173 @@
+"""``doctor``: is the queue there, does it know us, and does the work get done?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import inf
+from typing import Annotated, Literal
+
+import attrs
+import trio
+from cyclopts import Parameter
+
+from actorq.cli.exits import Exit, Failure, code_of
+from actorq.cli.options import Connection, Json, answered
+from actorq.cli.output import Column, Out
+from actorq.client.client import Client
+from actorq.errors import ActorqError
+from actorq.model.events import Event, EventKind
+from actorq.model.results import Stats, TaskInfo, WorkerInfo
+from actorq.system.settings import library
+
+Level = Literal["ok", "warning", "problem"]
+
+_CHECKS = (
+    Column("CHECK", whole=True),
+    Column("LEVEL", whole=True),
+    Column("FOUND"),
+)
+
+_ROUND_TRIPS = 5
+_SLOW_SECONDS = 1.0
+
+
+@attrs.frozen
+class Check:
+    """What was looked at, and what was found."""
+
+    check: str
+    level: Level
+    found: str
+
+
+class _Peer:
+    """An instrument that notes who has answered."""
+
+    def __init__(self) -> None:
+        self.address = self.node = self.library = ""
+
+    def event(self, event: Event) -> None:
+        """See `actorq.Instrument`."""
+        if event.kind is EventKind.CONNECTED:
+            self.address = str(event.details.get("peer", ""))
+            self.node = str(event.details.get("node", ""))
+            self.library = str(event.details.get("library", ""))
+
+
+def doctor(
+    *,
+    probe: Annotated[
+        bool,
+        Parameter(
+            help="Only say by the exit code whether the queue node answers (0) or not (1): for "
+            "health checks."
+        ),
+    ] = False,
+    json: Json = False,
+    connection: Connection = Connection(),  # noqa: B008 - frozen
+) -> int:
+    """Check the connection, the token, the versions, the workers, and what waits in vain.
+
+    Prints what it found. The exit code is 0 if there is no problem (warnings are none).
+    """
+    if probe:
+        return trio.run(_probe, connection)
+    return trio.run(_doctor, connection, Out(json=json))
+
+
+async def _probe(connection: Connection) -> Exit:
+    """Ask one question, within the time to connect."""
+    try:
+        with trio.move_on_after(connection.connect_timeout) as scope:
+            async with connection.open() as client:
+                await client.stats()
+    except ActorqError as error:
+        raise Failure(str(error)) from error
+    if scope.cancelled_caught:
+        raise Failure(f"no answer within {connection.connect_timeout:g} s")
+    return Exit.OK
+
+
+async def _doctor(connection: Connection, out: Out) -> Exit:
+    peer = _Peer()
+    checks: list[Check] = []
+    code = Exit.OK
+    try:
+        async with connection.open(peer) as client:
+            with answered():
+                checks.append(_connected(peer, token=connection.token is not None))
+                checks.append(_versions(peer.library, library()))
+                checks.append(_speed(await _round_trip(client)))
+                found = await client.stats()
+                checks += _work(found, await client.tasks(), (await client.tree()).workers)
+    except ActorqError as error:
+        checks.append(Check("connection", "problem", str(error)))
+        code = code_of(error)
+    if code is Exit.OK and any(check.level == "problem" for check in checks):
+        code = Exit.FAILED
+    if out.json:
+        out.data({"ok": code is Exit.OK, "checks": checks})
+    else:
+        out.table(_CHECKS, [(check.check, check.level, check.found) for check in checks])
+    return code
+
+
+def _connected(peer: _Peer, *, token: bool) -> Check:
+    shown = "with the token that was given" if token else "without a token"
+    return Check("connection", "ok", f"{peer.address} (node {peer.node}) lets us in, {shown}")
+
+
+def _versions(theirs: str, ours: str) -> Check:
+    if theirs and theirs != ours:
+        return Check("versions", "warning", f"actorq {theirs} there, {ours} here")
+    return Check("versions", "ok", f"actorq {ours}, and the same protocol there")
+
+
+async def _round_trip(client: Client) -> float:
+    """Return the seconds that a question takes to be answered, at best."""
+    best = inf
+    for _ in range(_ROUND_TRIPS):
+        began = trio.current_time()
+        await client.stats()
+        best = min(best, trio.current_time() - began)
+    return best
+
+
+def _speed(seconds: float) -> Check:
+    level: Level = "ok" if seconds < _SLOW_SECONDS else "warning"
+    return Check("round trip", level, f"{seconds * 1e3:.1f} ms")
+
+
+def _work(stats: Stats, infos: Sequence[TaskInfo], workers: Sequence[WorkerInfo]) -> Iterator[Check]:
+    """Yield what is to be said of the workers, and of the tasks that wait for them."""
+    pending = sum(queue.pending for queue in stats.queues.values())
+    yield _workers(stats, workers, pending)
+    yield _slots(stats, pending)
+    parked = sum(queue.parked for queue in stats.queues.values())
+    if parked:
+        yield Check("queues", "warning", f"{parked} submissions wait for room in a full queue")
+    for name, count in stats.unknown.items():
+        found = f"{name}: {count} waiting, and no worker that is connected knows it"
+        yield Check("unknown task", "problem", found)
+    for info in infos:
+        if info.versions > 1:
+            found = f"{info.name}: its workers have {info.versions} different signatures of it"
+            yield Check("task versions", "warning", found)
+
+
+def _workers(stats: Stats, workers: Sequence[WorkerInfo], pending: int) -> Check:
+    if not stats.workers:
+        waits = f", and {pending} tasks wait" if pending else ""
+        return Check("workers", "problem" if pending else "warning", f"none is connected{waits}")
+    away = [worker.worker for worker in workers if not worker.connected]
+    if away:
+        return Check("workers", "warning", f"{stats.workers}; out of reach: {', '.join(away)}")
+    return Check("workers", "ok", str(stats.workers))
+
+
+def _slots(stats: Stats, pending: int) -> Check:
+    found = ", ".join(
+        f"{pool.free} of {pool.slots} free ({name})" for name, pool in stats.pools.items()
+    )
+    waits = f"; {pending} tasks wait" if pending else ""
+    return Check("slots", "ok", f"{found}{waits}")

@@ -1,0 +1,136 @@
+"""The options that several verbs share, as the command line knows them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import attrs
+import trio
+from cyclopts import Group, Parameter, validators
+
+from actorq.cli.exits import Exit, Failure, usage
+from actorq.cli.secret import read_token
+from actorq.client.client import Client
+from actorq.contracts.instrument import Instrument
+from actorq.contracts.transport import Transport
+from actorq.system.backends import open_transports
+from actorq.system.remote import MAX_MESSAGE, connect
+
+DEFAULT_URL = "ws://127.0.0.1:7717"
+
+ANSWER_SECONDS = 60.0
+"""Within which a question that takes no time is answered, or given up."""
+
+CONNECTION = Group("Connection", sort_key=10)
+
+Json = Annotated[bool, Parameter(help="Print JSON, for programs.")]
+Url = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--url",
+        env_var="ACTORQ_URL",
+        help="Where the queue node listens. Several are tried in turn (in the environment "
+        "variable, with commas between them).",
+    ),
+]
+TokenFile = Annotated[
+    Path | None,
+    Parameter(
+        env_var="ACTORQ_TOKEN_FILE",
+        help="A file with the token to show, alone or in a line role:token. Without it, the "
+        "token is that of the environment variable ACTORQ_TOKEN.",
+    ),
+]
+Ca = Annotated[
+    Path | None,
+    Parameter(
+        env_var="ACTORQ_CA",
+        help="For wss://: the certificate of the authority that signed the queue node's; by "
+        "default those that this system trusts.",
+    ),
+]
+Insecure = Annotated[
+    bool, Parameter(help="Send the token to another machine without TLS, over ws://.")
+]
+
+
+def several(urls: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the addresses, also those between which there are commas."""
+    return tuple(url for text in urls for part in text.split(",") if (url := part.strip()))
+
+
+@Parameter(name="*", group=CONNECTION)
+@attrs.frozen
+class Connection:
+    """How a verb finds the queue."""
+
+    url: Url = (DEFAULT_URL,)
+    token_file: TokenFile = None
+    ca: Ca = None
+    insecure: Insecure = False
+    connect_timeout: Annotated[
+        float,
+        Parameter(
+            validator=validators.Number(gte=0),
+            help="Seconds within which a queue node must answer.",
+        ),
+    ] = 5.0
+
+    @property
+    def token(self) -> str | None:
+        """The token to show.
+
+        Raises:
+            Failure: See `read_token`.
+        """
+        return read_token(self.token_file, "client")
+
+    @asynccontextmanager
+    async def open(self, *instruments: Instrument) -> AsyncGenerator[Client, None]:
+        """Connect as a client.
+
+        Raises:
+            Failure: An option that makes no sense.
+            TransportError: Nobody answers, or refuses.
+        """
+        connection = connect(
+            dialled(self.url, self.ca, insecure=self.insecure),
+            token=self.token,
+            connect_timeout=self.connect_timeout,
+            instruments=instruments,
+        )
+        async with AsyncExitStack() as stack:
+            with usage():
+                client = await stack.enter_async_context(connection)
+            yield client
+
+
+def dialled(urls: tuple[str, ...], ca: Path | None, *, insecure: bool) -> Sequence[Transport]:
+    """Return what dials the addresses.
+
+    Raises:
+        Failure: One of them, or the certificate, cannot be.
+    """
+    addresses = several(urls)
+    if not addresses:
+        raise Failure("--url: there is no address in it", Exit.USAGE)
+    with usage():
+        return open_transports(addresses, MAX_MESSAGE, tls=ca, insecure=insecure)
+
+
+@contextmanager
+def answered() -> Iterator[None]:
+    """Bound the questions in here: a queue that has gone away may be long in coming back.
+
+    Raises:
+        Failure: It took too long.
+    """
+    with trio.move_on_after(ANSWER_SECONDS) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise Failure(
+            f"the queue node has not answered in {ANSWER_SECONDS:g} s", Exit.UNREACHABLE
+        )

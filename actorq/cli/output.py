@@ -1,0 +1,168 @@
+"""What verbs print: JSON for programs, plain lines for pipes, and tables for terminals.
+
+Only a terminal gets colours and is wrapped to its width. What goes into a pipe or a file is never
+wrapped, cut or coloured: one row is one line.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+import attrs
+
+from actorq.cli.plain import dumps, one_line, printable
+
+_GAP = "  "
+
+STYLES = {
+    "success": "green",
+    "failure": "red",
+    "cancelled": "yellow",
+    "running": "cyan",
+    "ok": "green",
+    "warning": "yellow",
+    "problem": "red",
+}
+
+
+@attrs.frozen
+class Column:
+    """One column of a table.
+
+    Attributes:
+        title: Its heading.
+        keep: How long it stays when a terminal is too narrow for all: lowest go first.
+        whole: Whether its cells are never broken into lines, as ids must not be.
+        right: Whether its cells are numbers.
+    """
+
+    title: str
+    keep: int = 9
+    whole: bool = False
+    right: bool = False
+
+
+class Out:
+    """Where a verb prints: its results to stdout, everything about them to stderr."""
+
+    def __init__(self, *, json: bool = False, file: TextIO | None = None) -> None:
+        """Print to ``file`` instead of stdout."""
+        self.json: bool = json
+        self._file = file
+        self._width: int | None = None
+
+    @property
+    def file(self) -> TextIO:
+        """Where results go."""
+        return sys.stdout if self._file is None else self._file
+
+    @property
+    def terminal(self) -> bool:
+        """Whether somebody looks at it, rather than a program."""
+        return not self.json and self.file.isatty()
+
+    def data(self, value: Any) -> None:
+        """Print one JSON document, as one line unless somebody looks at it."""
+        print(dumps(value, indent=2 if self.file.isatty() else None), file=self.file, flush=True)
+
+    def text(self, text: str) -> None:
+        """Print text as it is, but for what would command a terminal."""
+        print(printable(text), file=self.file, flush=True)
+
+    def note(self, text: str) -> None:
+        """Say something beside the results."""
+        print(f"actorq: {one_line(text)}", file=sys.stderr, flush=True)
+
+    def fields(self, pairs: Sequence[tuple[str, object]]) -> None:
+        """Print names with their values, one a line; those without a value are left out."""
+        shown = [(name, str(value)) for name, value in pairs if value is not None]
+        width = max((len(name) for name, _ in shown), default=0)
+        if not self.terminal:
+            for name, value in shown:
+                self.text(f"{name.ljust(width)}{_GAP}{one_line(value)}")
+            return
+        from rich.table import Table
+
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(style="bold", no_wrap=True)
+        grid.add_column(overflow="fold")
+        for name, value in shown:
+            grid.add_row(name, _styled(one_line(value)))
+        self._console().print(grid)
+
+    def table(self, columns: Sequence[Column], rows: Sequence[Sequence[object]]) -> None:
+        """Print rows under a heading."""
+        cells = [["" if cell is None else one_line(str(cell)) for cell in row] for row in rows]
+        widths = [
+            max([len(column.title), *(len(row[place]) for row in cells)])
+            for place, column in enumerate(columns)
+        ]
+        if not self.terminal:
+            for row in [[column.title for column in columns], *cells]:
+                self.text(_aligned(columns, row, widths))
+            return
+        from rich.table import Table
+
+        console = self._console()
+        kept = _fitting(columns, widths, console.width)
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        for place in kept:
+            column = columns[place]
+            table.add_column(
+                column.title,
+                no_wrap=column.whole,
+                overflow="fold",
+                justify="right" if column.right else "left",
+            )
+        for row in cells:
+            table.add_row(*(_styled(row[place]) for place in kept))
+        console.print(table)
+
+    def _console(self) -> Any:
+        from rich.console import Console
+
+        return Console(file=self.file, highlight=False, markup=False, emoji=False)
+
+
+def _styled(text: str) -> Any:
+    from rich.text import Text
+
+    return Text(text, style=STYLES.get(text, ""))
+
+
+def _aligned(columns: Sequence[Column], row: Sequence[str], widths: Sequence[int]) -> str:
+    adjusted = [
+        cell.rjust(width) if column.right else cell.ljust(width)
+        for column, cell, width in zip(columns, row, widths, strict=True)
+    ]
+    return _GAP.join(adjusted).rstrip()
+
+
+_BREAKABLE = 16
+"""What a column whose cells may be broken needs at least, unless it is narrower anyway."""
+
+
+def _fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
+    """Return the places of the columns that a terminal of ``width`` has room for."""
+    least = [
+        natural if column.whole or column.right else min(natural, _BREAKABLE)
+        for column, natural in zip(columns, widths, strict=True)
+    ]
+    kept = list(range(len(columns)))
+    while len(kept) > 1 and sum(least[place] + len(_GAP) for place in kept) > width + len(_GAP):
+        kept.remove(min(kept, key=lambda place: (columns[place].keep, -place)))
+    return kept
+
+
+def ago(at: datetime | None, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> str | None:
+    """Return how long ago something was, in one unit."""
+    if at is None:
+        return None
+    seconds = max(0.0, (now() - at).total_seconds())
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:.0f}s"

@@ -1,0 +1,248 @@
+"""``serve``: a queue node, and workers in it if it is given tasks."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import attrs
+import trio
+from cyclopts import Group, Parameter
+
+from actorq.cli.exits import Exit, Failure, usage
+from actorq.cli.modules import check_names, load_lifespan, load_modules
+from actorq.cli.options import DEFAULT_URL, Json, several
+from actorq.cli.output import Out
+from actorq.cli.stopping import Stopping
+from actorq.client.feed import Subscription
+from actorq.errors import ActorDied
+from actorq.model.feed import TaskEvent
+from actorq.system.backends import open_store, open_transports
+from actorq.system.settings import Settings
+from actorq.system.system import System, open_system
+from actorq.system.tokens import Tokens
+
+_log = logging.getLogger("actorq.cli")
+
+BOUNDS = Group("Bounds", sort_key=20)
+
+LogLevel = Annotated[
+    Literal["debug", "info", "warning", "error"],
+    Parameter(env_var="ACTORQ_LOG_LEVEL", help="What is written to stderr at least."),
+]
+
+
+@Parameter(name="*", group=BOUNDS)
+@attrs.frozen
+class Bounds:
+    """What keeps a queue node small; see `actorq.open_system`."""
+
+    max_pending: Annotated[int, Parameter(help="Tasks that wait, in each queue.")] = 100_000
+    max_results: Annotated[int, Parameter(help="Ended tasks that can be looked up.")] = 10_000
+    result_ttl: Annotated[float, Parameter(help="Seconds for which they can be.")] = 3_600.0
+    max_message: Annotated[
+        int, Parameter(help="Bytes of the arguments of one task, and of its value.")
+    ] = 4 * 1024 * 1024
+    grace: Annotated[
+        float, Parameter(help="Seconds that a cancelled task has to stop.")
+    ] = 10.0
+
+
+def serve(
+    *modules: Annotated[
+        str, Parameter(help="Modules with tasks (shop.tasks) that this process is to run itself.")
+    ],
+    listen: Annotated[
+        tuple[str, ...],
+        Parameter(
+            env_var="ACTORQ_LISTEN",
+            help="Where to listen: ws://HOST:PORT, wss://HOST:PORT or ws+unix:///PATH; may be "
+            "repeated. Port 0 is any free one.",
+        ),
+    ] = (DEFAULT_URL,),
+    store: Annotated[
+        str,
+        Parameter(
+            env_var="ACTORQ_STORE",
+            help="Where tasks are kept. With memory:// they end with this process.",
+        ),
+    ] = "memory://",
+    token_file: Annotated[
+        Path | None,
+        Parameter(
+            env_var="ACTORQ_TOKEN_FILE",
+            help="A file with lines role:token, for those who may connect; the roles are client, "
+            "worker and admin. Read again on SIGHUP. Without it, the token in ACTORQ_TOKEN is "
+            "asked of everybody, if there is one.",
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, Parameter(env_var="ACTORQ_TLS_CERT", help="For wss://: the certificate.")
+    ] = None,
+    tls_key: Annotated[
+        Path | None, Parameter(env_var="ACTORQ_TLS_KEY", help="For wss://: its key.")
+    ] = None,
+    insecure: Annotated[
+        bool,
+        Parameter(help="Listen to other machines without TLS, or without asking for tokens."),
+    ] = False,
+    concurrency: Annotated[
+        int | None,
+        Parameter(
+            env_var="ACTORQ_CONCURRENCY",
+            help="Coroutines and threads that run tasks here. [default: 100 with modules, else 0]",
+        ),
+    ] = None,
+    cpu_processes: Annotated[
+        int | None,
+        Parameter(help='Processes for tasks with run_in="process". [default: one per CPU]'),
+    ] = None,
+    lifespan: Annotated[
+        str | None,
+        Parameter(help="module:attribute of the async context manager around all tasks here."),
+    ] = None,
+    lease: Annotated[
+        float,
+        Parameter(help="Seconds after which a worker that is not heard of is given up."),
+    ] = 15.0,
+    drain: Annotated[
+        float,
+        Parameter(env_var="ACTORQ_DRAIN", help="Seconds that running tasks have after SIGTERM."),
+    ] = 30.0,
+    log_level: LogLevel = "info",
+    json: Json = False,
+    bounds: Bounds = Bounds(),  # noqa: B008 - frozen
+) -> int:
+    """Run a queue node: it keeps the tasks, and workers and clients connect to it.
+
+    SIGTERM or Ctrl-C: no new work, running tasks get --drain seconds, and the exit code is 0 if
+    nothing was cut off. A second one stops at once. SIGHUP reads --token-file again.
+    """
+    start_logging(log_level)
+    check_names(modules)
+    if (tls_cert is None) != (tls_key is None):
+        raise Failure("--tls-cert and --tls-key go together", Exit.USAGE)
+    if not several(listen):
+        raise Failure("--listen: there is no address in it", Exit.USAGE)
+    hosted = (100 if modules else 0) if concurrency is None else concurrency
+    chosen: dict[str, Any] = {
+        "concurrency": hosted,
+        "processes": cpu_processes,
+        "lease": lease,
+        "drain": drain,
+        **attrs.asdict(bounds),
+    }
+    with usage():
+        Settings.checked(**chosen)
+        tokens = _tokens(token_file)
+        chosen["store"] = open_store(store)
+        chosen["listen"] = open_transports(
+            several(listen),
+            bounds.max_message,
+            tls=(tls_cert, tls_key) if tls_cert and tls_key else None,
+            insecure=insecure,
+            open_to_all=not tokens,
+        )
+    chosen |= {"tokens": tokens, "insecure": insecure}
+    chosen |= {"tasks": load_modules(modules), "lifespan": load_lifespan(lifespan)}
+    return trio.run(_serve, chosen, tokens if token_file else None, Out(json=json), store)
+
+
+def start_logging(level: str) -> None:
+    """Write log records to stderr, unless somebody has chosen otherwise."""
+    logging.basicConfig(
+        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+
+
+def _tokens(file: Path | None) -> Tokens:
+    if file is not None:
+        return Tokens(file=file)
+    token = os.environ.get("ACTORQ_TOKEN")
+    return Tokens({"admin": token}) if token else Tokens()
+
+
+async def _serve(
+    chosen: dict[str, Any], reloaded: Tokens | None, out: Out, store: str
+) -> Exit:
+    stopping = Stopping(chosen["drain"])
+    cut_off: int | None = None
+    async with trio.open_nursery() as nursery:
+        await nursery.start(stopping.listen)
+        if reloaded is not None:
+            await nursery.start(_reload_on_sighup, reloaded)
+        with stopping.scope:
+            cut_off = await _serve_until_asked(chosen, stopping, out, store)
+        nursery.cancel_scope.cancel("the system is closed")
+    if out.json:
+        out.data({"event": "ended", "cut_off": cut_off})
+    elif cut_off is None:
+        out.text("stopped at once")
+    else:
+        out.text(f"ended: {cut_off} tasks were cut off" if cut_off else "ended: all was finished")
+    return Exit.OK if cut_off == 0 else Exit.CUT_OFF
+
+
+async def _serve_until_asked(
+    chosen: dict[str, Any], stopping: Stopping, out: Out, store: str
+) -> int:
+    """Serve; return how many tasks were cancelled because it has ended."""
+    async with AsyncExitStack() as outlasting, AsyncExitStack() as stack:
+        try:
+            system = await stack.enter_async_context(open_system(**chosen))
+        except OSError as error:
+            raise Failure(f"cannot listen: {error}") from error
+        _announce(out, system, store)
+        await stopping.asked.wait()
+        if out.json:
+            out.data({"event": "draining", "seconds": stopping.seconds})
+        else:
+            out.text(f"draining, for at most {stopping.seconds:g} s")
+        cancelled = await outlasting.enter_async_context(system.subscribe(status="cancelled"))
+        await anext(cancelled)  # from here on it is told of every one
+        await stack.aclose()
+        return await _count(cancelled)
+
+
+async def _count(cancelled: Subscription) -> int:
+    """Return how many tasks ended because their system did; it is closed."""
+    count = 0
+    with suppress(ActorDied):
+        async for event in cancelled:
+            if isinstance(event, TaskEvent) and event.head.cancel is not None:
+                count += event.head.cancel.by == "shutdown"
+    return count
+
+
+def _announce(out: Out, system: System, store: str) -> None:
+    if out.json:
+        out.data(
+            {
+                "event": "listening",
+                "addresses": system.addresses,
+                "store": store,
+                "pid": os.getpid(),
+            }
+        )
+        return
+    for address in system.addresses:
+        out.text(f"listening at {address}")
+    out.text(f"tasks are kept in {store}: they end with this process")
+
+
+async def _reload_on_sighup(
+    tokens: Tokens, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        task_status.started()
+        async for _ in signals:
+            try:
+                tokens.reload()
+            except (OSError, ValueError) as error:
+                _log.error("the tokens stay as they were: %s", error)
+            else:
+                _log.info("the tokens were read again")

@@ -1,0 +1,73 @@
+"""How a long-running verb is asked to end: in order at the first signal, at once at the second."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+
+import trio
+
+from actorq.cli.exits import Exit
+
+AT_ONCE_SECONDS = 5.0
+"""Within which a program ends that was told to stop at once, whatever its tasks do."""
+
+
+class Stopping:
+    """Whether, and how fast, this program is to end; for one event loop.
+
+    Attributes:
+        asked: Set when it is to end.
+        seconds: How long what runs may take to finish, then.
+        scope: Around its work: cancelled when it is to stop at once.
+        at_once: Set then, too.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.asked = trio.Event()
+        self.seconds: float = seconds
+        self.scope = trio.CancelScope()
+        self.at_once = trio.Event()
+        self._signals = 0
+
+    def ask(self, seconds: float | None = None) -> None:
+        """Have it end in order; twice is once."""
+        if not self.asked.is_set():
+            if seconds is not None:
+                self.seconds = seconds
+            self.asked.set()
+
+    def hurry(self) -> None:
+        """Have it stop now; twice is once."""
+        self.ask()
+        if not self.at_once.is_set():
+            self.at_once.set()
+            self.scope.cancel("told to stop at once")
+            end_for_sure(AT_ONCE_SECONDS)
+
+    async def listen(
+        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Take signals until cancelled."""
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
+            async for _ in signals:
+                self._signals += 1
+                if self._signals == 1:
+                    self.ask()
+                else:
+                    self.hurry()
+
+
+def end_for_sure(seconds: float, code: Exit = Exit.CUT_OFF) -> None:
+    """End this process in so many seconds, even if its loop stands still."""
+
+    def end() -> None:
+        logging.getLogger("actorq").error("not all has ended in %g s: it is cut off", seconds)
+        os._exit(code)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()

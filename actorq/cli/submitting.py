@@ -1,0 +1,238 @@
+"""The verbs about one task: ``submit``, ``result`` and ``cancel``."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import trio
+from cyclopts import Parameter
+
+from actorq.cli.exits import Exit, Failure, usage
+from actorq.cli.options import Connection, Json, answered
+from actorq.cli.output import Out
+from actorq.cli.plain import dumps, one_line, shown
+from actorq.client.handle import TaskHandle
+from actorq.errors import RemoteError
+from actorq.model.options import OptionsDict
+from actorq.model.results import TaskResult
+from actorq.model.status import TaskStatus
+from actorq.tasks import NamedTask, TaskMessage
+
+Wait = Annotated[bool, Parameter(help="Wait until the task has ended.")]
+Id = Annotated[str, Parameter(help="The task's id.")]
+
+
+def submit(
+    name: Annotated[str, Parameter(help="The task's name, such as shop.tasks:send_mail.")],
+    /,
+    *,
+    args: Annotated[str, Parameter(help="Its positional arguments, as a JSON array.")] = "[]",
+    kwargs: Annotated[str, Parameter(help="Its keyword arguments, as a JSON object.")] = "{}",
+    queue: Annotated[str | None, Parameter(help="The queue to put it in.")] = None,
+    priority: Annotated[
+        Literal["low", "normal", "high", "critical"] | None, Parameter(help="How urgent it is.")
+    ] = None,
+    timeout: Annotated[float | None, Parameter(help="Seconds for each attempt.")] = None,
+    delay: Annotated[float | None, Parameter(help="Seconds before it may start.")] = None,
+    deadline: Annotated[float | None, Parameter(help="Seconds for its whole life.")] = None,
+    wait: Annotated[
+        bool, Parameter(help="Wait until it has ended, and print its value instead of its id.")
+    ] = False,
+    json: Json = False,
+    connection: Connection = Connection(),  # noqa: B008 - frozen
+) -> int:
+    """Submit a task by its name, and print its id.
+
+    Nobody has to know the name yet: the task waits until a worker comes that does.
+
+    Example: actorq submit shop.tasks:add --args '[1, 2]' --wait
+    """
+    options: dict[str, Any] = {
+        "queue": queue, "priority": priority, "timeout": timeout, "delay": delay,
+        "deadline": deadline,
+    }  # fmt: skip
+    with usage():
+        message = _message(name, args, kwargs, options)
+    return trio.run(_submit, connection, Out(json=json), message, wait)
+
+
+def result(
+    id: Id,
+    /,
+    *,
+    wait: Wait = False,
+    json: Json = False,
+    connection: Connection = Connection(),  # noqa: B008 - frozen
+) -> int:
+    """Show what is known of a task: its status, its value or error, and why it waits."""
+    return trio.run(_result, connection, Out(json=json), id, wait)
+
+
+def cancel(
+    id: Id,
+    /,
+    *,
+    reason: Annotated[str | None, Parameter(help="What to tell those who ask why.")] = None,
+    json: Json = False,
+    connection: Connection = Connection(),  # noqa: B008 - frozen
+) -> int:
+    """Cancel a task, and wait until it has ended.
+
+    One that waits never runs; one that runs is stopped, and its cleanup runs first. One that had
+    ended before keeps its result, and the exit code is 1.
+    """
+    return trio.run(_cancel, connection, Out(json=json), id, reason)
+
+
+def _message(
+    name: str, args: str, kwargs: str, options: Mapping[str, Any]
+) -> TaskMessage[Any]:
+    positional = _parsed("--args", args, list, '\'[1, "two"]\'')
+    keywords = _parsed("--kwargs", kwargs, dict, '\'{"width": 3}\'')
+    given: OptionsDict = {k: v for k, v in options.items() if v is not None}  # type: ignore[assignment]
+    return NamedTask.called(name).options(**given).message(*positional, **keywords)
+
+
+def _parsed(option: str, text: str, kind: type[Any], example: str) -> Any:
+    what = "array" if kind is list else "object"
+    try:
+        value = jsonlib.loads(text)
+    except (ValueError, RecursionError) as error:
+        why = str(error) if isinstance(error, ValueError) else "it is nested too deeply"
+        raise ValueError(
+            f"{option} must be a JSON {what}, such as {example}, not {text!r}: {why}"
+        ) from None
+    if not isinstance(value, kind):
+        raise ValueError(f"{option} must be a JSON {what}, such as {example}, not {text!r}")
+    return value
+
+
+async def _submit(
+    connection: Connection, out: Out, message: TaskMessage[Any], wait: bool
+) -> Exit:
+    async with connection.open() as client:
+        with answered():
+            handle = await client.submit(message)
+        if not wait:
+            if out.json:
+                out.data({"id": handle.id, "name": handle.name})
+            else:
+                out.text(handle.id)
+            return Exit.OK
+        ended = await _ended(handle)
+    if out.json:
+        out.data(described(ended))
+    elif ended.ok:
+        out.text(shown(ended.value))
+    if not ended.ok:
+        hint = "" if out.json else f" (actorq result {ended.id} shows more)"
+        out.note(f"{_verdict(ended)}{hint}")
+    return _code(ended)
+
+
+async def _result(connection: Connection, out: Out, id: str, wait: bool) -> Exit:
+    async with connection.open() as client:
+        if wait:
+            known = await _ended(client.handle(id))
+        else:
+            with answered():
+                known = await client.result(id)
+    if out.json:
+        out.data(described(known))
+    else:
+        show(out, known)
+    return _code(known)
+
+
+async def _cancel(connection: Connection, out: Out, id: str, reason: str | None) -> Exit:
+    async with connection.open() as client:
+        with answered():
+            known = await client.cancel(id, reason)
+    if out.json:
+        out.data(described(known))
+    else:
+        out.text(f"{known.id} {known.status}" + (f": {known.reason}" if known.reason else ""))
+    return Exit.OK if known.status is TaskStatus.CANCELLED else Exit.FAILED
+
+
+async def _ended(handle: TaskHandle[Any]) -> TaskResult[Any]:
+    """Wait for a task; whoever interrupts that is told that it goes on."""
+    try:
+        return await handle.wait()
+    except KeyboardInterrupt:
+        raise Failure(
+            f"task {handle.id} goes on: actorq result {handle.id} --wait", Exit.INTERRUPTED
+        ) from None
+
+
+def _code(known: TaskResult[Any]) -> Exit:
+    if not known.status.terminal:
+        return Exit.NOT_ENDED
+    return Exit.OK if known.ok else Exit.FAILED
+
+
+def _verdict(known: TaskResult[Any]) -> str:
+    """Return how a task ended without a value, in one line."""
+    error = known.error
+    if error is not None:
+        return one_line(f"task {known.name} failed: {_short(error)}")
+    return one_line(f"task {known.name} was {known.reason or known.status}")
+
+
+def _short(error: RemoteError) -> str:
+    kind = error.type.removeprefix("builtins.")
+    return f"{kind}: {error.message}" if error.message else kind
+
+
+def described(known: TaskResult[Any]) -> dict[str, Any]:
+    """Return all that is known of a task, for JSON."""
+    return {
+        "id": known.id,
+        "name": known.name,
+        "queue": known.queue,
+        "status": str(known.status),
+        "value": known.value,
+        "error": known.error,
+        "reason": known.reason,
+        "attempts": known.attempts,
+        "worker": known.worker,
+        "submitted_at": known.submitted_at,
+        "started_at": known.started_at,
+        "completed_at": known.completed_at,
+        "meta": known.meta,
+    }
+
+
+def show(out: Out, known: TaskResult[Any]) -> None:
+    """Print all that is known of a task, for people."""
+    error = known.error
+    out.fields(
+        [
+            ("id", known.id),
+            ("name", known.name),
+            ("queue", known.queue),
+            ("status", known.status),
+            ("reason", None if error is not None else known.reason),
+            ("attempts", known.attempts),
+            ("worker", known.worker),
+            ("submitted", _moment(known.submitted_at)),
+            ("started", _moment(known.started_at)),
+            ("completed", _moment(known.completed_at)),
+            ("meta", dumps(known.meta) if known.meta else None),
+            ("error", None if error is None else _short(error)),
+        ]
+    )
+    if known.ok:
+        out.text(f"value\n{shown(known.value)}")
+    if error is not None:
+        for note in error.notes:
+            out.text(note)
+        if error.traceback:
+            out.text(error.traceback.rstrip())
+
+
+def _moment(at: datetime | None) -> str | None:
+    return None if at is None else at.astimezone().isoformat(sep=" ", timespec="milliseconds")

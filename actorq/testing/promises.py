@@ -1,0 +1,264 @@
+"""What must be true of every history, whatever went wrong in it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from actorq.testing.cluster import GRACE, Fault
+from actorq.testing.history import Happening, History
+from actorq.testing.workload import Job, Step
+
+_TERMINAL = frozenset({"success", "failure", "cancelled"})
+_WINDOW = 5.0
+_CLIENT_SLACK = 10.0
+_MEMORY = 20.0
+"""Seconds for which a fault may be the reason of something: longer than any lease."""
+
+
+def broken(history: History, steps: Sequence[Step], faults: Sequence[Fault]) -> list[str]:
+    """Return every promise that this history breaks, in words."""
+    return list(dict.fromkeys(_Judge(history, steps, faults).complaints()))
+
+
+class _Judge:
+    """Reads a history once, and then goes through the promises."""
+
+    def __init__(self, history: History, steps: Sequence[Step], faults: Sequence[Fault]) -> None:
+        self._history = history
+        self._faults = faults
+        jobs = {job.label: (step, job) for step in steps for job in step.jobs}
+        self._jobs: dict[str, tuple[Step, Job]] = {}
+        self._records: dict[str, list[tuple[int, Happening]]] = defaultdict(list)
+        self._starts: dict[str, list[tuple[int, Happening]]] = defaultdict(list)
+        self._ends: dict[int, tuple[int, Happening]] = {}
+        self._runs: dict[int, Happening] = {}
+        self._told: list[tuple[int, Happening]] = []
+        self._queues: list[str] = []
+        for index, event in enumerate(history.events):
+            if event.what == "asked":
+                self._jobs[event.details["id"]] = jobs[event.details["label"]]
+            elif event.what == "record":
+                self._records[event.details["id"]].append((index, event))
+                if event.where not in self._queues:
+                    self._queues.append(event.where)
+            elif event.what == "started":
+                self._starts[event.details["id"]].append((index, event))
+                self._runs[event.details["run"]] = event
+            elif event.what == "ended":
+                self._ends[event.details["run"]] = (index, event)
+            elif event.what == "told":
+                self._told.append((index, event))
+        self._restarted = any(fault.kind == "restart queue" for fault in faults)
+
+    def complaints(self) -> Iterator[str]:
+        """Iterate over what is broken."""
+        for event in self._history.events:
+            if event.what in ("hangs", "leak"):
+                yield f"{event.what}: {event.details}"
+        for id in self._jobs:
+            yield from self._of_records(id)
+            yield from self._of_runs(id)
+        yield from self._accepted_is_kept()
+        yield from self._results()
+        yield from self._errors()
+        yield from self._blocks()
+
+    def _name(self, id: str) -> str:
+        return f"task {self._jobs[id][1].label} ({id})"
+
+    # --- the record ------------------------------------------------------------------------------
+
+    def _of_records(self, id: str) -> Iterator[str]:
+        """One terminal status; fences grow one by one; what is cancelled is not granted again."""
+        for queue in self._queues:
+            ended: str | None = None
+            fence, deaths, cancel = 0, 0, None
+            for index, event in self._records[id]:
+                if event.where != queue:
+                    continue
+                now = event.details
+                if ended is not None:
+                    yield f"{self._name(id)} was {ended}, and is {now['status']} at {event.at:.4f}"
+                if now["status"] == "running" and now["fence"] > fence:
+                    if now["fence"] != fence + 1:
+                        yield f"{self._name(id)} has fence {now['fence']} after {fence}"
+                    if cancel is not None:
+                        yield f"{self._name(id)} was cancelled by {cancel}, and is granted again"
+                if now["fence"] < fence or now["deaths"] < deaths:
+                    yield f"{self._name(id)} has gone back at {event.at:.4f}"
+                if now["deaths"] > deaths:
+                    yield from self._death(id, index, event)
+                if now["status"] == "failure" and cancel is not None:
+                    step_job = self._jobs[id][1]
+                    if "deadline" not in step_job.options:
+                        yield f"{self._name(id)} was cancelled by {cancel}, and is a failure"
+                fence, deaths, cancel = now["fence"], now["deaths"], now["cancel"]
+                ended = now["status"] if now["status"] in _TERMINAL else None
+
+    def _death(self, id: str, index: int, event: Happening) -> Iterator[str]:
+        """A death has a reason: something happened to the worker or to the way to it."""
+        worker = event.details["worker"].rpartition(".")[0]
+        for earlier in self._history.events[:index]:
+            if event.at - earlier.at > _MEMORY + self._longest():
+                continue
+            if earlier.what == "fault" and earlier.details["whom"] in (worker, *self._queues):
+                return
+            if earlier.what == "ended" and earlier.details["how"] == "poisoned":
+                return
+            if earlier.what == "started" and earlier.where == worker:
+                job = self._job_of(earlier.details["label"])
+                if job is not None and job.kind == "poison":
+                    return
+        yield f"{self._name(id)} was lost with {worker} at {event.at:.4f}, to which nothing happened"
+
+    def _longest(self) -> float:
+        return max((fault.seconds for fault in self._faults), default=0.0)
+
+    def _job_of(self, label: str) -> Job | None:
+        return next((job for _, job in self._jobs.values() if job.label == label), None)
+
+    # --- runs ------------------------------------------------------------------------------------
+
+    def _of_runs(self, id: str) -> Iterator[str]:
+        starts, (_, job) = self._starts[id], self._jobs[id]
+        if job.options.get("at_most_once") and len(starts) > 1:
+            yield f"{self._name(id)} is at_most_once and started {len(starts)} times"
+        grants = [
+            event
+            for queue in self._queues
+            for event in self._grants(id, queue)
+        ]
+        if len(starts) > len(grants):
+            yield f"{self._name(id)} started {len(starts)} times on {len(grants)} grants"
+
+    def _grants(self, id: str, queue: str) -> list[Happening]:
+        """Return the records that grant it, and check why each but the first was made."""
+        grants: list[Happening] = []
+        for _, event in self._records[id]:
+            fence = event.details["fence"]
+            if event.where == queue and event.details["status"] == "running":
+                if not grants or grants[-1].details["fence"] < fence:
+                    grants.append(event)
+        return grants
+
+    # --- what clients were told ------------------------------------------------------------------
+
+    def _accepted_is_kept(self) -> Iterator[str]:
+        for event in self._history.of("accepted"):
+            id = event.details["id"]
+            records = self._records[id]
+            if not records:
+                yield f"{self._name(id)} was accepted and never recorded"
+            elif not self._restarted and records[-1][1].details["status"] not in _TERMINAL:
+                yield f"{self._name(id)} was accepted and has not ended"
+
+    def _results(self) -> Iterator[str]:
+        said: dict[str, tuple[object, ...]] = {}
+        for index, event in self._told:
+            id, now = event.details["id"], event.details
+            if now["about"] != id:
+                yield f"{self._name(id)}: the client was told about {now['about']}"
+            if now["status"] == "success":
+                yield from self._success(id, index, now)
+            else:
+                yield from self._no_success(id, now)
+            word = (now["status"], now["value"])
+            if not self._restarted and said.setdefault(id, word) != word:
+                yield f"{self._name(id)}: told {said[id]} and then {word}"
+
+    def _success(self, id: str, index: int, told: dict[str, object]) -> Iterator[str]:
+        label, about, run = str(told["value"]).split(" ")
+        if (label, about) != (self._jobs[id][1].label, id):
+            yield f"{self._name(id)} has the value {told['value']!r} of another task"
+            return
+        start, end = self._runs[int(run)], self._ends.get(int(run))
+        if end is None or end[0] > index or end[1].details["how"] != "returned":
+            yield f"{self._name(id)} has the value of run {run}, which did not return one"
+        worker = told.get("worker")
+        if worker is not None and str(worker).rpartition(".")[0] != start.where:
+            yield f"{self._name(id)} has the value of {start.where}, and is said to be of {worker}"
+        grants = [
+            (i, e) for i, e in self._records[id] if e.details["status"] == "running" and i < index
+        ]
+        newest = max((e.details["fence"] for _, e in grants), default=0)
+        began = [i for i, e in grants if e.details["fence"] == newest]
+        started = next(i for i, e in self._starts[id] if e.details["run"] == int(run))
+        if not self._restarted and began and started < began[0]:
+            yield f"{self._name(id)} has the value of run {run}, which was before grant {newest}"
+
+    def _no_success(self, id: str, told: dict[str, object]) -> Iterator[str]:
+        step, job = self._jobs[id]
+        status, error = told["status"], told.get("error")
+        name = f"{self._name(id)}, {job.kind}, {job.options}"
+        if status == "cancelled":
+            scoped = step.verb in ("call", "map", "nursery")
+            if not scoped and step.verb != "cancel":
+                yield f"{name}: cancelled, and nobody asked for that"
+        elif error == "Broken":
+            attempts = job.options.get("retry", 1)
+            if job.kind != "fail" and not (job.kind == "flaky" and attempts <= job.times):
+                yield f"{name}: failed, which it does not do"
+        elif error == "GiveUp":
+            if job.kind != "give up":
+                yield f"{name}: {error}"
+        elif error == "TaskTimeout":
+            if not {"timeout", "deadline"} & job.options.keys():
+                yield f"{name}: timed out without a time"
+        elif error == "TaskExpired":
+            if "expires" not in job.options:
+                yield f"{name}: expired without a time"
+        elif error != "WorkerLost":
+            yield f"{name}: {status} with {error}"
+
+    def _errors(self) -> Iterator[str]:
+        for event in self._history.of("error"):
+            error = event.details["error"]
+            fine = error in (
+                "TaskFailed", "TaskTimeout", "TaskCancelled", "TaskExpired", "WorkerLost",
+                "SubmitError", "QueueFull",
+            )  # fmt: skip
+            if not fine and not (error == "TaskNotFound" and self._restarted):
+                yield f"step {event.details['step']} got {error}: {event.details['said']}"
+
+    # --- blocks ----------------------------------------------------------------------------------
+
+    def _blocks(self) -> Iterator[str]:
+        """Whoever has left a block has left nothing running behind."""
+        for index, event in enumerate(self._history.events):
+            if event.what != "left" or "ids" not in event.details:
+                continue
+            for id in event.details["ids"]:
+                step = self._jobs[id][0]
+                late = event.at - (step.at + step.patience)
+                if late >= GRACE + _WINDOW + _CLIENT_SLACK - 0.5 or self._restarted:
+                    continue  # it gave up waiting for the queue, as it should
+                before = [e for i, e in self._records[id] if i < index]
+                if before and before[-1].details["status"] not in _TERMINAL:
+                    yield f"{self._name(id)} goes on after its block was left"
+                yield from self._left_running(id, index)
+
+    def _left_running(self, id: str, index: int) -> Iterator[str]:
+        for i, start in self._starts[id]:
+            if i > index:
+                if self._records[id] and start.at > self._history.events[index].at + 0.1:
+                    yield f"{self._name(id)} started after its block was left"
+                continue
+            end = self._ends.get(start.details["run"])
+            if end is not None and end[0] < index:
+                continue
+            if not self._excused(id, start.where, i, index):
+                yield f"{self._name(id)} still ran when its block was left"
+
+    def _excused(self, id: str, worker: str, since: int, until: int) -> bool:
+        """Say whether its worker was out of reach, so that it could not be stopped in time."""
+        for event in self._history.events[:until]:
+            if event.what == "fault" and event.details["whom"] in (worker, *self._queues):
+                return True
+            if event.what == "ended" and event.where == worker:
+                if event.details["how"] == "poisoned":
+                    return True
+            if event.what == "event" and event.details.get("kind") == "cancel_unconfirmed":
+                if event.details["id"] == id:
+                    return True
+        return False

@@ -1,0 +1,242 @@
+"""What the clients of a simulated cluster do, and the tasks that they submit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from typing import Any, Literal
+
+import attrs
+import trio
+
+from actorq.actors.executors.current import current
+from actorq.client.client import Client
+from actorq.client.handle import TaskHandle
+from actorq.errors import ActorqError, GiveUp, RetryLater, TaskNotFound, leaves
+from actorq.model.feed import Snapshot, TaskEvent, TaskEventKind
+from actorq.model.options import Retry
+from actorq.model.results import TaskResult
+from actorq.tasks import TaskMessage, task
+from actorq.testing.history import History
+from actorq.testing.processes import Process, here
+
+Kind = Literal["ok", "fail", "flaky", "later", "give up", "poison", "linger"]
+Verb = Literal["submit", "many", "call", "map", "nursery", "cancel", "by id", "subscribe"]
+
+
+@attrs.frozen
+class Job:
+    """One task of the plan.
+
+    Attributes:
+        label: Its name in this plan; no other task has it.
+        kind: ``ok`` sleeps and returns; ``fail`` sleeps and raises; ``flaky`` raises in its first
+            ``times`` runs; ``later`` raises `RetryLater` in those; ``give up`` raises `GiveUp`;
+            ``poison`` kills its worker in its first ``times`` runs; ``linger`` takes a second more
+            to stop when it is cancelled.
+        seconds: How long it sleeps.
+        times: See ``kind``.
+        options: Of the submit.
+    """
+
+    label: str
+    kind: Kind = "ok"
+    seconds: float = 0.0
+    times: int = 0
+    options: dict[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Step:
+    """What one client does from some moment on.
+
+    Attributes:
+        at: When it begins.
+        client: Which client does it, counted from 0.
+        verb: How it submits the jobs; ``cancel`` submits and cancels by the handle, ``by id``
+            submits, throws the handle away and asks by the id.
+        jobs: What it submits.
+        patience: Seconds after which it gives up: a block is cancelled, a handle's task too.
+    """
+
+    at: float
+    client: int
+    verb: Verb
+    jobs: tuple[Job, ...]
+    patience: float = inf
+
+
+class World:
+    """What tasks and clients share with whoever watches: a history, and a way to die."""
+
+    def __init__(self, history: History, kill: Callable[[Process], None]) -> None:
+        self.history = history
+        self.kill = kill
+        self.runs: int = 0
+        self.runs_of: dict[str, int] = {}
+
+
+class Broken(Exception):
+    """What tasks of the plan raise."""
+
+
+_world = trio.lowlevel.RunVar[World]("actorq.testing.workload")
+
+
+def set_world(world: World) -> None:
+    """Have the tasks of this `trio.run` live in this world."""
+    _world.set(world)
+
+
+@task(name="perform")
+async def perform(label: str, kind: str, seconds: float, times: int) -> str:
+    """Do what `Job` says; return a text that names this one run."""
+    world, me = _world.get(), current()
+    world.runs += 1
+    run = world.runs
+    before = world.runs_of.get(label, 0)
+    world.runs_of[label] = before + 1
+    world.history.note("started", run=run, label=label, id=me.id, attempt=me.attempt)
+    how = "cancelled"
+    try:
+        await trio.sleep(seconds)
+        how = "raised"
+        _end(kind, before < times, label, seconds)
+        if kind == "poison" and before < times:
+            how = "poisoned"
+            process = here()
+            assert process is not None  # tasks run in workers
+            world.kill(process)
+            await trio.sleep_forever()
+        how = "returned"
+        return f"{label} {me.id} {run}"
+    finally:
+        if how == "cancelled" and kind == "linger":
+            with trio.CancelScope(shield=True):
+                await trio.sleep(1.0)
+        world.history.note("ended", run=run, label=label, how=how)
+
+
+def _end(kind: str, early: bool, label: str, seconds: float) -> None:
+    if kind == "fail" or (kind == "flaky" and early):
+        raise Broken(label)
+    if kind == "later" and early:
+        raise RetryLater(seconds)
+    if kind == "give up":
+        raise GiveUp(label)
+
+
+def message_of(job: Job) -> TaskMessage[str]:
+    """Return the message that submits a job."""
+    options = dict(job.options)
+    if "retry" in options:
+        options["retry"] = Retry(attempts=options["retry"], delay=0.5)
+    return perform.options(**options).message(job.label, job.kind, job.seconds, job.times)
+
+
+class Doer:
+    """Does the steps of one client, and notes what it asked and what it was told."""
+
+    def __init__(self, client: Client, history: History) -> None:
+        self._client = client
+        self._note = history.note
+
+    async def do(self, number: int, step: Step) -> None:
+        """Do one step to its end, whatever comes."""
+        await trio.sleep_until(step.at)
+        messages = [message_of(job) for job in step.jobs]
+        for job, message in zip(step.jobs, messages, strict=True):
+            self._note("asked", step=number, label=job.label, id=message.id)
+        verb = getattr(self, "_" + step.verb.replace(" ", "_"))
+        try:
+            await verb(messages, step.patience)
+        except* (ActorqError, Broken) as errors:
+            for error in leaves(errors):
+                self._note("error", step=number, error=type(error).__name__, said=str(error))
+        self._note("done", step=number)
+
+    def _accepted(self, handles: list[TaskHandle[str]]) -> None:
+        for handle in handles:
+            self._note("accepted", id=handle.id)
+
+    def _told(self, id: str, result: TaskResult[str]) -> None:
+        error = None if result.error is None else result.error.type.rpartition(".")[2]
+        self._note(
+            "told", id=id, about=result.id, status=str(result.status), value=result.value,
+            error=error, worker=result.worker, attempts=result.attempts,
+        )  # fmt: skip
+
+    async def _submit(self, messages: list[TaskMessage[str]], patience: float) -> None:
+        """Submit one by one, and wait for all."""
+        handles: list[TaskHandle[str]] = []
+        with trio.move_on_after(patience):
+            for message in messages:
+                handles.append(await self._client.submit(message))
+                self._accepted(handles[-1:])
+        for handle in handles:
+            self._told(handle.id, await handle.wait())
+
+    async def _many(self, messages: list[TaskMessage[str]], patience: float) -> None:
+        with trio.move_on_after(patience):
+            handles = await self._client.submit_many(messages)
+            self._accepted(handles)
+            async for result in self._client.as_completed(handles):
+                self._told(result.id, result)
+
+    async def _call(self, messages: list[TaskMessage[str]], patience: float) -> None:
+        with trio.move_on_after(patience) as scope:
+            for message in messages:
+                value = await self._client.call(message)
+                self._note(
+                    "told", id=message.id, about=message.id, status="success", value=value
+                )
+        if scope.cancelled_caught:
+            self._note("left", ids=[message.id for message in messages])
+
+    async def _map(self, messages: list[TaskMessage[str]], patience: float) -> None:
+        await self._nursery(messages, patience)
+
+    async def _nursery(self, messages: list[TaskMessage[str]], patience: float) -> None:
+        try:
+            with trio.move_on_after(patience):
+                async with self._client.open_nursery() as nursery:
+                    for message in messages:
+                        self._accepted([await nursery.submit(message)])
+        finally:
+            self._note("left", ids=[message.id for message in messages])
+
+    async def _cancel(self, messages: list[TaskMessage[str]], patience: float) -> None:
+        handles = [await self._client.submit(message) for message in messages]
+        self._accepted(handles)
+        await trio.sleep(patience)
+        for handle in handles:
+            self._note("cancelling", id=handle.id)
+            self._told(handle.id, await handle.cancel("no longer wanted", grace=3.0))
+
+    async def _by_id(self, messages: list[TaskMessage[str]], patience: float) -> None:
+        ids = [handle.id for handle in await self._client.submit_many(messages)]
+        for id in ids:
+            self._note("accepted", id=id)
+        await trio.sleep(patience)
+        for id in ids:
+            try:
+                seen = await self._client.result(id)
+                self._note("seen", id=id, about=seen.id, status=str(seen.status))
+                self._told(id, await self._client.handle(id, perform).wait())
+            except TaskNotFound:
+                self._note("not found", id=id)
+
+    async def _subscribe(self, messages: list[TaskMessage[str]], patience: float) -> None:
+        left = {message.id for message in messages}
+        async with self._client.subscribe(ids=list(left)) as events:
+            self._accepted(await self._client.submit_many(messages))
+            with trio.move_on_after(patience):
+                async for event in events:
+                    if isinstance(event, TaskEvent):
+                        self._note("news", id=event.id, kind=str(event.kind))
+                        ended = {event.id} if event.kind is TaskEventKind.ENDED else set()
+                    elif isinstance(event, Snapshot):
+                        ended = {one.id for one in event.tasks if one.status.terminal}
+                    left -= ended
+                    if not left:
+                        break
