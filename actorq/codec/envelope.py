@@ -11,7 +11,7 @@ are known are ignored, and so are messages with an unknown tag that begins with 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Raw, Struct
@@ -108,7 +108,7 @@ class _News(Struct, frozen=True, array_like=True, tag="news"):
 
 
 class _Declared(Struct, frozen=True, array_like=True):
-    pool: Pool
+    pool: Literal["main", "process"]
     options: bytes
 
 
@@ -234,7 +234,11 @@ def _unpack_news(form: _News) -> m.News:
 
 
 def _pack_declared(declared: dict[str, m.Declared]) -> dict[str, _Declared]:
-    return {name: _Declared(d.pool, pack_options(d.options)) for name, d in declared.items()}
+    return {
+        name: _Declared(d.pool, pack_options(d.options))
+        for name, d in declared.items()
+        if d.pool != "any"
+    }
 
 
 def _unpack_declared(form: dict[str, _Declared]) -> dict[str, m.Declared]:

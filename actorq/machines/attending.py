@@ -201,8 +201,9 @@ class Attending(Accepting):
 
     def _resolve_names(self, worker: Worker) -> None:
         """Have what was submitted by a name that this worker knows wait as what it is."""
-        while (live := self._ready.take("any", worker.declared.keys())) is not None:
+        while (live := self._ready.take("any", worker.knows)) is not None:
             self._make_ready(live)
+            assert live.head.pool != "any"  # or this had no end
 
     def _beat(self, origin: int, beat: m.Beat) -> None:
         worker = self._fleet.by_connection.get(origin)

@@ -103,7 +103,7 @@ class Fleet:
     ) -> None:
         """Note which tasks a worker knows, by name and digest; None is all."""
         worker.digests = tasks or {}
-        worker.declared = declared
+        worker.declared = {name: d for name, d in declared.items() if d.pool in POOLS}
         worker.knows = None if tasks is None else frozenset(tasks)
         self._intern()
 

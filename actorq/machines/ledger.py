@@ -14,7 +14,8 @@ from msgspec.structs import replace
 from actorq.machines.fleet import Worker
 from actorq.machines.states import Move
 from actorq.model.messages import Snapshot
-from actorq.model.records import Head, Output, Write
+from actorq.model.options import TaskOptions
+from actorq.model.records import Head, Output, Pool, Write
 from actorq.model.results import Progress, QueueStats
 from actorq.model.status import PENDING, RUNNING, SCHEDULED, SUCCESS, TaskStatus
 
@@ -79,6 +80,19 @@ class Ledger:
     def note(self, live: Live, **changes: Any) -> None:
         """Change a live task's head and not its status."""
         live.head = self._heads[live.head.id] = replace(live.head, **changes)
+
+    def settle(self, live: Live, pool: Pool, options: TaskOptions, rank: float) -> None:
+        """Note what a live task is, of which only the name was known."""
+        head = live.head
+        former, queue = head.options.queue, options.queue
+        if queue != former:
+            counts = self._counts[former]
+            counts[head.status] -= 1
+            if not any(counts.values()):
+                del self._counts[former]
+            counts = self._counts.setdefault(queue, dict.fromkeys(_LIVE, 0))
+            counts[head.status] += 1
+        self.note(live, pool=pool, options=options, rank=rank)
 
     def close(self, live: Live, move: Move, output: Output | None, **changes: Any) -> Head:
         """Move a live task to a terminal status and out of every table; return its last head."""

@@ -145,16 +145,17 @@ class Tables:
         """Let a pending task wait for a slot of the pool that it needs.
 
         One that was submitted by its name alone gets what its decorator says, once somebody is
-        there who knows that.
+        there who knows that; but for a delay, as it is due already.
         """
         head = live.head
         if head.pool == "any":
             declared = self._fleet.declared(head.name)
             if declared is not None:
                 options = declared.options.merge(head.options)
-                place = rank(options.priority, head.due)
-                self._ledger.note(live, pool=declared.pool, options=options, rank=place)
+                self._ledger.settle(live, declared.pool, options, rank(options.priority, head.due))
                 self._arm(live)
+            elif self._fleet.knows(head.name):
+                self._ledger.settle(live, "main", head.options, head.rank)
         self._ready.add(live)
 
     def _open(self, task: m.Submission, watch: int | None) -> Live:

@@ -73,50 +73,42 @@ class _Judge:
         """One terminal status; fences grow one by one; what is cancelled is not granted again."""
         for queue in self._queues:
             ended: str | None = None
-            fence, deaths, cancel = 0, 0, None
+            fence, deaths, cancel, holder = 0, 0, None, ""
             for index, event in self._records[id]:
                 if event.where != queue:
                     continue
                 now = event.details
                 if ended is not None:
                     yield f"{self._name(id)} was {ended}, and is {now['status']} at {event.at:.4f}"
-                if now["status"] == "running" and now["fence"] > fence:
-                    if now["fence"] != fence + 1:
-                        yield f"{self._name(id)} has fence {now['fence']} after {fence}"
-                    if cancel is not None:
-                        yield f"{self._name(id)} was cancelled by {cancel}, and is granted again"
+                granted = now["status"] == "running" and now["fence"] > fence
+                if granted and cancel is not None:
+                    yield f"{self._name(id)} was cancelled by {cancel}, and is granted again"
                 if now["fence"] < fence or now["deaths"] < deaths:
                     yield f"{self._name(id)} has gone back at {event.at:.4f}"
                 if now["deaths"] > deaths:
-                    yield from self._death(id, index, event)
+                    yield from self._death(id, holder, index, event)
                 if now["status"] == "failure" and cancel is not None:
                     step_job = self._jobs[id][1]
                     if "deadline" not in step_job.options:
                         yield f"{self._name(id)} was cancelled by {cancel}, and is a failure"
                 fence, deaths, cancel = now["fence"], now["deaths"], now["cancel"]
+                holder = now["worker"] or ""
                 ended = now["status"] if now["status"] in _TERMINAL else None
 
-    def _death(self, id: str, index: int, event: Happening) -> Iterator[str]:
+    def _death(self, id: str, holder: str, index: int, event: Happening) -> Iterator[str]:
         """A death has a reason: something happened to the worker or to the way to it."""
-        worker = event.details["worker"].rpartition(".")[0]
+        worker = holder.rpartition(".")[0]
         for earlier in self._history.events[:index]:
             if event.at - earlier.at > _MEMORY + self._longest():
                 continue
             if earlier.what == "fault" and earlier.details["whom"] in (worker, *self._queues):
                 return
-            if earlier.what == "ended" and earlier.details["how"] == "poisoned":
+            if earlier.what == "poisoned" and earlier.where == worker:
                 return
-            if earlier.what == "started" and earlier.where == worker:
-                job = self._job_of(earlier.details["label"])
-                if job is not None and job.kind == "poison":
-                    return
         yield f"{self._name(id)} was lost with {worker} at {event.at:.4f}, to which nothing happened"
 
     def _longest(self) -> float:
         return max((fault.seconds for fault in self._faults), default=0.0)
-
-    def _job_of(self, label: str) -> Job | None:
-        return next((job for _, job in self._jobs.values() if job.label == label), None)
 
     # --- runs ------------------------------------------------------------------------------------
 
@@ -255,9 +247,8 @@ class _Judge:
         for event in self._history.events[:until]:
             if event.what == "fault" and event.details["whom"] in (worker, *self._queues):
                 return True
-            if event.what == "ended" and event.where == worker:
-                if event.details["how"] == "poisoned":
-                    return True
+            if event.what == "poisoned" and event.where == worker:
+                return True
             if event.what == "event" and event.details.get("kind") == "cancel_unconfirmed":
                 if event.details["id"] == id:
                     return True

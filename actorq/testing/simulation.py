@@ -34,6 +34,8 @@ from actorq.testing.workload import Job, Step
 BOUND = 60.0
 """Virtual seconds after the last fault within which everybody must have been answered."""
 
+_LAST_WORDS = 5.0
+
 
 @attrs.frozen
 class Plan:
@@ -71,7 +73,10 @@ async def _play(plan: Plan, cluster: Cluster) -> None:
             nursery.cancel_scope.cancel()
         cluster.calm()
         with trio.move_on_after(BOUND):
-            while cluster.waiting() or cluster.tables():
+            while cluster.waiting() or cluster.busy():
+                await trio.sleep(0.5)
+        with trio.move_on_after(_LAST_WORDS):  # acknowledgements
+            while cluster.tables():
                 await trio.sleep(0.5)
         for role, steps in cluster.waiting().items():
             cluster.history.note("hangs", role=role, steps=steps)

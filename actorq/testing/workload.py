@@ -103,7 +103,7 @@ async def perform(label: str, kind: str, seconds: float, times: int) -> str:
         how = "raised"
         _end(kind, before < times, label, seconds)
         if kind == "poison" and before < times:
-            how = "poisoned"
+            world.history.note("poisoned", run=run, label=label)
             process = here()
             assert process is not None  # tasks run in workers
             world.kill(process)

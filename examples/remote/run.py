@@ -4,8 +4,8 @@
 
 It starts a queue node and two workers, connects to the queue, and submits a task for each file.
 When a third of them is done, one worker gets a `kill -9`, with tasks in hand. The queue gives it 5
-seconds to come back, and then has the other one run those tasks again. At the end it is counted what
-there is for each file. All that was started ends with this program, also on Ctrl-C.
+seconds to come back, and then has the other one run those tasks again. At the end each file has one
+result. All that was started ends with this program, also on Ctrl-C.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import subprocess
 import sys
 import sysconfig
 from collections import Counter
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -41,20 +41,27 @@ WORKERS = SURVIVOR, VICTIM = "anna", "ben"
 
 async def run_nodes(files: list[Path], console: Console) -> Report:
     """Start the queue and the workers, be their client, and end them in reverse order."""
-    client_token, worker_token = secrets.token_urlsafe(), secrets.token_urlsafe()
-    with TemporaryDirectory() as folder:  # for the owner's eyes only
-        token_file = Path(folder, "tokens")
-        token_file.write_text(f"client:{client_token}\nworker:{worker_token}\n")
+    tokens = {"client": secrets.token_urlsafe(), "worker": secrets.token_urlsafe()}
+    with written(tokens) as token_file:
         async with open_node(console, "queue", "queue_node.py", token_file) as queue:
             url = await first_line(queue)
             console.print(f"queue: process {queue.pid} listens at {url}")
-            start_worker = partial(open_node, console, token=worker_token)
+            open_worker = partial(open_node, console, token=tokens["worker"])
             async with (
-                start_worker(SURVIVOR, "worker_node.py", url, SURVIVOR),
-                start_worker(VICTIM, "worker_node.py", url, VICTIM) as victim,
-                actorq.connect(url, token=client_token) as client,
+                open_worker(SURVIVOR, "worker_node.py", url, SURVIVOR),
+                open_worker(VICTIM, "worker_node.py", url, VICTIM) as victim,
+                actorq.connect(url, token=tokens["client"]) as client,
             ):
                 return await index_files(client, files, victim, console)
+
+
+@contextmanager
+def written(tokens: dict[str, str]) -> Iterator[Path]:
+    """Write tokens to a file as `actorq serve` takes it too, in a folder that is ours alone."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "tokens")
+        file.write_text("".join(f"{role}:{token}\n" for role, token in tokens.items()))
+        yield file
 
 
 @asynccontextmanager
@@ -122,8 +129,8 @@ class Report:
     def __str__(self) -> str:
         failed = sum(not result.ok for result in self.results.values())
         return (
-            f"{self.total:,} files, {len(self.results):,} results ({failed:,} of them: it does not "
-            f"parse); the queue has counted {self.ends:,} ends.\n"
+            f"{self.total:,} files, {len(self.results):,} results ({failed:,} do not parse); "
+            f"the queue has counted {self.ends:,} ends.\n"
             f"{self.lost:,} tasks were lost with {VICTIM}, and run again."
         )
 

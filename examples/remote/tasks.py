@@ -9,6 +9,6 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))  # as if it were installed
 
-from index_tree import Module, find_files, index  # noqa: E402 - found by the line above
+from index_tree import Module, find_files, index
 
 __all__ = ["Module", "find_files", "index"]
