@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cyclopts import App, CycloptsError, Parameter
 
 from actorq.cli.doctor import doctor
 from actorq.cli.exits import Exit, Failure, code_of
 from actorq.cli.looking import ls, stats, tasks, tree
+from actorq.cli.output import write
 from actorq.cli.plain import one_line, printable
 from actorq.cli.serving import serve
 from actorq.cli.submitting import cancel, result, submit
@@ -42,7 +43,18 @@ With `--json` every verb prints JSON. Environment: `ACTORQ_URL` (addresses, with
 them), `ACTORQ_TOKEN` or `ACTORQ_TOKEN_FILE`, `ACTORQ_CA`, `NO_COLOR`.
 """
 
-_VERBS = (serve, worker, submit, result, cancel, ls, tasks, stats, tree, doctor)
+_VERBS: tuple[Callable[..., int], ...] = (
+    serve,
+    worker,
+    submit,
+    result,
+    cancel,
+    ls,
+    tasks,
+    stats,
+    tree,
+    doctor,
+)
 
 
 def build() -> App:
@@ -113,5 +125,5 @@ def _help_of(error: CycloptsError) -> str:
 
 def _tell(text: str, code: Exit, *, hint: str = "", details: str = "") -> int:
     more = f"\n{printable(details)}" if details else ""
-    print(f"actorq: {one_line(text)}{hint}{more}", file=sys.stderr, flush=True)
+    write(f"actorq: {one_line(text)}{hint}{more}", sys.stderr)
     return int(code)

@@ -138,7 +138,9 @@ def _speed(seconds: float) -> Check:
     return Check("round trip", level, f"{seconds * 1e3:.1f} ms")
 
 
-def _work(stats: Stats, infos: Sequence[TaskInfo], workers: Sequence[WorkerInfo]) -> Iterator[Check]:
+def _work(
+    stats: Stats, infos: Sequence[TaskInfo], workers: Sequence[WorkerInfo]
+) -> Iterator[Check]:
     """Yield what is to be said of the workers, and of the tasks that wait for them."""
     pending = sum(queue.pending for queue in stats.queues.values())
     yield _workers(stats, workers, pending)

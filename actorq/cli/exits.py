@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from enum import IntEnum
 
@@ -55,7 +55,7 @@ def code_of(error: ActorqError) -> Exit:
 
 
 @contextmanager
-def usage() -> Iterator[None]:
+def usage() -> Generator[None]:
     """What is wrong with an argument in here is wrong with the command line.
 
     Raises:

@@ -13,7 +13,7 @@ from actorq.cli.exits import Exit, Failure
 from actorq.cli.options import Connection, Json, answered
 from actorq.cli.output import Column, Out, ago
 from actorq.cli.submitting import described
-from actorq.model.filters import PAGE_MAX, FilterDict, build_filter
+from actorq.model.filters import PAGE_MAX, FilterDict
 from actorq.model.results import Page, Stats, TaskInfo
 from actorq.model.status import TaskStatus
 from actorq.model.tree import ActorTree
@@ -80,7 +80,7 @@ def ls(
 
     A task must fit every filter that is given; --before and --after are about its submission.
     """
-    which: dict[str, Any] = {
+    given: dict[str, Any] = {
         "status": status or None,
         "task": task or None,
         "queue": queue,
@@ -88,7 +88,7 @@ def ls(
         "before": moment("--before", before),
         "after": moment("--after", after),
     }
-    which = {keyword: value for keyword, value in which.items() if value is not None}
+    which = cast(FilterDict, {k: value for k, value in given.items() if value is not None})
     return trio.run(_ls, connection, Out(json=json), which, limit, cursor)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -122,7 +122,7 @@ def dialled(urls: tuple[str, ...], ca: Path | None, *, insecure: bool) -> Sequen
 
 
 @contextmanager
-def answered() -> Iterator[None]:
+def answered() -> Generator[None]:
     """Bound the questions in here: a queue that has gone away may be long in coming back.
 
     Raises:
@@ -131,6 +131,4 @@ def answered() -> Iterator[None]:
     with trio.move_on_after(ANSWER_SECONDS) as scope:
         yield
     if scope.cancelled_caught:
-        raise Failure(
-            f"the queue node has not answered in {ANSWER_SECONDS:g} s", Exit.UNREACHABLE
-        )
+        raise Failure(f"the queue node has not answered in {ANSWER_SECONDS:g} s", Exit.UNREACHABLE)

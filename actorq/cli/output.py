@@ -28,6 +28,12 @@ STYLES = {
 }
 
 
+def write(text: str, file: TextIO) -> None:
+    """Write a line, at once."""
+    file.write(f"{text}\n")
+    file.flush()
+
+
 @attrs.frozen
 class Column:
     """One column of a table.
@@ -66,15 +72,15 @@ class Out:
 
     def data(self, value: Any) -> None:
         """Print one JSON document, as one line unless somebody looks at it."""
-        print(dumps(value, indent=2 if self.file.isatty() else None), file=self.file, flush=True)
+        write(dumps(value, indent=2 if self.file.isatty() else None), self.file)
 
     def text(self, text: str) -> None:
         """Print text as it is, but for what would command a terminal."""
-        print(printable(text), file=self.file, flush=True)
+        write(printable(text), self.file)
 
     def note(self, text: str) -> None:
         """Say something beside the results."""
-        print(f"actorq: {one_line(text)}", file=sys.stderr, flush=True)
+        write(f"actorq: {one_line(text)}", sys.stderr)
 
     def fields(self, pairs: Sequence[tuple[str, object]]) -> None:
         """Print names with their values, one a line; those without a value are left out."""

@@ -80,8 +80,8 @@ class Changed(Struct, frozen=True, tag="changed"):
 Order = Work | Drain | Stop
 Report = Ready | Failed | Changed
 
-_orders = msgspec.json.Decoder(Order)
-_reports = msgspec.json.Decoder(Report)
+_orders: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)
+_reports: msgspec.json.Decoder[Report] = msgspec.json.Decoder(Report)
 _encoder = msgspec.json.Encoder()
 
 

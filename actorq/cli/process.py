@@ -33,7 +33,7 @@ from actorq.system.worker import WorkerNode, open_worker
 LOOK_SECONDS = 0.5
 """Between two looks at the source files."""
 
-SAY_SECONDS = 15.0
+SAY_SECONDS = 25.0
 """Beyond its drain and grace, for the queue to confirm the end, whoever has to be dialled."""
 
 
@@ -156,13 +156,13 @@ async def _work(
                     nursery.start_soon(_reload, parent, stopping)
                 await stopping.asked.wait()
                 complete = await worker.drain(stopping.seconds)
+                if not complete:
+                    stopping.scope.cancel("the queue has not confirmed all")
         nursery.cancel_scope.cancel("the worker has ended")
     return Exit.OK if complete else Exit.CUT_OFF
 
 
-def _orders_for(
-    stopping: Stopping, work: pipe.Work
-) -> Callable[[pipe.Order | None], None]:
+def _orders_for(stopping: Stopping, work: pipe.Work) -> Callable[[pipe.Order | None], None]:
     """Return what carries orders from the thread into the loop."""
     token = trio.lowlevel.current_trio_token()
 

@@ -47,9 +47,7 @@ class Bounds:
     max_message: Annotated[
         int, Parameter(help="Bytes of the arguments of one task, and of its value.")
     ] = 4 * 1024 * 1024
-    grace: Annotated[
-        float, Parameter(help="Seconds that a cancelled task has to stop.")
-    ] = 10.0
+    grace: Annotated[float, Parameter(help="Seconds that a cancelled task has to stop.")] = 10.0
 
 
 def serve(
@@ -115,7 +113,7 @@ def serve(
     ] = 30.0,
     log_level: LogLevel = "info",
     json: Json = False,
-    bounds: Bounds = Bounds(),  # noqa: B008 - frozen
+    bounds: Bounds = Bounds(),
 ) -> int:
     """Run a queue node: it keeps the tasks, and workers and clients connect to it.
 
@@ -166,9 +164,7 @@ def _tokens(file: Path | None) -> Tokens:
     return Tokens({"admin": token}) if token else Tokens()
 
 
-async def _serve(
-    chosen: dict[str, Any], reloaded: Tokens | None, out: Out, store: str
-) -> Exit:
+async def _serve(chosen: dict[str, Any], reloaded: Tokens | None, out: Out, store: str) -> Exit:
     stopping = Stopping(chosen["drain"])
     cut_off: int | None = None
     async with trio.open_nursery() as nursery:

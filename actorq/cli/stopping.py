@@ -16,7 +16,7 @@ AT_ONCE_SECONDS = 5.0
 
 
 class Stopping:
-    """Whether, and how fast, this program is to end; for one event loop.
+    """Whether, and how fast, this program is to end.
 
     Attributes:
         asked: Set when it is to end.
@@ -25,7 +25,8 @@ class Stopping:
         at_once: Set then, too.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, at_once_seconds: float = AT_ONCE_SECONDS) -> None:
+        self._at_once_seconds = at_once_seconds
         self.asked = trio.Event()
         self.seconds: float = seconds
         self.scope = trio.CancelScope()
@@ -45,11 +46,9 @@ class Stopping:
         if not self.at_once.is_set():
             self.at_once.set()
             self.scope.cancel("told to stop at once")
-            end_for_sure(AT_ONCE_SECONDS)
+            end_for_sure(self._at_once_seconds)
 
-    async def listen(
-        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
+    async def listen(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take signals until cancelled."""
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             task_status.started()

@@ -87,11 +87,9 @@ def cancel(
     return trio.run(_cancel, connection, Out(json=json), id, reason)
 
 
-def _message(
-    name: str, args: str, kwargs: str, options: Mapping[str, Any]
-) -> TaskMessage[Any]:
-    positional = _parsed("--args", args, list, '\'[1, "two"]\'')
-    keywords = _parsed("--kwargs", kwargs, dict, '\'{"width": 3}\'')
+def _message(name: str, args: str, kwargs: str, options: Mapping[str, Any]) -> TaskMessage[Any]:
+    positional = _parsed("--args", args, list, "'[1, \"two\"]'")
+    keywords = _parsed("--kwargs", kwargs, dict, "'{\"width\": 3}'")
     given: OptionsDict = {k: v for k, v in options.items() if v is not None}  # type: ignore[assignment]
     return NamedTask.called(name).options(**given).message(*positional, **keywords)
 
@@ -106,13 +104,11 @@ def _parsed(option: str, text: str, kind: type[Any], example: str) -> Any:
             f"{option} must be a JSON {what}, such as {example}, not {text!r}: {why}"
         ) from None
     if not isinstance(value, kind):
-        raise ValueError(f"{option} must be a JSON {what}, such as {example}, not {text!r}")
+        raise TypeError(f"{option} must be a JSON {what}, such as {example}, not {text!r}")
     return value
 
 
-async def _submit(
-    connection: Connection, out: Out, message: TaskMessage[Any], wait: bool
-) -> Exit:
+async def _submit(connection: Connection, out: Out, message: TaskMessage[Any], wait: bool) -> Exit:
     async with connection.open() as client:
         with answered():
             handle = await client.submit(message)

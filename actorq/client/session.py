@@ -241,9 +241,13 @@ class Session:
     # --- the connection --------------------------------------------------------------------------
 
     def connected(self, port: Port) -> None:
-        """Say hello; nothing is asked before the owner has answered that."""
+        """Say hello; nothing is asked before the owner has answered that, but to close.
+
+        (The worker of this system may be next, and must not be granted what is to be ended.)
+        """
         self._greeting = port
-        port.send(self._hello)
+        closing = [asked for asked, _ in self._unanswered.values() if isinstance(asked, m.Close)]
+        port.send(self._hello, *closing)
 
     def _welcome(self, port: Port, welcome: m.ClientWelcome) -> None:
         """Ask again for all that was not answered, and for every awaited end."""
@@ -265,7 +269,7 @@ class Session:
                     port.send(first)
                 else:
                     port.send(msgspec.structs.replace(request, resent=True))
-            elif not isinstance(request, m.Subscribe):
+            elif not isinstance(request, m.Subscribe | m.Close):
                 port.send(request)
         submits = [asked for asked, _ in self._unanswered.values() if isinstance(asked, m.Submit)]
         not_yet = {task.id for submit in submits for task in submit.tasks}

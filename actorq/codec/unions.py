@@ -39,15 +39,22 @@ def union(text: str, branches: Iterable[Shape]) -> Shape:
         inner = branch.branches if isinstance(branch, Union) else (branch,)
         flat += (shape for shape in inner if shape not in flat)
     plain = [shape for shape in flat if isinstance(shape, Plain)]
-    others = _grouped(text, [shape for shape in flat if not isinstance(shape, Plain)])
-    if plain:
-        types = [shape.types for shape in plain]
-        known = [kinds for kinds in types if kinds is not None]
-        merged = frozenset[type]().union(*known) if len(known) == len(types) else None
-        classes = tuple(shape.cls for shape in plain if isinstance(shape.cls, type))
-        rest = Plain(text, merged, classes or None)
-        others = _grouped(text, [*others, rest])
-    return others[0] if len(others) == 1 else Union(text, others)
+    shapes: list[Shape] = [shape for shape in flat if not isinstance(shape, Plain)]
+    shapes = _grouped(text, [*shapes, *_merged(text, plain)])
+    return shapes[0] if len(shapes) == 1 else Union(text, shapes)
+
+
+def _merged(text: str, plain: list[Plain]) -> list[Plain]:
+    """Make one shape of several of plain values."""
+    if len(plain) < 2:
+        return plain
+    types: list[type] = []
+    for shape in plain:
+        if shape.types is None:
+            return [Plain(text, None)]
+        types += shape.types
+    classes = (shape.cls if isinstance(shape.cls, tuple) else (shape.cls,) for shape in plain)
+    return [Plain(text, frozenset(types), tuple(cls for several in classes for cls in several))]
 
 
 def _grouped(text: str, shapes: list[Shape]) -> list[Shape]:

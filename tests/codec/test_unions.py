@@ -89,7 +89,7 @@ def test_branches_that_only_check_may_share_a_type() -> None:
     for value in ([1], ["a"], {"a": 1}, {1: "a"}):
         assert there_and_back(of, value) == value
     for other in ([1, "a"], {"a": "a"}):
-        with pytest.raises(Misfit, match="must be .*, not this (list|dict)"):
+        with pytest.raises(Misfit, match=r"must be .*, not this (list|dict)"):
             of.encode(other, 0)
         with pytest.raises(Misfit):
             of.decode(other, 0)

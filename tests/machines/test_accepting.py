@@ -8,7 +8,7 @@ from actorq.model import messages as m
 from actorq.model.options import Retry
 from actorq.model.records import Output, Write
 from actorq.model.status import CANCELLED, PENDING, SCHEDULED, SUCCESS
-from tests.machines.stage import CLIENT, MORNING, Stage, Worker, task
+from tests.machines.stage import CLIENT, MORNING, Guest, Stage, Worker, task
 
 STEADY = Retry(attempts=3, delay=10, factor=2, jitter=0)
 
@@ -335,6 +335,102 @@ def test_a_withdrawn_submit_that_was_accepted_is_cancelled() -> None:
     stage.ask(m.Withdraw, submit.message.request, ("a", "b", "unknown"), 10.0)
 
     assert (stage.status("a"), stage.status("b")) == (CANCELLED, CANCELLED)
+
+
+# --- clients elsewhere ---------------------------------------------------------------------------
+
+
+def test_the_submits_of_a_client_elsewhere_that_wait_for_room_are_bounded() -> None:
+    stage = Stage(max_pending=2, max_parked=2)
+    guest, other = Guest(stage, at=50), Guest(stage, "other", at=51)
+    stage.submit(task("a"), task("z"))
+
+    parked = [guest.submit(task("b", queue="two"), task("c")), guest.submit(task("d"))]
+    refused = guest.submit(task("e"))
+    local = [stage.submit(task(f"{n}")) for n in range(5)]
+
+    assert isinstance(refused.error, QueueFull)
+    assert "max_parked" in str(refused.error)
+    assert not any(question.answered for question in [*parked, *local, other.submit(task("f"))])
+
+    stage.cancel("a")
+    assert parked[0].answered
+    assert not guest.submit(task("g")).answered
+
+
+def test_a_submit_that_is_asked_for_again_stands_in_line_once() -> None:
+    stage = Stage(max_pending=1)
+    guest = Guest(stage)
+    stage.submit(task("a"))
+    parked = guest.submit(task("b"))
+    guest.submit(task("c"))
+
+    stage.say(guest.connection, parked.message)
+    stage.cancel("a")
+    stage.cancel("b")
+
+    assert (len(parked.replies), stage.status("c")) == (1, PENDING)
+
+
+def test_an_at_most_once_submit_that_is_sent_again_to_other_records_is_refused() -> None:
+    stage = Stage()
+    guest = Guest(stage)
+    lineage = guest.welcome.lineage
+    stage.lineage = "others"
+    stage.crash()
+    guest.connect(at=51)
+    assert guest.welcome.lineage != lineage
+
+    once = guest.submit(task("a", at_most_once=True), resent=True, lineage=lineage)
+    batch = guest.submit(task("b"), task("c", at_most_once=True), resent=True, lineage=lineage)
+    often = guest.submit(task("d"), resent=True, lineage=lineage)
+
+    assert isinstance(once.error, SubmitError)
+    assert "nobody knows whether it has run" in str(once.error)
+    assert isinstance(batch.error, SubmitError)
+    assert often.value is None
+    assert stage.records.keys() == {"d"}
+
+
+def test_an_at_most_once_submit_that_is_sent_again_to_the_same_records_is_taken() -> None:
+    stage = Stage()
+    guest, worker = Guest(stage), Worker(stage, 5)
+    lineage = guest.welcome.lineage
+    guest.submit(task("a", at_most_once=True), lineage=lineage)
+    stage.crash()
+    guest.connect(at=51)
+    worker.connect(at=101)
+
+    known = guest.submit(task("a", at_most_once=True), resent=True, lineage=lineage)
+    new = guest.submit(task("b", at_most_once=True), resent=True, lineage=lineage)
+
+    assert (known.value, new.value) == (("a",), None)
+    assert worker.log == ["a", "b"]
+
+
+def test_a_first_submit_is_taken_whatever_its_client_knew_of_the_owner() -> None:
+    stage = Stage()
+    guest = Guest(stage)
+
+    assert guest.submit(task("a", at_most_once=True), lineage="gone").value is None
+    assert guest.submit(task("b", at_most_once=True), resent=True).value is None
+
+
+def test_an_at_most_once_submit_sent_again_after_its_session_was_lost_is_refused() -> None:
+    stage = Stage(result_ttl=1)
+    guest, worker = Guest(stage), Worker(stage)
+    lineage = guest.welcome.lineage
+    guest.submit(task("a", at_most_once=True), lineage=lineage)
+    worker.finish("a")
+    guest.cut()
+    stage.pass_time(10)
+    del stage.records["a"]  # its time is over, and nobody is there for whom it is kept
+
+    guest.back()
+    again = guest.submit(task("a", at_most_once=True), resent=True, lineage=lineage)
+
+    assert isinstance(again.error, SubmitError)
+    assert worker.log == ["a"]
 
 
 # --- refusals ------------------------------------------------------------------------------------

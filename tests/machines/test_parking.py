@@ -88,6 +88,15 @@ def test_who_gives_up_leaves_every_line() -> None:
     assert leave_all(parking, a=1) == [other]
 
 
+def test_submits_are_counted_by_connection_and_each_of_them_once() -> None:
+    parking = parking_with(parked(0, 1, a=1, b=1), parked(1, 1, b=1), parked(0, 2, a=1))
+
+    assert [parking.count(origin) for origin in (1, 2, 3)] == [2, 1, 0]
+
+    parking.withdraw(1, 0)
+    assert parking.count(1) == 1
+
+
 def test_everybody_can_be_sent_away() -> None:
     waiting = [parked(n, a=1, b=1) for n in range(3)]
     parking = parking_with(*waiting)

@@ -12,7 +12,7 @@ from actorq.model import messages as m
 from actorq.model.filters import Filter
 from actorq.model.options import Retry
 from actorq.model.records import Cancel, Output, Record, Write
-from actorq.model.results import PoolStats, Progress, QueueStats
+from actorq.model.results import PoolStats, Progress, QueueStats, TaskInfo, WorkerInfo
 from actorq.model.status import CANCELLED, FAILURE, PENDING, RUNNING, SUCCESS
 from actorq.model.status import FailureKind as Kind
 from tests.machines.stage import BOOM, CLIENT, MORNING, Stage, Worker, task
@@ -496,3 +496,105 @@ def test_stats_of_nothing_are_empty() -> None:
     stats = Stage().ask(m.GetStats).value
 
     assert (stats.queues, stats.workers) == ({}, 0)
+
+
+def test_what_no_worker_knows_is_seen_everywhere() -> None:
+    stage = Stage()
+    worker = Worker(stage, 1, tasks=["f"])
+    stage.submit(task("a", name="f"), task("b", name="f"))
+    stage.submit(task("c", name="g"), task("d", name="g"), task("e", name="g", delay=9))
+
+    snapshots = {id: stage.ask(m.Inspect, id).value for id in "abcde"}
+    page = stage.ask(m.Find, Filter(statuses=frozenset({PENDING})), None, 10).value
+
+    assert [id for id, snapshot in snapshots.items() if snapshot.unknown] == ["c", "d"]
+    assert {found.head.id: found.unknown for found in page.tasks} == {"d": True, "c": True}
+    assert stage.ask(m.GetStats).value.unknown == {"g": 2}
+
+    worker.learn("g")
+    assert not stage.ask(m.Inspect, "c").value.unknown
+    assert stage.ask(m.GetStats).value.unknown == {}
+
+    worker.cut()
+    assert stage.ask(m.GetStats).value.unknown == {"f": 1, "g": 2}
+
+
+def test_the_names_of_tasks_are_told_with_who_knows_them() -> None:
+    stage = Stage()
+    Worker(stage, 0, name="u.0", at=100, tasks=["f", "g"])
+    newer = Worker(stage, 0, name="v.0", at=200, tasks=["g"])
+    assert newer.tasks is not None
+    newer.tasks["g"] = "another digest"
+    newer.learn("h")
+    stage.submit(task("a", name="g"), task("b", name="x"), task("c", name="x", pool="process"))
+
+    assert stage.ask(m.GetTasks).value == [
+        TaskInfo("f", workers=1, waiting=0, versions=1),
+        TaskInfo("g", workers=2, waiting=1, versions=2),
+        TaskInfo("h", workers=1, waiting=0, versions=1),
+        TaskInfo("x", workers=0, waiting=2, versions=0),
+    ]
+
+
+def test_a_worker_that_runs_anything_counts_for_every_name() -> None:
+    stage = Stage()
+    Worker(stage, 0)
+    Worker(stage, 0, name="v.0", at=200, tasks=["f"])
+    stage.submit(task("a", name="x"))
+
+    assert stage.ask(m.GetTasks).value == [
+        TaskInfo("f", workers=2, waiting=0, versions=1),
+        TaskInfo("x", workers=1, waiting=1, versions=0),
+    ]
+
+
+def test_people_see_the_workers_that_are_away_too() -> None:
+    stage = Stage()
+    worker = Worker(stage, 2, 1, leased=True)
+    stage.submit(task("a"))
+    assert stage.machine.workers() == [WorkerInfo("w.0", True, True, 3, 1)]
+
+    worker.cut()
+    assert stage.machine.workers() == [WorkerInfo("w.0", False, True, 3, 1)]
+
+    stage.pass_time(6)
+    assert stage.machine.workers() == []
+
+
+# --- when to look --------------------------------------------------------------------------------
+
+
+def test_nobody_has_to_look_at_an_idle_queue() -> None:
+    stage = Stage()
+    Worker(stage)
+    stage.say(CLIENT, m.ClientHello("local"))
+    assert stage.machine.next_deadline() is None
+
+    stage.submit(task("a", deadline=60))
+    assert stage.machine.next_deadline() == MORNING + 60 + stage.limits.grace
+
+
+def test_somebody_looks_now_and_then_while_a_peer_elsewhere_is_waited_for() -> None:
+    stage = Stage()
+    worker = Worker(stage, leased=True)
+    looks = 0
+
+    while stage.machine.workers():
+        deadline = stage.machine.next_deadline()
+        assert deadline is not None
+        assert stage.now < deadline <= stage.now + stage.limits.beat
+        stage.pass_time(deadline - stage.now)
+        looks += 1
+
+    assert looks <= 30
+    assert worker.lost == 1
+    assert stage.machine.next_deadline() is None
+
+
+def test_an_alarm_of_a_task_is_not_missed_for_that() -> None:
+    stage = Stage()
+    Worker(stage, leased=True)
+
+    stage.submit(task("a", delay=0.25))
+
+    assert stage.machine.next_deadline() == stage.head("a").due

@@ -1,4 +1,5 @@
 import tracemalloc
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -96,6 +97,32 @@ def test_a_worker_gets_only_what_it_knows() -> None:
     assert drain(ready, knows={"y"}) == "b"
     assert drain(ready, knows={"z"}) == ""
     assert drain(ready, knows={"x", "y"}) == "ac"
+
+
+def test_what_waits_is_counted_by_name() -> None:
+    items = [
+        item("a", 1, name="x"), item("b", 2, name="y"), item("c", 3, name="x", queue="other"),
+        item("d", 4, name="x", pool="process"), item("e", 5, name="z"), item("f", 6, name="x"),
+        item("g", 7, name="w", pool="any"),
+    ]  # fmt: skip
+    ready = ready_with(*items)
+    assert ready.waiting() == {"w": 1, "x": 4, "y": 1, "z": 1}
+
+    for ended in (items[4], items[5]):
+        ended.end()
+        ready.forget(ended)
+    assert ready.take("main", {"y"}) is items[1]
+
+    assert ready.waiting() == {"w": 1, "x": 3}
+
+
+def test_what_nobody_knows_does_not_keep_a_worker_from_what_it_knows() -> None:
+    unknown = [item(f"{n}", n, name=f"unknown {n}") for n in range(100)]
+    ready = ready_with(*unknown, item("a", 500, name="x"), item("b", 501, name="x"))
+
+    assert drain(ready, knows={"x"}) == "ab"
+    assert drain(ready, knows={"unknown 7", "unknown 3"}) == "37"
+    assert len(ready) == 98
 
 
 def test_what_comes_back_takes_its_old_place() -> None:
@@ -224,6 +251,7 @@ class ReadyBesideAList(RuleBasedStateMachine):
     @invariant()
     def counts_what_is_there(self) -> None:
         assert len(self.ready) == len(self.items)
+        assert self.ready.waiting() == Counter(one.head.name for one in self.items)
         for pool in ("main", "process"):
             if any(one.head.pool == pool for one in self.items):
                 assert not self.ready.empty(pool)

@@ -119,17 +119,19 @@ class OvertakesItself(End):
 
 
 class SendsOrReceives(End):
-    def __init__(self, inner: Any) -> None:
-        super().__init__(inner)
-        self.lock = trio.Lock()
+    receiving = False
 
     async def send(self, batch: bytes) -> None:
-        async with self.lock:
-            await super().send(batch)
+        if self.receiving:
+            raise trio.BusyResourceError
+        await super().send(batch)
 
     async def receive(self) -> bytes:
-        async with self.lock:
+        self.receiving = True
+        try:
             return await super().receive()
+        finally:
+            self.receiving = False
 
 
 class DropsWhatDoesNotFit(End):
@@ -344,7 +346,7 @@ class AsksNobody(Sound):
         await super().listen(serve, lambda token: "client", task_status=task_status)
 
 
-class DiesOfAQuestion(Sound):
+class NeverRecovers(Sound):
     async def listen(
         self,
         serve: Serve,
@@ -352,16 +354,17 @@ class DiesOfAQuestion(Sound):
         *,
         task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        async with trio.open_nursery() as nursery:
+        raised = False
 
-            def ask(token: str | None) -> str | int:
-                try:
-                    return authorize(token)
-                except Exception:
-                    nursery.cancel_scope.cancel()
-                    raise
+        def ask(token: str | None) -> str | int:
+            nonlocal raised
+            try:
+                return 503 if raised else authorize(token)
+            except Exception:
+                raised = True
+                raise
 
-            await super().listen(serve, ask, task_status=task_status)
+        await super().listen(serve, ask, task_status=task_status)
 
 
 class AnybodyMayListenThere(Sound):
@@ -488,7 +491,7 @@ def with_end(end: type[End]) -> type[Sound]:
         (LeavesATask, "nothing_is_left_of_a_connection"),
         (ServesFirstAndAsksThen, "a_refusal_says_whether_to_try_again"),
         (AsksNobody, "authorize_decides_by_the_token"),
-        (DiesOfAQuestion, "an_authorize_that_raises_refuses"),
+        (NeverRecovers, "an_authorize_that_raises_refuses"),
         (AnybodyMayListenThere, "an_address_that_is_taken_is_an_oserror"),
         (KeepsItsAddress, "an_address_is_free_again_after_its_listener"),
         (StaysWhenServeReturns, "when_serve_returns_its_connection_is_closed"),
