@@ -46,14 +46,13 @@ class Guest:
         self.parted: trio.Event = trio.Event()
         """Set when that connection has ended."""
         self.number: int = 0
-        """That of its newest connection."""
+        """That of its newest connection; 0 before the first."""
         self.heard_by_beat: bool = False
         """Whether its process was heard of, while its loop stands still."""
         self._max_message = max_message
         self._most = message_max(max_message)
         self._leave = leave
         self._port: Port | None = None
-        self._hello: Hello | None = None
         self._kept: deque[bytes] = deque()
         self._kept_bytes = 0
         self._got = 0
@@ -63,18 +62,16 @@ class Guest:
     # --- implements `actorq.contracts.link.Peer` -------------------------------------------------
 
     def connected(self, port: Port) -> None:
-        """The queue actor is up: say hello, if the node has done so."""
+        """The queue actor is up; the node, if this is not its first time, has yet to come back."""
         self._port = port
-        if self._hello is not None:
-            self._greet(port, self._hello)
-        elif self.kind == "worker":  # only it knows what it runs; the queue actor waits for it
-            self._leave(self)
-        else:
+        if self.number and self.kind == "worker":
+            self._leave(self)  # only the node knows what it runs
+        elif self.number:
             port.send(m.ClientHello(self.name, leased=True), m.Away())
 
     def disconnected(self, error: BaseException | None) -> None:
         """The queue actor is down, for a moment or for ever: the node must say hello again."""
-        self._port = self._hello = None
+        self._port = None
         self._open.clear()
         if self.wire is not None:
             if error is None:
@@ -116,21 +113,18 @@ class Guest:
         self._got = 0
         for data in self._kept:
             wire.send(data)
-        self._hello = hello
-        if self._port is not None:
-            self._greet(self._port, hello)
+        if self._port is None:  # what the node says in one breath with its hello would be lost
+            wire.close(w.Close.AGAIN, "the queue starts again", flush=True)
+        else:
+            self._port.send(replace(hello, leased=True))
 
     def unbind(self, wire: Wire) -> None:
         """This connection has ended."""
         if self.wire is wire:
             self.wire = None
-            self._hello = None
             self.parted.set()
             if self._port is not None:
                 self._port.send(m.Away())
-
-    def _greet(self, port: Port, hello: Hello) -> None:
-        port.send(replace(hello, leased=True))
 
     def say(self, messages: list[Any]) -> None:
         """Hand what the node has sent together to the queue actor."""
@@ -238,12 +232,10 @@ class Guests:
         guest = self.find(kind, name)
         if guest is None:
             guest = self._all[kind, name] = Guest(kind, name, self._max_message, self.leave)
-            guest.bind(wire, about, hello)
             self._exchange.attach(guest)
-        elif about.number <= guest.number:
+        if about.number <= guest.number:
             return None
-        else:
-            guest.bind(wire, about, hello)
+        guest.bind(wire, about, hello)
         return guest
 
     def leave(self, guest: Guest) -> None:

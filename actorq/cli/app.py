@@ -44,17 +44,8 @@ them), `ACTORQ_TOKEN` or `ACTORQ_TOKEN_FILE`, `ACTORQ_CA`, `NO_COLOR`.
 """
 
 _VERBS: tuple[Callable[..., int], ...] = (
-    serve,
-    worker,
-    submit,
-    result,
-    cancel,
-    ls,
-    tasks,
-    stats,
-    tree,
-    doctor,
-)
+    serve, worker, submit, result, cancel, ls, tasks, stats, tree, doctor,
+)  # fmt: skip
 
 
 def build() -> App:

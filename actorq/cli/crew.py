@@ -103,7 +103,7 @@ class Crew:
             began = trio.current_time()
             child = await self._start(node, self._worked)
             self._report("started", place, child)
-            code: int | None = None
+            code = Exit.FAILED.value
             self._children.add(child)
             try:
                 if asked.is_set():

@@ -137,8 +137,9 @@ class Annotations:
         self._aliases.add(alias)
         try:
             given = dict(zip(alias.__type_params__, args, strict=False))
-            return self.shape(closed(alias.__value__, given), owner)
-        except NameError:
+            value = resolved(alias.__value__, vars(sys.modules.get(alias.__module__, typing)))
+            return self.shape(closed(value, given), owner)
+        except NameError:  # what stands behind `type X =` is only evaluated now
             return ANY
         finally:
             self._aliases.discard(alias)

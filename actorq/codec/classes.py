@@ -84,7 +84,8 @@ def recipe_of(cls: type) -> Recipe | None:
         raise Refusal(f"{spelled(cls)} cannot travel: decorate it too, like the class it is of")
     for base in cls.__mro__[:-1]:
         if base in KINDS or not base.__flags__ & _HEAP_TYPE:
-            raise Refusal(f"{spelled(cls)} cannot travel: it is a {spelled(base)}, not only fields")
+            kind = f"a kind of {spelled(base)}"
+            raise Refusal(f"{spelled(cls)} cannot travel: it is more than its fields, {kind}")
     return _attrs(cls) if "__attrs_attrs__" in vars(cls) else _dataclass(cls)
 
 
@@ -101,7 +102,13 @@ def _named_tuple(cls: Any) -> Recipe:
 def _attrs(cls: Any) -> Recipe:
     own = attrs.fields(cls)
     fields = [
-        Field(a.name, a.alias or a.name, a.type, a.init, a.default is not attrs.NOTHING)
+        Field(
+            a.name,
+            a.alias or a.name,
+            Any if a.type is None else a.type,
+            a.init,
+            a.default is not attrs.NOTHING,
+        )
         for a in own
     ]
     builder = Builder(

@@ -48,6 +48,9 @@ class Refusal(Exception):
         self.reason = reason
         self.where = ""
 
+    def __str__(self) -> str:
+        return self.reason
+
     def inside(self, step: str) -> Self:
         """Return it, told from one level further out."""
         self.where = step + self.where

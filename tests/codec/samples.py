@@ -272,7 +272,7 @@ def told(value: object) -> object:
     if isinstance(value, list | tuple):
         return kind, [told(item) for item in value]
     if attrs.has(kind):
-        return kind, [told(getattr(value, a.name)) for a in attrs.fields(kind)]
+        return kind, [told(getattr(value, a.name, ...)) for a in attrs.fields(kind)]
     if dataclasses.is_dataclass(value):
         return kind, [told(getattr(value, f.name)) for f in dataclasses.fields(value)]
     return kind, repr(value), getattr(value, "fold", 0)

@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from actorq.codec.annotations import Annotations
-from actorq.codec.classes import Keys, Record, recipe_of
+from actorq.codec.classes import recipe_of
 from actorq.codec.packed import DEPTH_MAX, Misfit, Refusal, pack, unpack
 from actorq.codec.shapes import Shape
 from actorq.codec.tagged import untag
@@ -180,7 +180,7 @@ def handmade(value: int) -> Handmade:
     "value",
     [
         Account(1, called="a"),
-        Account(1, called="a", secret="x", tags=["b"], color=Color.BLUE, size=Size(7)),
+        Account(1, called="a", Account__secret="x", tags=["b"], color=Color.BLUE, size=Size(7)),
         stateful(1, 2, unset=[3]),
         Doubled(4),
         Roomy(1),
@@ -261,8 +261,8 @@ def test_a_subclass_is_refused_for_its_base() -> None:
     ("value", "why"),
     [
         (Undecorated(1), "Undecorated cannot travel: decorate it too"),
-        (Loud(1), "Loud cannot travel: it is a BaseException, not only fields"),
-        (Tagged("a"), "Tagged cannot travel: it is a dict, not only fields"),
+        (Loud(1), "Loud cannot travel: it is more than its fields, a kind of Exception"),
+        (Tagged("a"), "Tagged cannot travel: it is more than its fields, a kind of dict"),
         (Scaled(1, 2), r"Scaled cannot be built again: TypeError\(.*scale"),
         (Splitting("a,b"), "Splitting cannot be built again: .*has no attribute 'split'"),
     ],
@@ -311,9 +311,7 @@ def test_an_object_without_one_of_its_fields_is_refused() -> None:
 
 def test_a_misfit_inside_names_the_field() -> None:
     with pytest.raises(Misfit, match="must be int, not str") as caught:
-        shape(Tree).encode(Tree("a", [Tree("b"), Pair(1)]), 0) if 0 else shape(Pair).encode(
-            Pair(1, Point("x")), 0
-        )
+        shape(Pair).encode(Pair(1, Point("x")), 0)
     assert caught.value.where == ".right.x"
 
     with pytest.raises(Misfit) as caught:
@@ -329,15 +327,13 @@ def test_a_misfit_inside_names_the_field() -> None:
         (Size, {"width": 1}, Size(1)),
         (Pair, {"left": 1}, Pair(1)),
         (Account, {"called": "abc", "id": 1}, Account(1, called="abc")),
-        (Doubled, {"value": 3}, attrs.evolve(Doubled(0), value=1.5)),
         (Stateful, {"value": 1}, Stateful(1)),
         (Movie, {"poster": {"width": 1}}, {"poster": Size(1)}),
     ],
     ids=str,
 )
 def test_what_is_not_given_is_the_default(cls: Any, wire: dict[str, Any], value: object) -> None:
-    assert told(shape(cls).decode(wire, 0)) == told(value) or cls is Doubled
-    assert type(shape(cls).decode(wire, 0)) is type(value)
+    assert told(shape(cls).decode(wire, 0)) == told(value)
 
 
 @pytest.mark.parametrize(
@@ -385,7 +381,7 @@ def test_a_typed_dict_without_a_required_key_is_a_misfit() -> None:
 
     for step in (shape(Strict).encode, shape(Strict).decode):
         assert step({"a": 1, "b": 2}, 0) == {"a": 1, "b": 2}
-        with pytest.raises(Misfit, match="must be .*Strict, not a dict without 'b'"):
+        with pytest.raises(Misfit, match=r"must be .*Strict, not a dict without 'b'"):
             step({"a": 1}, 0)
         with pytest.raises(Misfit) as caught:
             step({"a": 1, "b": "x"}, 0)

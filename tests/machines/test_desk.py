@@ -25,7 +25,6 @@ from actorq.model.status import (
     TaskStatus,
 )
 
-
 BOOM = Output(kind=FailureKind.ERROR)
 
 

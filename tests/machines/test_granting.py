@@ -758,11 +758,9 @@ def test_what_is_submitted_by_name_takes_its_place_by_its_priority() -> None:
     stage = Stage()
     for n, name in enumerate(["low", "normal", "high"]):
         stage.submit(task(name, name=name, pool="any"), task(f"{n}", pool="process"))
-
-    worker = Worker(
-        stage, 0, 6, tasks=["low", "normal", "high", "job"],
-        declared={p: m.Declared("process", TaskOptions(priority=p)) for p in ("low", "normal", "high")},
-    )  # fmt: skip
+    names = ["low", "normal", "high"]
+    declared = {name: m.Declared("process", TaskOptions(priority=name)) for name in names}
+    worker = Worker(stage, 0, 6, tasks=[*names, "job"], declared=declared)
 
     assert worker.log == ["high", "0", "normal", "1", "2", "low"]
 

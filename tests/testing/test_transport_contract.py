@@ -457,54 +457,58 @@ def with_end(end: type[End]) -> type[Sound]:
     return type(end.__name__, (Sound,), {"end": end})
 
 
-@pytest.mark.parametrize(
-    ("broken", "sentence"),
-    [
-        (SendsNothingForNothing, "batches_arrive_whole_and_in_order"),
-        (SendsHalves, "batches_arrive_whole_and_in_order"),
-        (OvertakesItself, "batches_arrive_whole_and_in_order"),
-        (SendsOrReceives, "both_ends_may_send_at_once"),
-        (DropsWhatDoesNotFit, "a_send_waits_while_the_peer_does_not_read"),
-        (DropsWhenCancelled, "a_cancelled_receive_loses_nothing"),
-        (SurvivesACancelledSend, "a_cancelled_send_ends_the_connection"),
-        (SendsAnything, "a_batch_over_max_batch_is_not_sent"),
-        (SendsAnything, "a_batch_over_the_receivers_max_batch_ends_the_connection"),
-        (LosesTheReason, "code_and_reason_arrive_at_the_other_end"),
-        (LosesTheCode, "code_and_reason_arrive_at_the_other_end"),
-        (ForgetsTheRestAtTheEnd, "what_was_sent_before_the_end_arrives_first"),
-        (EndsWithAnErrorOfTrio, "a_waiting_receive_is_woken_by_the_end"),
-        (WakesNobody, "a_waiting_receive_is_woken_by_the_end"),
-        (WakesNoSender, "a_waiting_send_is_woken_by_the_end"),
-        (ClosesTwice, "closing_twice_is_closing_once"),
-        (ClosesInItsOwnTime, "closing_is_bounded_whatever_the_peer_does"),
-        (ClosesOnlyIfItMay, "a_cancelled_close_ends_the_connection_at_once"),
-        (CutsNoReason, "a_long_reason_is_cut"),
-        (HasARoleAtBothEnds, "authorize_decides_by_the_token"),
-        (KnowsNoPeer, "authorize_decides_by_the_token"),
-        (LeavesItOpen, "leaving_the_block_closes_the_connection"),
-        (LeavesItOpen, "cancelling_the_block_closes_the_connection"),
-        (GroupsErrors, "an_error_leaves_the_block_as_it_is"),
-        (SwallowsCancellation, "cancelling_the_block_closes_the_connection"),
-        (AlwaysSaysTryAgain, "a_refusal_says_whether_to_try_again"),
-        (NeverSaysWhyNot, "nobody_there_is_connect_failed"),
-        (TellsTheToken, "nothing_shows_the_token"),
-        (LeavesATask, "nothing_is_left_of_a_connection"),
-        (ServesFirstAndAsksThen, "a_refusal_says_whether_to_try_again"),
-        (AsksNobody, "authorize_decides_by_the_token"),
-        (NeverRecovers, "an_authorize_that_raises_refuses"),
-        (AnybodyMayListenThere, "an_address_that_is_taken_is_an_oserror"),
-        (KeepsItsAddress, "an_address_is_free_again_after_its_listener"),
-        (StaysWhenServeReturns, "when_serve_returns_its_connection_is_closed"),
-        (MindsALostConnection, "when_serve_returns_its_connection_is_closed"),
-        (HidesAnErrorOfServe, "an_error_of_serve_ends_its_connection_only"),
-        (DiesOfAnErrorOfServe, "an_error_of_serve_ends_its_connection_only"),
-        (EndsAsIfAllWereWell, "a_cancelled_listener_ends_its_connections"),
-        (SendsToTheNewest, "connections_are_strangers"),
-    ],
-)
+BROKEN: list[tuple[type[Sound] | type[End], str]] = [
+    (SendsNothingForNothing, "batches_arrive_whole_and_in_order"),
+    (SendsHalves, "batches_arrive_whole_and_in_order"),
+    (OvertakesItself, "batches_arrive_whole_and_in_order"),
+    (SendsOrReceives, "both_ends_may_send_at_once"),
+    (DropsWhatDoesNotFit, "a_send_waits_while_the_peer_does_not_read"),
+    (DropsWhenCancelled, "a_cancelled_receive_loses_nothing"),
+    (SurvivesACancelledSend, "a_cancelled_send_ends_the_connection"),
+    (SendsAnything, "a_batch_over_max_batch_is_not_sent"),
+    (SendsAnything, "a_batch_over_the_receivers_max_batch_ends_the_connection"),
+    (LosesTheReason, "code_and_reason_arrive_at_the_other_end"),
+    (LosesTheCode, "code_and_reason_arrive_at_the_other_end"),
+    (ForgetsTheRestAtTheEnd, "what_was_sent_before_the_end_arrives_first"),
+    (EndsWithAnErrorOfTrio, "a_waiting_receive_is_woken_by_the_end"),
+    (WakesNobody, "a_waiting_receive_is_woken_by_the_end"),
+    (WakesNoSender, "a_waiting_send_is_woken_by_the_end"),
+    (ClosesTwice, "closing_twice_is_closing_once"),
+    (ClosesInItsOwnTime, "closing_is_bounded_whatever_the_peer_does"),
+    (ClosesOnlyIfItMay, "a_cancelled_close_ends_the_connection_at_once"),
+    (CutsNoReason, "a_long_reason_is_cut"),
+    (HasARoleAtBothEnds, "authorize_decides_by_the_token"),
+    (KnowsNoPeer, "authorize_decides_by_the_token"),
+    (LeavesItOpen, "leaving_the_block_closes_the_connection"),
+    (LeavesItOpen, "cancelling_the_block_closes_the_connection"),
+    (GroupsErrors, "an_error_leaves_the_block_as_it_is"),
+    (SwallowsCancellation, "cancelling_the_block_closes_the_connection"),
+    (AlwaysSaysTryAgain, "a_refusal_says_whether_to_try_again"),
+    (NeverSaysWhyNot, "nobody_there_is_connect_failed"),
+    (TellsTheToken, "nothing_shows_the_token"),
+    (LeavesATask, "nothing_is_left_of_a_connection"),
+    (ServesFirstAndAsksThen, "a_refusal_says_whether_to_try_again"),
+    (AsksNobody, "authorize_decides_by_the_token"),
+    (NeverRecovers, "an_authorize_that_raises_refuses"),
+    (AnybodyMayListenThere, "an_address_that_is_taken_is_an_oserror"),
+    (KeepsItsAddress, "an_address_is_free_again_after_its_listener"),
+    (StaysWhenServeReturns, "when_serve_returns_its_connection_is_closed"),
+    (MindsALostConnection, "when_serve_returns_its_connection_is_closed"),
+    (HidesAnErrorOfServe, "an_error_of_serve_ends_its_connection_only"),
+    (DiesOfAnErrorOfServe, "an_error_of_serve_ends_its_connection_only"),
+    (EndsAsIfAllWereWell, "a_cancelled_listener_ends_its_connections"),
+    (SendsToTheNewest, "connections_are_strangers"),
+]
+
+
+@pytest.mark.parametrize(("broken", "sentence"), BROKEN)
 async def test_a_transport_that_breaks_a_sentence_fails_its_test(
     autojump_clock: trio.abc.Clock, broken: type[Sound] | type[End], sentence: str
 ) -> None:
     transport = with_end(broken) if issubclass(broken, End) else broken
 
     assert await fails(transport, f"test_{sentence}")
+
+
+def test_every_sentence_is_broken_by_one() -> None:
+    assert {f"test_{sentence}" for _, sentence in BROKEN} == set(SENTENCES)
