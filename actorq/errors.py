@@ -98,6 +98,11 @@ def told(error: BaseException) -> str:
         return f"{type(error).__qualname__}, whose repr() raises"
 
 
+def readable(text: str) -> str:
+    """Return a text that can go anywhere: half characters, as of odd file names, are escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def mro_names(kind: ExceptionType) -> tuple[str, ...]:
     """Return the names of a class and its bases, but for ``object``."""
     return tuple(qualified_name(base) for base in kind.__mro__[:-1])

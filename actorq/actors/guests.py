@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from actorq.codec.envelope import encode
 from actorq.contracts.link import Port
-from actorq.errors import PayloadTooLarge, RemoteError
+from actorq.errors import EncodeError, PayloadTooLarge, RemoteError, readable
 from actorq.model import messages as m
 from actorq.model import wire as w
 from actorq.model.options import TaskOptions
@@ -85,8 +85,7 @@ class Guest:
         if kind is m.Reply:
             self._answer(message)
         elif kind is m.Outcome:
-            data = encode(message)
-            self._keep(data if len(data) <= self._most else self._shortened(message, len(data)))
+            self._keep(self._outcome(message))
         elif kind is m.News:
             self._tell(message)
         elif kind is m.Lost:
@@ -95,8 +94,8 @@ class Guest:
             self._leave(self)
         elif self.wire is not None:
             data = encode(message)
-            if len(data) > self._most:  # a grant: let the worker say that it cannot take it
-                data = encode(replace(message, body=None))
+            if kind is m.Grant and len(data) > self._most:
+                data = encode(replace(message, body=None))  # the worker says that it is too large
             self.wire.send(data)
 
     # --- the node's connection -------------------------------------------------------------------
@@ -154,9 +153,12 @@ class Guest:
 
     # --- what is too large -----------------------------------------------------------------------
 
-    def _shortened(self, outcome: m.Outcome, size: int) -> bytes:
-        """Encode an outcome that the node cannot take, as one that says so."""
-        why = f"its outcome takes {size} bytes, and this client takes {self._most}"
+    def _outcome(self, outcome: m.Outcome) -> bytes:
+        """Encode an outcome; one that the node cannot take becomes one that says so."""
+        data = encode(outcome)
+        if len(data) <= self._most:
+            return data
+        why = f"its outcome takes {len(data)} bytes, and this client takes {self._most}"
         error = RemoteError.made_of(PayloadTooLarge, why)
         head = replace(outcome.head, status=TaskStatus.FAILURE, options=_bare(outcome.head))
         return encode(m.Outcome(head, Output(error=error, kind=FailureKind.ERROR)))
@@ -179,7 +181,10 @@ class Guest:
     # --- what is kept ----------------------------------------------------------------------------
 
     def _answer(self, reply: m.Reply) -> None:
-        data = encode(reply)
+        try:
+            data = encode(reply)
+        except Exception as error:  # noqa: BLE001 - an actor's name that is no text, say
+            data = encode(m.Reply(reply.request, error=EncodeError(readable(str(error)))))
         if len(data) > self._most:
             page = reply.value
             if isinstance(page, m.FoundPage) and page.asked is not None and len(page.tasks) > 1:

@@ -83,7 +83,7 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
         return int(code or Exit.OK)
     except CycloptsError as error:
-        return _tell(f"{error}", Exit.USAGE, hint=_help_of(error))
+        return _tell(str(error).rstrip("."), Exit.USAGE, hint=_help_of(error))
     except BrokenPipeError:
         # Whoever read us has had enough. What is left in the buffer must not be tried again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

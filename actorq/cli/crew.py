@@ -129,15 +129,21 @@ class Crew:
                 raise Failure(report.message, details=report.details)
             _log.error("%s\n%s", report.message, report.details)
         else:
-            self._report("changed", place, child, files=report.files)
+            self._tell("changed", process=place, node=child.node, pid=child.pid, files=report.files)
+            _log.info("%s starts again: %s changed", _label(place, child), ", ".join(report.files))
 
     def _note_end(self, place: int, child: Child, code: int) -> None:
-        self._report("ended", place, child, code=code)
-        if code != Exit.OK and (code != Exit.FAILED or self._stopping.asked.is_set()):
-            _log.warning("worker process %d (node %s): %s", place, child.node, ending(code))
-        if self._stopping.asked.is_set() and code != Exit.OK:
+        asked = self._stopping.asked.is_set()
+        self._tell("ended", process=place, node=child.node, pid=child.pid, code=code)
+        level = logging.INFO if code == Exit.OK or child.changed else logging.WARNING
+        _log.log(level, "%s ended: %s", _label(place, child), ending(code))
+        if asked and code != Exit.OK:
             self._cut_off = True
 
     def _report(self, event: str, place: int, child: Child, **details: object) -> None:
-        _log.info("worker process %d (node %s, pid %d): %s", place, child.node, child.pid, event)
+        _log.info("%s is %s", _label(place, child), event)
         self._tell(event, process=place, node=child.node, pid=child.pid, **details)
+
+
+def _label(place: int, child: Child) -> str:
+    return f"worker process {place} (node {child.node}, pid {child.pid})"

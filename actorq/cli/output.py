@@ -119,7 +119,7 @@ class Out:
             column = columns[place]
             table.add_column(
                 column.title,
-                no_wrap=column.whole,
+                no_wrap=column.whole and widths[place] <= console.width,
                 overflow="fold",
                 justify="right" if column.right else "left",
             )

@@ -153,7 +153,8 @@ def serve(
 def start_logging(level: str) -> None:
     """Write log records to stderr, unless somebody has chosen otherwise."""
     logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        level=level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s",
     )
 
 

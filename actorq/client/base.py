@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar, overload
 
 import trio
@@ -17,6 +17,7 @@ from actorq.errors import (
     InvalidArguments,
     PayloadTooLarge,
     SubmitError,
+    readable,
 )
 from actorq.model import messages as m
 from actorq.model.options import TaskOptions, number
@@ -183,16 +184,45 @@ class BaseClient:
     async def submit_chunk(
         self, messages: Sequence[TaskMessage[R]], scope: str | None, *, checkpoint: bool = True
     ) -> list[TaskHandle[R]]:
-        """Have at most one chunk of tasks accepted, in one step; they end with ``scope``.
+        """Have at most one chunk of tasks accepted; they end with ``scope``.
 
+        In one step, or, if they are too large for one message, in several.
         Not cancelled once they are: then it returns, after a checkpoint like any other verb, unless
         the caller has one to come.
         """
-        session = self.session
-        if session.is_lost(scope):
+        if self.session.is_lost(scope):
             raise lost_scope()
-        submissions = tuple([self._submission(message, scope) for message in messages])
+        submissions = [self._submission(message, scope) for message in messages]
         await trio.lowlevel.checkpoint_if_cancelled()
+        if not self._encode or len(messages) == 1:
+            return await self._submit(messages, submissions, checkpoint)
+        handles: list[TaskHandle[R]] = []
+        for part in self._fitting(submissions):
+            try:
+                handles += await self._submit(messages[part], submissions[part], checkpoint)
+            except SubmitError as error:
+                error.accepted = handles
+                raise
+        return handles
+
+    def _fitting(self, submissions: Sequence[m.Submission]) -> Iterator[slice]:
+        """Cut a chunk into pieces of which each fits into one message."""
+        start = size = 0
+        for place, submission in enumerate(submissions):
+            one = len(submission.body)
+            if size + one > self._max_message and place > start:
+                yield slice(start, place)
+                start, size = place, 0
+            size += one
+        yield slice(start, len(submissions))
+
+    async def _submit(
+        self,
+        messages: Sequence[TaskMessage[R]],
+        submissions: Sequence[m.Submission],
+        checkpoint: bool,
+    ) -> list[TaskHandle[R]]:
+        session = self.session
         resent = False
         lineage = session.lineage
         for message in messages:
@@ -201,7 +231,7 @@ class BaseClient:
             else:
                 message.sent, message.lineage = True, session.lineage
         endings = [session.ending(message.id) for message in messages]
-        request = m.Submit(session.number(), submissions, resent, lineage)
+        request = m.Submit(session.number(), tuple(submissions), resent, lineage)
         answer = session.ask(request)
         try:
             if answer.done:
@@ -291,6 +321,7 @@ class BaseClient:
         if reason is not None and not isinstance(reason, str):
             raise TypeError(f"reason must be a string, not {reason!r}")
         patience = self.grace if grace is None else number("grace", grace)
+        reason = None if reason is None else readable(reason)
         snapshot: m.Snapshot = await self.ask(
             m.CancelTask(self.session.number(), _task_id(id), Cancel("user", reason), patience)
         )

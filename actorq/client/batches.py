@@ -103,6 +103,8 @@ class _Window(Generic[T, R]):
         self._taken: list[T] = []
         self._open = 0
         self._drained = False
+        self._unsettled = False
+        """Whether the last submit failed or was cancelled, and a part of it may run."""
 
     async def __aenter__(self) -> Self:
         if self._scope is not None:
@@ -113,7 +115,7 @@ class _Window(Generic[T, R]):
 
     async def __aexit__(self, *exc: object) -> None:
         self._drained = True
-        if self._scope is not None and self._open:
+        if self._scope is not None and (self._open or self._unsettled):
             await self._client.end_scope(self._scope)
         await trio.lowlevel.checkpoint_if_cancelled()
 
@@ -160,7 +162,9 @@ class _Window(Generic[T, R]):
                 self._drained = True
                 return
             messages = [self._task.message(item) for item in self._taken]
+            self._unsettled = True
             handles = await self._client.submit_chunk(messages, self._scope)
+            self._unsettled = False
             self._taken.clear()
             self._open += len(handles)
             if self._ordered:

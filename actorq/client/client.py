@@ -14,7 +14,7 @@ from actorq.client.batches import Completed, Mapped, Outcomes
 from actorq.client.feed import Subscription
 from actorq.client.handle import TaskHandle
 from actorq.client.nursery import TaskNursery, open_task_nursery
-from actorq.errors import SubmitError
+from actorq.errors import SubmitError, readable
 from actorq.model import messages as m
 from actorq.model.filters import PAGE_MAX, FilterDict, SubscriptionDict, build_filter
 from actorq.model.options import whole
@@ -91,7 +91,7 @@ class Client(BaseClient):
             while chunk := list(islice(source, self.chunk)):
                 handles += await self.submit_chunk(chunk, None)
         except SubmitError as error:
-            error.accepted = handles
+            error.accepted = [*handles, *error.accepted]
             raise
         return handles
 
@@ -128,9 +128,13 @@ class Client(BaseClient):
             TaskError: It ended without a value; the subclass says how.
             ActorDied: The system has failed or is closed.
         """
-        (handle,) = await self.submit_chunk(
-            (self.message(task, args, kwargs),), None, checkpoint=False
-        )
+        message = self.message(task, args, kwargs)
+        scope = self.session.new_scope()
+        try:
+            (handle,) = await self.submit_chunk((message,), scope, checkpoint=False)
+        except trio.Cancelled:
+            await self.end_scope(scope)
+            raise
         try:
             return await handle.value()
         except trio.Cancelled:
@@ -323,7 +327,8 @@ class Client(BaseClient):
         With ``dry_run`` it only counts. See `find` for the keywords; ask for everything by
         ``status=["scheduled", "pending", "running"]``.
         """
-        return await self._bulk("cancel", which, dry_run, Cancel("user", reason))
+        why = None if reason is None else readable(reason)
+        return await self._bulk("cancel", which, dry_run, Cancel("user", why))
 
     async def retry(self, *, dry_run: bool = False, **which: Unpack[FilterDict]) -> int:
         """Start a new run of every failed or cancelled task that fits; return how many.

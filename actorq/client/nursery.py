@@ -32,6 +32,8 @@ class TaskNursery:
         self._errors: list[Exception] = []
         self._change: Future[None] = Future()
         self._closed = False
+        self._gave_up = False
+        """Whether a submit was cancelled, so that a task of the block may run without a handle."""
 
     @overload
     async def submit(self, task: TaskMessage[R], /) -> TaskHandle[R]: ...
@@ -64,7 +66,11 @@ class TaskNursery:
             raise RuntimeError("this task nursery is not open")
         message = self._client.message(task, args, kwargs)
         handle: TaskHandle[Any]
-        (handle,) = await self._client.submit_chunk([message], self._scope)
+        try:
+            (handle,) = await self._client.submit_chunk([message], self._scope)
+        except trio.Cancelled:
+            self._gave_up = True
+            raise
         if not handle.existing:
             self._open[handle.id] = handle
             handle.watch().call_when_done(lambda: self._ended(handle))
@@ -87,7 +93,7 @@ class TaskNursery:
     async def _close(self) -> list[Exception]:
         """Take no more tasks, cancel those that are left, and return the failures."""
         self._closed = True
-        if self._open:
+        if self._open or self._gave_up:
             await self._client.end_scope(self._scope)
         return self._errors
 

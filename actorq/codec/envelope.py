@@ -46,11 +46,11 @@ class WireError(ActorqError):
 
 
 class _Task(Struct, frozen=True, gc=False, array_like=True):
-    id: str
-    name: str
+    id: m.Name
+    name: m.Name
     pool: Pool
     options: bytes
-    scope: str | None
+    scope: m.Name | None
     body: bytes
 
 
@@ -68,8 +68,8 @@ class _Done(Struct, frozen=True, gc=False, array_like=True):
 
 
 class _Grant(Struct, frozen=True, gc=False, array_like=True, tag="grant"):
-    id: str
-    name: str
+    id: m.Name
+    name: m.Name
     options: bytes
     pool: Pool
     fence: int
@@ -80,7 +80,7 @@ class _Grant(Struct, frozen=True, gc=False, array_like=True, tag="grant"):
 
 
 class _Finish(Struct, frozen=True, gc=False, array_like=True, tag="finish"):
-    id: str
+    id: m.Name
     fence: int
     cause: m.FinishCause
     output: OutputForm
@@ -113,17 +113,17 @@ class _Declared(Struct, frozen=True, array_like=True):
 
 
 class _WorkerHello(Struct, frozen=True, array_like=True, tag="worker"):
-    worker: str
-    node: str
-    running: tuple[tuple[str, int], ...]
+    worker: m.Name
+    node: m.Name
+    running: tuple[tuple[m.Name, int], ...]
     slots: dict[Pool, m.Count]
-    tasks: dict[str, str]
-    declared: dict[str, _Declared] = {}
+    tasks: dict[m.Name, m.Name]
+    declared: dict[m.Name, _Declared] = {}
 
 
 class _Knows(Struct, frozen=True, array_like=True, tag="knows"):
-    tasks: dict[str, str]
-    declared: dict[str, _Declared] = {}
+    tasks: dict[m.Name, m.Name]
+    declared: dict[m.Name, _Declared] = {}
 
 
 class Malformed(Struct, frozen=True):

@@ -28,6 +28,7 @@ Seconds = Annotated[float, Meta(ge=0, le=1e10)]
 Moment = Annotated[float, Meta(ge=0, le=253_402_300_799)]
 Count = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 PageSize = Annotated[int, Meta(ge=1, le=1_000)]
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
 
 # --- client to owner -----------------------------------------------------------------------------
 
@@ -41,18 +42,18 @@ class ClientHello(Struct, frozen=True, array_like=True, tag="client"):
             long.
     """
 
-    session: str
+    session: Name
     leased: bool = False
 
 
 class Submission(Struct, frozen=True, gc=False):
     """One task inside a `Submit`."""
 
-    id: str
+    id: Name
     name: str
     pool: Pool
     options: TaskOptions
-    scope: str | None
+    scope: Name | None
     body: Any
 
 
@@ -77,7 +78,7 @@ class Withdraw(Struct, frozen=True, array_like=True, tag="withdraw"):
 
     request: int
     submit: int
-    ids: tuple[str, ...]
+    ids: tuple[Name, ...]
     grace: Seconds
 
 
@@ -94,7 +95,7 @@ class Watch(Struct, frozen=True, array_like=True, tag="watch"):
     """Tell this client how these tasks end. Answered by the ids that are unknown."""
 
     request: int
-    ids: tuple[str, ...]
+    ids: tuple[Name, ...]
     resent: bool = False
 
 
@@ -102,7 +103,7 @@ class CancelTask(Struct, frozen=True, array_like=True, tag="cancel"):
     """Cancel this task; answered by its terminal result, at the latest after ``grace``."""
 
     request: int
-    id: str
+    id: Name
     cancel: Cancel
     grace: Seconds
 
@@ -111,7 +112,7 @@ class EndScope(Struct, frozen=True, array_like=True, tag="end"):
     """Cancel every task of this scope in one step; answered when all of them are terminal."""
 
     request: int
-    scope: str
+    scope: Name
     grace: Seconds
 
 
@@ -119,7 +120,7 @@ class Inspect(Struct, frozen=True, array_like=True, tag="inspect"):
     """Answer with a `Snapshot` of this task, or None if it is unknown."""
 
     request: int
-    id: str
+    id: Name
 
 
 class Find(Struct, frozen=True, array_like=True, tag="find"):
@@ -127,7 +128,7 @@ class Find(Struct, frozen=True, array_like=True, tag="find"):
 
     request: int
     filter: Filter
-    cursor: str | None
+    cursor: Name | None
     limit: PageSize
 
 
@@ -203,7 +204,7 @@ class WorkerDied(Struct, frozen=True, array_like=True, tag="died"):
     """This worker's process has ended: all that it holds is lost. Said by its parent."""
 
     request: int
-    node: str
+    node: Name
 
 
 Request = (
@@ -323,9 +324,9 @@ class WorkerHello(Struct, frozen=True):
         declared: What these tasks say of themselves.
     """
 
-    worker: str
-    node: str
-    running: tuple[tuple[str, int], ...]
+    worker: Name
+    node: Name
+    running: tuple[tuple[Name, int], ...]
     slots: dict[Pool, Count]
     tasks: dict[str, str] | None = None
     leased: bool = False
@@ -355,7 +356,7 @@ class Ready(Struct, frozen=True, gc=False, array_like=True, tag="ready"):
 class Started(Struct, frozen=True, gc=False, array_like=True, tag="started"):
     """An attempt has started and did not end at once. Has no answer and is not stored."""
 
-    id: str
+    id: Name
     fence: int
     at: Moment
 
@@ -363,7 +364,7 @@ class Started(Struct, frozen=True, gc=False, array_like=True, tag="started"):
 class Report(Struct, frozen=True, gc=False, array_like=True, tag="progress"):
     """A running task's progress. Has no answer and is not stored."""
 
-    id: str
+    id: Name
     fence: int
     progress: Progress
 
@@ -384,7 +385,7 @@ class Finish(Struct, frozen=True):
         delay: Seconds, with ``later``.
     """
 
-    id: str
+    id: Name
     fence: int
     cause: FinishCause
     output: Output
@@ -414,7 +415,7 @@ class Grant(Struct, frozen=True):
 class Interrupt(Struct, frozen=True, array_like=True, tag="interrupt"):
     """Stop this attempt and say `Finish`, within ``grace`` seconds."""
 
-    id: str
+    id: Name
     fence: int
     cancel: Cancel
     grace: Seconds
@@ -423,7 +424,7 @@ class Interrupt(Struct, frozen=True, array_like=True, tag="interrupt"):
 class Finished(Struct, frozen=True, gc=False, array_like=True, tag="finished"):
     """A `Finish` was recorded, or (not ``accepted``) refused since its grant is not the newest."""
 
-    id: str
+    id: Name
     fence: int
     accepted: bool
 

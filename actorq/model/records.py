@@ -7,9 +7,9 @@ store share them.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from actorq.errors import RemoteError
 from actorq.model.options import TaskOptions
@@ -28,8 +28,8 @@ the task, of which the submitter had only the name."""
 class Cancel(Struct, frozen=True, gc=False):
     """A recorded wish that a task be cancelled: who (``user``, ``scope``, ``shutdown``) and why."""
 
-    by: str
-    reason: str | None = None
+    by: Annotated[str, Meta(max_length=200)]
+    reason: Annotated[str, Meta(max_length=10_000)] | None = None
 
 
 class Head(Struct, frozen=True, gc=False):

@@ -7,8 +7,9 @@ Whoever dials says `Hello` and then its own hello, as the first batch; the other
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 PROTOCOL = 1
 """The version of the protocol that this library speaks, as in ``actorq.v1``."""
@@ -27,6 +28,9 @@ SILENCE_AT_LISTENER = 9.0
 
 BEAT_SILENCE = 6.0
 """Seconds after which an unanswered beat connection is dialled again."""
+
+
+Label = Annotated[str, Meta(max_length=200)]
 
 
 class Close(IntEnum):
@@ -71,23 +75,23 @@ class Hello(Struct, frozen=True, array_like=True, tag="hello"):
     """
 
     versions: tuple[int, int]
-    number: int
-    node: str = ""
-    library: str = ""
-    max_message: int | None = None
+    number: Annotated[int, Meta(ge=1)]
+    node: Label = ""
+    library: Label = ""
+    max_message: Annotated[int, Meta(ge=1_024)] | None = None
     features: tuple[str, ...] = ()
 
 
 class BeatHello(Struct, frozen=True, array_like=True, tag="beats"):
     """This connection carries the beats of ``node``, from a thread of its own."""
 
-    node: str
+    node: Label
 
 
 class ParentHello(Struct, frozen=True, array_like=True, tag="parent"):
     """This connection tells of workers' processes that have ended."""
 
-    session: str
+    session: Label
 
 
 class Accepted(Struct, frozen=True, array_like=True, tag="accepted"):

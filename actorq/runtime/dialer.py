@@ -22,10 +22,13 @@ from actorq.errors import (
     AuthenticationFailed,
     ConnectFailed,
     ConnectionLost,
+    EncodeError,
     IncompatiblePeer,
     PayloadTooLarge,
     RemoteError,
+    SubmitError,
     TransportError,
+    readable,
 )
 from actorq.machines.silence import Silence
 from actorq.model import messages as m
@@ -216,26 +219,31 @@ class _Talk:
         if self.over:
             return
         for message in messages:
-            data = encode(message)
+            try:
+                data = encode(message)
+            except Exception as error:  # noqa: BLE001 - a text that is none, a number too large
+                self._refuse(message, EncodeError, f"it cannot be encoded: {error}")
+                continue
             most = self._most()
             if len(data) > most:
-                self._refuse(message, len(data), most)
+                why = f"it takes {len(data)} bytes, and the queue takes {most}"
+                self._refuse(message, PayloadTooLarge, why)
             else:
                 self.wire.send(data)
 
     def _most(self) -> float:
         return inf if self.accepted is None else message_max(self.accepted.max_message)
 
-    def _refuse(self, message: Any, size: int, most: float) -> None:
-        """Answer for the owner, which would cut the connection."""
-        why = f"{type(message).__name__} takes {size} bytes, and the queue takes {most:.0f}"
+    def _refuse(self, message: Any, kind: type[SubmitError], why: str) -> None:
+        """Answer for the owner, which cannot get this; an attempt ends by it."""
+        why = f"{type(message).__name__}: {readable(why)}"
         if isinstance(message, m.Finish):
-            error = RemoteError.made_of(PayloadTooLarge, why)
+            error = RemoteError.made_of(kind, why)
             output = Output(error=error, kind=FailureKind.ERROR)
             cause: m.FinishCause = "failed" if message.cause == "ok" else message.cause
             self.wire.send(encode(replace(message, cause=cause, output=output)))
         elif (request := getattr(message, "request", None)) is not None:
-            self._peer.received(m.Reply(request, error=PayloadTooLarge(why)))
+            self._peer.received(m.Reply(request, error=kind(why)))
 
     async def listen_for_silence(self) -> None:
         """Ping, and close the connection when nothing comes back for too long."""

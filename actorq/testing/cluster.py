@@ -263,9 +263,12 @@ class Cluster:
             if steps and not self.nodes[role].process.dead
         }
 
-    def busy(self) -> bool:
-        """Say whether a task is live, or nobody knows."""
-        return self.system is None or bool(self.system.tables()["live"])
+    def busy(self, *, at_all: bool = False) -> bool:
+        """Say whether a task is live, or nobody knows; ``at_all``: whether anything is kept."""
+        if self.system is None:
+            return True
+        tables = self.system.tables()
+        return any(tables.values()) if at_all else bool(tables["live"])
 
     def tables(self) -> dict[str, int]:
         """Return every internal table that is not empty, of the queue node and the clients."""

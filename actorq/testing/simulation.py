@@ -31,10 +31,10 @@ from actorq.testing.processes import seeded
 from actorq.testing.promises import broken
 from actorq.testing.workload import Job, Step
 
-BOUND = 60.0
+BOUND = 40.0
 """Virtual seconds after the last fault within which everybody must have been answered."""
 
-_LAST_WORDS = 5.0
+_LAST_WORDS = 20.0  # until a client is given up that fell silent, and all is acknowledged
 
 
 @attrs.frozen
@@ -75,8 +75,8 @@ async def _play(plan: Plan, cluster: Cluster) -> None:
         with trio.move_on_after(BOUND):
             while cluster.waiting() or cluster.busy():
                 await trio.sleep(0.5)
-        with trio.move_on_after(_LAST_WORDS):  # acknowledgements
-            while cluster.tables():
+        with trio.move_on_after(_LAST_WORDS):
+            while cluster.busy(at_all=True):
                 await trio.sleep(0.5)
         for role, steps in cluster.waiting().items():
             cluster.history.note("hangs", role=role, steps=steps)

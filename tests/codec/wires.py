@@ -18,7 +18,7 @@ from actorq.model.status import PENDING, RUNNING, SUCCESS, FailureKind
 from actorq.model.tree import ActorNode, ActorTree, SupervisorNode, TaskNode
 
 NOW = 1_700_000_000.0
-OPTIONS = TaskOptions(queue="images", priority="high", retry=Retry(attempts=3, on=(OSError,)))
+OPTIONS = TaskOptions(queue="images", priority="high", retry=Retry(attempts=3, on=("builtins.OSError",)))
 ERROR = RemoteError(
     "mine.Bad", "no", "Traceback", ("a note",), ("mine.Bad", "builtins.Exception"),
     (RemoteError("builtins.OSError", "inside"),),

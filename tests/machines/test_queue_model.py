@@ -2,13 +2,15 @@
 
 The model is a dictionary of heads and one function that says what may become of a task. Every step
 of the machine is held against it: each change of a head must have a reason, and only the change
-that the reason allows; grants must come in order and fit the credit. At the end everything is
-finished, and nothing may be left: no task, no table entry, nobody who waits for an answer.
+that the reason allows; grants must come in order, fit the credit and go to a worker that knows the
+task; nobody may be given up before or long after the time that is due to it. At the end everything
+is finished, and nothing may be left: no task, no table entry, nobody who waits for an answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from math import inf
@@ -20,10 +22,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from msgspec.structs import replace
 
-from actorq.machines.effects import Effect, Searched, Send
+from actorq.machines.effects import Effect, Searched, Send, Tell
 from actorq.model import messages as m
+from actorq.model.events import EventKind
 from actorq.model.filters import Filter
-from actorq.model.options import Retry
+from actorq.model.options import Retry, TaskOptions
 from actorq.model.records import Head, Output, Write
 from actorq.model.status import (
     CANCELLED,
@@ -34,9 +37,12 @@ from actorq.model.status import (
     SUCCESS,
     TaskPriority,
 )
-from tests.machines.stage import BOOM, Stage, Worker, task
+from tests.machines.stage import BOOM, Guest, Stage, Worker, task
 
 MAX_PENDING = 6
+MAIN, GUEST = "main", "guest"
+PATIENCE = 100
+"""Rounds of two seconds after which everything has ended, if nothing holds it up."""
 HOUR = 3600
 WAITING = {SCHEDULED, PENDING}
 
@@ -48,6 +54,35 @@ def ends_at(head: Head) -> float:
 
 class OwnerCrashed(Exception):
     """The owner died, before or after the commit of what was said to it."""
+
+
+@dataclass
+class Term:
+    """When a peer may be given up, and when it must be; in seconds that the owner was awake."""
+
+    earliest: float
+    latest: float
+
+    def cut(self, awake: float, window: float, spare_until: float) -> Term:
+        """Return the term of a worker whose connection is cut."""
+        return Term(
+            min(self.earliest, awake + window), min(self.latest, max(awake + window, spare_until))
+        )
+
+
+@dataclass
+class Link:
+    """What a worker has said on its connection."""
+
+    worker: str
+    leased: bool
+    knows: set[str]
+    credit: dict[str, int] = field(default_factory=lambda: {"main": 0, "process": 0})
+    granted: dict[str, int] = field(default_factory=lambda: {"main": 0, "process": 0})
+    stands_still: bool = False
+
+    def free(self, pool: str) -> int:
+        return max(0, self.credit[pool] - self.granted[pool])
 
 
 class Referee(Stage):
@@ -69,6 +104,18 @@ class Referee(Stage):
         self.accepted: set[str] = set()
         self.informed: set[str] = set()
         self.discarded: set[str] = set()
+        self.slept = 0.0
+        """Seconds for which the owner stood still."""
+        self.links: dict[int, Link] = {}
+        self.terms: dict[str, Term] = {}
+        """By worker's node, or session."""
+        self.spare_until = 0.0
+        self.lost: str | None = None
+        """Whose connection it is that the step is about, if that is a worker elsewhere."""
+
+    @property
+    def awake(self) -> float:
+        return self.now - self.slept
 
     # --- crashes ---------------------------------------------------------------------------------
 
@@ -90,14 +137,109 @@ class Referee(Stage):
         self.fate = "lives"
         self.starts.clear()
         self.heads = {id: record.head for id, record in self.records.items()}
+        self.links.clear()
+        self.terms.clear()
+        self.spare_until = self.awake + self.limits.lease
+        for head in self.heads.values():
+            if head.status is RUNNING:
+                self.terms[node_of(head)] = Term(self.spare_until, self.spare_until)
+            if not head.status.terminal and head.scope is not None:
+                session = head.scope.partition(":")[0]
+                self.terms[session] = Term(self.spare_until, self.spare_until)
+
+    def stall(self, seconds: float) -> None:
+        """Have the owner stand still; it need not notice what is shorter than twice its look."""
+        super().stall(seconds)
+        self.slept += seconds
+        for term in self.terms.values():
+            term.earliest -= 2 * self.limits.look
+
+    # --- who is there ----------------------------------------------------------------------------
+
+    def note_peers(self, origin: int, message: Any) -> None:
+        """Note what a message says about who is there, before the machine is told."""
+        awake, limits, link = self.awake, self.limits, self.links.get(origin)
+        match message:
+            case m.WorkerHello():
+                for at, other in list(self.links.items()):
+                    if other.worker.partition(".")[0] == message.node:
+                        del self.links[at]
+                knows = set(message.tasks or {})
+                self.links[origin] = Link(message.worker, message.leased, knows)
+                self.terms.pop(message.node, None)
+                if message.leased:
+                    self.terms[message.node] = Term(awake + limits.lease, awake + limits.lease)
+            case m.Knows() if link is not None:
+                link.knows = set(message.tasks)
+            case m.Ready() if link is not None:
+                link.credit[message.pool] = message.credit
+            case m.Beat() if link is not None and link.leased:
+                link.stands_still = message.lag > limits.beat
+                if message.lag <= limits.max_block:
+                    node = link.worker.partition(".")[0]
+                    self.terms[node] = Term(awake + limits.lease, awake + limits.lease)
+            case m.Away() if link is not None:
+                node = link.worker.partition(".")[0]
+                term = self.terms.get(node, Term(inf, inf))
+                self.terms[node] = term.cut(awake, limits.window, self.spare_until)
+                del self.links[origin]
+            case m.ClientHello():
+                self.terms.pop(message.session, None)
+            case m.Away():
+                latest = max(awake + limits.window, self.spare_until)
+                self.terms[GUEST] = Term(awake + limits.window, latest)
+            case m.Gone():
+                if link is not None:
+                    del self.links[origin]
+                    self.terms.pop(link.worker.partition(".")[0], None)
+
+    def note_losses(self, origin: int, messages: Sequence[Any], effects: list[Effect]) -> None:
+        """Hold every loss against the time that was due to the peer."""
+        for effect in effects:
+            match effect:
+                case Tell(EventKind.CLIENT_LOST, {"session": session}):
+                    if not any(isinstance(message, m.Gone) for message in messages):
+                        self.check_term(session)
+                    at = self.now + self.limits.grace
+                    self.wishes.append(("scope", f"{session}:1", at))
+                case Tell(EventKind.WORKER_LOST, {"worker": worker}):
+                    node = worker.partition(".")[0]
+                    if any(isinstance(message, m.Tick) for message in messages):
+                        self.check_term(node)
+                    if not any(isinstance(message, m.WorkerHello) for message in messages):
+                        self.terms.pop(node, None)
+                        for at, link in list(self.links.items()):
+                            if link.worker == worker:
+                                del self.links[at]
+
+    def check_term(self, name: str) -> None:
+        term = self.terms.pop(name, None)
+        assert term is not None, f"{name} was given up though it has no term"
+        assert self.awake >= term.earliest - 1e-3, f"{name} was given up too early"
+
+    def check_overdue(self) -> None:
+        """The owner was awake until now: nobody may be waited for beyond the latest time."""
+        overdue = {name for name, term in self.terms.items() if self.awake > term.latest + 1e-3}
+        held = {node_of(head) for head in self.heads.values() if head.status is RUNNING}
+        owning = {
+            str(head.scope).partition(":")[0]
+            for head in self.heads.values()
+            if head.status in WAITING and head.scope is not None
+        }
+        assert not overdue & held, "a lost worker keeps its tasks"
+        assert not overdue & owning, "a lost client keeps its tasks"
 
     # --- every step ------------------------------------------------------------------------------
 
     def step(self, origin: int, messages: Sequence[Any]) -> list[Effect]:
         before, line = dict(self.heads), self.machine.tables()["parked"]
+        holders = {at: link.worker for at, link in self.links.items() if link.leased}
         for message in messages:
             self.note_wishes(message)
+            self.note_peers(origin, message)
         effects = super().step(origin, messages)
+        self.note_losses(origin, messages, effects)
+        self.lost = holders.get(origin)
         writes = [effect for effect in effects if isinstance(effect, Write)]
         for write in writes:
             self.check(before.get(write.id), write, messages)
@@ -113,7 +255,8 @@ class Referee(Stage):
             self.granted.add((grant.id, grant.fence))
         if not line:
             self.check_room(before, new)
-        self.check_order(grants, exempt=new if line else [])
+        self.check_links(effects)
+        self.check_order(effects, exempt=new if line else [])
         live = [head for head in self.heads.values() if not head.status.terminal]
         tables = self.machine.tables()
         assert tables["live"] == len(live), "lost or kept too long"
@@ -201,11 +344,18 @@ class Referee(Stage):
         if new.status is RUNNING and new.fence == old.fence:
             return old
         key = (old.id, old.fence)
-        node = str(old.worker).partition(".")[0]
+        node, started = node_of(old), key in self.starts
+        if new.deaths > old.deaths and any(isinstance(message, m.Tick) for message in messages):
+            assert node not in self.terms, "lost without having been given up"
+            return self.after_loss(taken(old), started)
         for message in messages:
             match message:
                 case m.WorkerHello() if message.node == node and message.worker != old.worker:
-                    return self.after_loss(old, key in self.starts)
+                    return self.after_loss(taken(old), started)
+                case m.WorkerDied() if message.node == node:
+                    return self.after_loss(taken(old), started)
+                case m.Gone() if self.lost == old.worker:
+                    return self.after_loss(taken(old), started)
                 case m.WorkerHello() if message.node == node and key not in message.running:
                     return replace(old, status=CANCELLED if old.cancel else PENDING)
                 case m.Finish() if (message.id, message.fence) == key:
@@ -226,8 +376,12 @@ class Referee(Stage):
     def after_finish(self, old: Head, finish: m.Finish) -> Head:
         if finish.cause == "lost" and old.cancel is None:
             return self.after_loss(old, finish.started_at is not None)
-        spent = finish.started_at is not None and finish.cause != "later"
+        started = finish.started_at is not None
+        spent = started and finish.cause not in {"later", "handed back"}
         head = replace(old, attempts=old.attempts + spent)
+        if finish.cause == "handed back" and head.cancel is None:
+            over = started and head.options.at_most_once
+            return replace(head, status=FAILURE if over else PENDING)
         policy = head.options.retry
         again = finish.cause == "later" or (finish.retryable and head.attempts < policy.attempts)
         if finish.cause == "ok":
@@ -255,16 +409,53 @@ class Referee(Stage):
             came = [id for id in new if self.heads[id].options.queue == queue]
             assert len(waited) + len(came) <= MAX_PENDING, "the queue holds more than it may"
 
-    def check_order(self, grants: list[Head], exempt: list[str]) -> None:
+    def check_links(self, effects: list[Effect]) -> None:
+        """Every grant must fit its worker, and no slot may be idle that somebody waits for."""
+        for to, grant in grants_of(effects):
+            link = self.links[to]
+            assert grant.worker == link.worker
+            assert grant.name in link.knows, "granted to one who does not know it"
+            assert not link.stands_still, "granted to one whose loop stands still"
+            link.granted[grant.pool] += 1
+            assert link.granted[grant.pool] <= link.credit[grant.pool], "granted beyond its credit"
+        for head in self.heads.values():
+            if head.status is PENDING:
+                for link in self.links.values():
+                    if head.name in link.knows:
+                        assert head.pool != "any", "nobody asked the one who knows it"
+                        idle = link.free(head.pool) > 0 and not link.stands_still
+                        assert not idle, "it waits for nothing"
+
+    def check_order(self, effects: list[Effect], exempt: list[str]) -> None:
         for pool in ("main", "process"):
-            ranks = [head.rank for head in grants if head.pool == pool]
             left = [
-                head.rank
+                head
                 for head in self.heads.values()
                 if head.pool == pool and head.status is PENDING and head.id not in exempt
             ]
-            assert max(ranks, default=-1e99) <= min(left, default=1e99), "out of order"
-            assert exempt or ranks == sorted(ranks), "out of order"
+            for to, link in self.links.items():
+                mine = [head for at, head in grants_of(effects) if at == to and head.pool == pool]
+                ranks = [head.rank for head in mine]
+                passed_over = [head.rank for head in left if head.name in link.knows]
+                assert max(ranks, default=-1e99) <= min(passed_over, default=1e99), "out of order"
+                assert exempt or ranks == sorted(ranks), "out of order"
+
+
+def grants_of(effects: list[Effect]) -> list[tuple[int, Head]]:
+    return [
+        (effect.to, effect.message.head)
+        for effect in effects
+        if isinstance(effect, Send) and isinstance(effect.message, m.Grant)
+    ]
+
+
+def node_of(head: Head) -> str:
+    return str(head.worker).partition(".")[0]
+
+
+def taken(head: Head) -> Head:
+    """Return the head of a task whose grant was taken away: what still comes of that is refused."""
+    return replace(head, fence=head.fence + 1)
 
 
 FATES = st.sampled_from(["lives"] * 8 + ["dies before the commit", "dies after the commit"])
@@ -274,9 +465,9 @@ SEEDS = st.integers(0, 2**32)
 
 def some_options(rng: Random) -> dict[str, Any]:
     return {
-        "name": rng.choice("fg"),
-        "pool": rng.choice(["main", "main", "process"]),
-        "scope": rng.choice([None, None, "s", "t"]),
+        "name": rng.choice("ffgh"),
+        "pool": rng.choice(["main", "main", "process", "any"]),
+        "scope": rng.choice([None, None, f"{MAIN}:1", f"{MAIN}:2", f"{GUEST}:1"]),
         "queue": rng.choice(["one", "one", "two"]),
         "priority": rng.choice(list(TaskPriority)),
         "delay": rng.choice([None, None, 0, 3]),
@@ -290,7 +481,9 @@ def some_options(rng: Random) -> dict[str, Any]:
 
 
 def some_ending(rng: Random) -> dict[str, Any]:
-    cause = rng.choice(["ok", "ok", "failed", "failed", "failed", "timeout", "later", "lost"])
+    cause = rng.choice(
+        ["ok", "ok", "failed", "failed", "failed", "timeout", "later", "lost", "handed back"]
+    )
     return {
         "cause": cause,
         "output": Output("value") if cause == "ok" else BOOM,
@@ -301,11 +494,22 @@ def some_ending(rng: Random) -> dict[str, Any]:
 
 TROUBLES = [
     "a worker dies",
+    "a worker's process dies",
     "a worker is away",
     "mail to a worker is lost",
     "a worker reconnects",
+    "a worker learns",
+    "the guest is away",
+    "the guest leaves",
+    "the guest is back",
     "the owner dies",
 ]
+
+DECLARED = {
+    "f": m.Declared("main", TaskOptions()),
+    "g": m.Declared("process", TaskOptions(timeout=9)),
+    "h": m.Declared("main", TaskOptions()),
+}
 
 
 class QueueBesideModel(RuleBasedStateMachine):
@@ -316,9 +520,17 @@ class QueueBesideModel(RuleBasedStateMachine):
         self.stage = Referee()
         self.connections = count(10)
         self.ids = count()
-        self.workers = [
-            Worker(self.stage, 2, 1, name=f"{node}.0", at=next(self.connections)) for node in "uv"
-        ]
+        self.stage.say(self.stage.client, m.ClientHello(MAIN))
+        self.guest = Guest(self.stage, GUEST, at=next(self.connections))
+        self.guest_is_there = True
+        self.workers = [self.worker("u", "fg", True), self.worker("v", "gh", True)]
+        self.workers.append(self.worker("here", "f", False))
+
+    def worker(self, node: str, names: str, leased: bool) -> Worker:
+        return Worker(
+            self.stage, 2, 1, name=f"{node}.0", at=next(self.connections),
+            tasks=names, declared={name: DECLARED[name] for name in names}, leased=leased,
+        )  # fmt: skip
 
     def during(self, fate: str, action: Callable[[], object]) -> None:
         """Do something while the owner may die of it."""
@@ -331,12 +543,18 @@ class QueueBesideModel(RuleBasedStateMachine):
 
     def owner_restarts(self) -> None:
         stage = self.stage
-        connected = [worker for worker in self.workers if worker.connection in stage.workers]
+        connected = [worker for worker in self.workers if worker.connected]
         stage.crash()
         stage.client = next(self.connections)
-        stage.say(stage.client, m.ClientHello("session"), *self.unanswered())
+        stage.say(stage.client, m.ClientHello(MAIN), *self.unanswered())
+        at_once = stage.crashes % 2 == 0
         for worker in connected:
-            worker.connect(next(self.connections))
+            if at_once or not worker.leased:
+                worker.connect(next(self.connections))
+        if self.guest_is_there and at_once:
+            self.guest.connect(next(self.connections))
+        else:
+            self.guest_is_there = False
 
     def unanswered(self) -> list[Any]:
         """Return what a client sends again: a watch for what it awaits, and all open requests."""
@@ -370,7 +588,11 @@ class QueueBesideModel(RuleBasedStateMachine):
         id = data.draw(st.sampled_from(sorted(self.stage.heads)))
         self.during(fate, lambda: self.stage.cancel(id, grace=grace, origin=self.stage.client))
 
-    @rule(scope=st.sampled_from(["s", "t"]), grace=st.sampled_from([0.0, 2.0]), fate=FATES)
+    @rule(
+        scope=st.sampled_from([f"{MAIN}:1", f"{MAIN}:2", f"{GUEST}:1"]),
+        grace=st.sampled_from([0.0, 2.0]),
+        fate=FATES,
+    )
     def end_scope(self, scope: str, grace: float, fate: str) -> None:
         before = [id for id, head in self.stage.heads.items() if head.scope == scope]
         ask = m.EndScope, scope, grace
@@ -392,43 +614,72 @@ class QueueBesideModel(RuleBasedStateMachine):
 
     @rule(seed=SEEDS, fate=FATES)
     def work(self, seed: int, fate: str) -> None:
-        """Finish some of what was granted, which was started or not; who was away is back."""
+        """Finish some of what was granted, which was started or not; who was away may be back."""
         rng = Random(seed)
         for worker in self.workers:
-            if worker.connection not in self.stage.workers:
+            if not worker.connected and rng.random() < 0.7:
                 worker.connect(next(self.connections))
-            for id in [id for id in worker.grants if rng.random() < 0.5]:
-                self.stage.starts.add((id, worker.grants[id].head.fence))
-                worker.start(id)
+            if worker.connected:
+                for id in [id for id in worker.grants if rng.random() < 0.5]:
+                    self.stage.starts.add((id, worker.grants[id].head.fence))
+                    worker.start(id)
         for _ in range(rng.randint(0, 4)):
             worker = rng.choice(self.workers)
             if worker.grants:
                 id, ending = rng.choice(list(worker.grants)), some_ending(rng)
                 note(f"task {id} ends: {ending}")
-                self.during(fate, partial(worker.finish, id, **ending))
+                if worker.connected:
+                    self.during(fate, partial(worker.finish, id, **ending))
+                else:  # to be said when it is back
+                    finish = m.Finish(
+                        id, worker.grants.pop(id).head.fence, started_at=None, **ending
+                    )
+                    worker.unanswered[id, finish.fence] = finish
 
     @rule()
     def obey(self) -> None:
         for worker in self.workers:
             for interrupt in worker.interrupts:
-                if interrupt.id in worker.grants:
+                if interrupt.id in worker.grants and worker.connected:
                     worker.finish(interrupt.id, "cancelled")
             worker.interrupts.clear()
 
+    @rule(n=st.integers(0, 2), lag=st.sampled_from([0.0, 0.0, 4.0, 61.0]))
+    def beat(self, n: int, lag: float) -> None:
+        if self.workers[n].connected:
+            self.workers[n].beat(lag)
+
     # --- the world -------------------------------------------------------------------------------
 
-    @rule(n=st.integers(0, 1), what=st.sampled_from(TROUBLES))
+    @rule(n=st.integers(0, 2), what=st.sampled_from(TROUBLES))
     def trouble(self, n: int, what: str) -> None:
         worker = self.workers[n]
         match what:
             case "a worker dies":
                 worker.vanish(next(self.connections))
+            case "a worker's process dies" if worker.leased:
+                self.stage.ask(m.WorkerDied, worker.node, origin=self.stage.client)
+                worker.restart(next(self.connections))
+            case "a worker is away" if worker.leased:
+                worker.cut()
             case "a worker is away":
                 self.stage.disconnect(worker.connection)
             case "mail to a worker is lost":
                 self.stage.workers.pop(worker.connection, None)
             case "a worker reconnects":
                 worker.connect(next(self.connections))
+            case "a worker learns" if worker.connected:
+                worker.declared = DECLARED
+                worker.learn(*DECLARED)
+            case "the guest is away" if self.guest_is_there:
+                self.guest_is_there = False
+                self.guest.cut()
+            case "the guest leaves":
+                self.guest_is_there = False
+                self.guest.leave()
+            case "the guest is back":
+                self.guest_is_there = True
+                self.guest.connect(next(self.connections))
             case "the owner dies":
                 self.owner_restarts()
 
@@ -436,25 +687,47 @@ class QueueBesideModel(RuleBasedStateMachine):
     def a_busy_while(self, seed: int, seconds: float) -> None:
         self.submit(seed, "lives")
         self.work(seed, "lives")
-        self.stage.pass_time(seconds)
+        self.time_passes(seconds, True)
 
-    @rule(seconds=st.sampled_from([0.5, 2.0, 5.0, 30.0]))
-    def time_passes(self, seconds: float) -> None:
-        self.stage.pass_time(seconds)
+    @rule(seconds=st.sampled_from([0.5, 2.0, 5.0, 30.0]), beating=st.booleans())
+    def time_passes(self, seconds: float, beating: bool) -> None:
+        end = self.stage.now + seconds
+        while self.stage.now < end:
+            self.stage.pass_time(min(2.0 if beating else inf, end - self.stage.now))
+            self.stage.check_overdue()
+            for worker in self.workers if beating else ():
+                if worker.connected:
+                    worker.beat()
+
+    @rule(seconds=st.sampled_from([0.9, 1.9, 6.0, 40.0]), beating=st.booleans())
+    def the_owner_stands_still(self, seconds: float, beating: bool) -> None:
+        self.stage.stall(seconds)
+        for worker in self.workers if beating else ():
+            if worker.connected:
+                worker.beat()
+        self.stage.tick()
 
     def teardown(self) -> None:
         stage = self.stage
         stage.fate = "lives"
-        for worker in self.workers:
-            worker.connect(next(self.connections))
-        while stage.machine.tables()["live"] or stage.machine.tables()["parked"]:
-            before = stage.now, len(stage.granted), stage.machine.tables()
+        for _ in range(PATIENCE):
             for worker in self.workers:
+                if worker.connected:
+                    worker.beat()
+                else:
+                    worker.connect(next(self.connections))
                 for id in list(worker.grants):
                     worker.finish(id, output=Output("value"))
-            stage.pass_time(60.0 if stage.machine.next_deadline() else 0.0)
-            assert before != (stage.now, len(stage.granted), stage.machine.tables()), "stuck"
-        assert stage.left() == {}
+            tables = stage.machine.tables()
+            if not tables["live"] and not tables["parked"]:
+                break
+            stage.pass_time(2.0)
+        for worker in self.workers:
+            if worker.leased:
+                stage.disconnect(worker.connection)
+        self.guest.leave()
+        assert stage.left() == {}, "stuck"
+        assert stage.machine.next_deadline() is None
         assert all(record.head.status.terminal for record in stage.records.values())
         assert {len(question.replies) for question in stage.questions} <= {1}
         assert stage.accepted - stage.informed <= stage.discarded, "somebody waits for ever"

@@ -5,7 +5,7 @@ import trio
 
 from actorq.contracts.transport import Transport
 from actorq.errors import ConnectFailed
-from actorq.testing.meetings import BATCH, Make, idle, listening
+from actorq.testing.meetings import BATCH, Make, idle
 from actorq.testing.transport_contract import TransportContract
 from actorq.transports.memory import MemoryTransport
 
@@ -25,10 +25,12 @@ class TestMemoryTransport(TransportContract):
 
 
 async def test_its_address_is_its_name() -> None:
-    async with listening(
-        lambda at, *, listens, max_batch: MemoryTransport("here"), idle
-    ) as address:
-        assert address == "memory://here"
+    transport = MemoryTransport("here")
+    async with trio.open_nursery() as nursery:
+        address = await nursery.start(transport.listen, idle, lambda token: "client")
+        nursery.cancel_scope.cancel()
+
+    assert address == transport.url == "memory://here"
 
 
 def test_another_run_of_trio_is_another_world() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
+from actorq.errors import readable
 from actorq.model.results import Progress
 
 _NOT_IN_A_TASK = "actorq.current() is for code that runs in a task; no task is running here"
@@ -79,13 +80,15 @@ class Current:
 
         Raises:
             RuntimeError: In a process of its own, which has no way back but its result.
+            TypeError: Something that is no number.
         """
         if self._report is None:
             raise RuntimeError(
                 f"task {self.name} runs in a process of its own, which cannot report progress: "
                 "split the work into more tasks, or run it in a thread"
             )
-        self._report(Progress(done, total, message))
+        text = None if message is None else readable(str(message))
+        self._report(Progress(float(done), None if total is None else float(total), text))
 
 
 running: ContextVar[Current | None] = ContextVar("actorq.current")

@@ -3,32 +3,49 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterator
 
-from actorq.errors import GiveUp, RemoteError, RetryLater, leaves, mro_names, qualified_name
+from actorq.errors import (
+    GiveUp,
+    RemoteError,
+    RetryLater,
+    leaves,
+    mro_names,
+    qualified_name,
+    readable,
+)
 from actorq.model.options import Retry
 
 _OURS = ("actorq.actors.", "trio._threads")
 _TEXT_MAX = 32_768
-_CHILDREN_MAX = 50
+_MEMBERS_MAX = 50
+_NOTES_MAX = 10
 _DEPTH_MAX = 5
 
 
-def describe(error: BaseException, depth: int = 0, *, text: bool = True) -> RemoteError:
+def describe(error: BaseException, *, text: bool = True) -> RemoteError:
     """Return what is known of an exception; never raises, and bounds what it returns.
 
-    Groups keep up to 50 members on each of 5 levels; longer texts are cut in the middle. Without
+    Groups keep up to 50 members in all, on 5 levels; longer texts are cut in the middle. Without
     ``text`` there is no traceback.
     """
-    children: tuple[RemoteError, ...] = ()
+    return _describe(error, 0, iter(range(_MEMBERS_MAX)), text=text)
+
+
+def _describe(error: BaseException, depth: int, room: Iterator[int], *, text: bool) -> RemoteError:
+    children: list[RemoteError] = []
     if isinstance(error, BaseExceptionGroup) and depth < _DEPTH_MAX:
-        children = tuple(describe(e, depth + 1) for e in error.exceptions[:_CHILDREN_MAX])
+        for member, _ in zip(error.exceptions, room, strict=False):
+            children.append(_describe(member, depth + 1, room, text=False))
+    most = _TEXT_MAX if depth == 0 else _TEXT_MAX // 16
+    notes = [_cut(_text(note), most) for note in _notes(error)[:_NOTES_MAX]]
     return RemoteError(
-        type=qualified_name(type(error)),
-        message=_cut(_text(error)),
-        traceback=_cut(_traceback(error)) if text and depth == 0 else "",
-        notes=tuple(_cut(_text(note)) for note in _notes(error)),
-        mro=mro_names(type(error)),
-        children=children,
+        type=readable(qualified_name(type(error))),
+        message=_cut(_text(error), most),
+        traceback=_cut(_traceback(error), most) if text else "",
+        notes=tuple(notes),
+        mro=tuple(map(readable, mro_names(type(error)))),
+        children=tuple(children),
     )
 
 
@@ -37,14 +54,14 @@ def describe(error: BaseException, depth: int = 0, *, text: bool = True) -> Remo
 
 def _text(thing: object) -> str:
     try:
-        return str(thing)
+        return readable(str(thing))
     except BaseException as broken:  # noqa: BLE001 - see above
         return f"<its __str__ raised {type(broken).__name__}>"
 
 
 def _traceback(error: BaseException) -> str:
     try:
-        return "".join(traceback.format_exception(error))
+        return readable("".join(traceback.format_exception(error)))
     except BaseException as broken:  # noqa: BLE001 - see above
         return f"<its traceback could not be formatted: {type(broken).__name__}>"
 
@@ -57,10 +74,10 @@ def _notes(error: BaseException) -> list[object]:
         return []
 
 
-def _cut(text: str) -> str:
-    if len(text) <= _TEXT_MAX:
+def _cut(text: str, most: int) -> str:
+    if len(text) <= most:
         return text
-    half = _TEXT_MAX // 2
+    half = most // 2
     return f"{text[:half]}\n[... {len(text) - 2 * half} characters ...]\n{text[-half:]}"
 
 
