@@ -127,9 +127,11 @@ class Guest:
 
     def say(self, messages: list[Any]) -> None:
         """Hand what the node has sent together to the queue actor."""
+        if self._port is None:
+            return  # the connection is being closed, and all of it will be said again
         if self.kind != "worker":
             messages = [message for message in messages if self._is_new(message)]
-        if self._port is not None and messages:
+        if messages:
             self._port.send(*messages)
 
     def _is_new(self, message: Any) -> bool:

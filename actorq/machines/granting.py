@@ -105,7 +105,7 @@ class Granting(Ending):
 
     def _answer_late_finish(self, origin: int, finish: m.Finish, head: Head | None) -> None:
         """A repeat of what is recorded is accepted; a grant that was taken away is refused."""
-        accepted = head is None or head.fence == finish.fence
+        accepted = head is None or (head.fence == finish.fence and head.status is not RUNNING)
         self._out.send(origin, m.Finished(finish.id, finish.fence, accepted))
         if not accepted and finish.cause != "cancelled":
             self._out.tell(
