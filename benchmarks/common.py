@@ -53,17 +53,27 @@ async def latency(once: Callable[[], Awaitable[object]], count: int) -> Figures:
     return {"p50 ms": times[len(times) // 2], "p99 ms": times[len(times) * 99 // 100]}
 
 
-def run(doc: str | None, plan: Callable[[bool], Plan]) -> None:
-    """Measure what the command line asks for of ``plan(quick)``, and print it."""
+def run(
+    doc: str | None,
+    plan: Callable[[bool], Plan],
+    lacks: Callable[[list[str]], str | None] = lambda _: None,
+) -> None:
+    """Measure what the command line asks for of ``plan(quick)``, and print it.
+
+    ``lacks`` is asked first what is missing to measure those of these names.
+    """
     parser = argparse.ArgumentParser(description=doc)
     parser.add_argument("--quick", action="store_true", help="fewer and smaller slices")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     parser.add_argument("--only", default="", help="only the measurements with this in their name")
     arguments = parser.parse_args()
+    chosen = [(name, does) for name, does in plan(arguments.quick) if arguments.only in name]
+    if not chosen:
+        parser.error(f"there is no measurement with {arguments.only!r} in its name")
+    if missing := lacks([name for name, _ in chosen]):
+        parser.error(missing)
     results: dict[str, Figures] = {}
-    for name, measure in plan(arguments.quick):
-        if arguments.only and arguments.only not in name:
-            continue
+    for name, measure in chosen:
         results[name] = trio.run(measure)
         if not arguments.json:
             figures = "  ".join(f"{key} {value:,.4g}" for key, value in results[name].items())

@@ -69,22 +69,28 @@ class Child:
         with suppress(OSError):
             self._line.send(pipe.line_of(order))
 
-    async def run(self, heard: Callable[[Child, pipe.Report], None]) -> int:
-        """Hand on what it says, and return its exit code once it has ended.
+    @property
+    def code(self) -> int:
+        """Its exit code; negative is the number of the signal that killed it."""
+        code = self._process.returncode
+        assert code is not None, "it has not ended"
+        return code
+
+    async def run(self, heard: Callable[[Child, pipe.Report], None]) -> None:
+        """Hand on what it says, and return once it has ended.
 
         Cancelled, it stops the process first.
         """
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._listen, heard)
-                code = await self._process.wait()
+                await self._process.wait()
                 # What it has said last is in the socket's buffer.
                 nursery.cancel_scope.deadline = trio.current_time() + 1.0
         finally:
             with trio.CancelScope(shield=True):
                 await self.end()
             self._line.close()
-        return code
 
     async def _listen(self, heard: Callable[[Child, pipe.Report], None]) -> None:
         rest = b""

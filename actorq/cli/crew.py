@@ -103,17 +103,14 @@ class Crew:
             began = trio.current_time()
             child = await self._start(node, self._worked)
             self._report("started", place, child)
-            code = Exit.FAILED.value
             self._children.add(child)
+            if asked.is_set():
+                child.say(pipe.Drain())
             try:
-                if asked.is_set():
-                    child.say(pipe.Drain())
-                code = await child.run(lambda child, report: self._hear(place, child, report))
+                await child.run(lambda child, report: self._hear(place, child, report))
             finally:
                 self._children.discard(child)
-                if code != Exit.OK:
-                    self._teller.died(node)
-            self._note_end(place, child, code)
+                self._note_end(place, child, child.code)
             if child.changed:
                 continue
             wait = streak.next(trio.current_time() - began, self._random())
@@ -133,12 +130,13 @@ class Crew:
             _log.info("%s starts again: %s changed", _label(place, child), ", ".join(report.files))
 
     def _note_end(self, place: int, child: Child, code: int) -> None:
-        asked = self._stopping.asked.is_set()
         self._tell("ended", process=place, node=child.node, pid=child.pid, code=code)
         level = logging.INFO if code == Exit.OK or child.changed else logging.WARNING
         _log.log(level, "%s ended: %s", _label(place, child), ending(code))
-        if asked and code != Exit.OK:
-            self._cut_off = True
+        if code != Exit.OK:
+            self._teller.died(child.node)
+            if self._stopping.asked.is_set():
+                self._cut_off = True
 
     def _report(self, event: str, place: int, child: Child, **details: object) -> None:
         _log.info("%s is %s", _label(place, child), event)

@@ -23,6 +23,7 @@ class Stopping:
         seconds: How long what runs may take to finish, then.
         scope: Around its work: cancelled when it is to stop at once.
         at_once: Set then, too.
+        watchdog: What ends this process, then, if nothing else does.
     """
 
     def __init__(self, seconds: float, at_once_seconds: float = AT_ONCE_SECONDS) -> None:
@@ -31,6 +32,7 @@ class Stopping:
         self.seconds: float = seconds
         self.scope = trio.CancelScope()
         self.at_once = trio.Event()
+        self.watchdog: threading.Timer | None = None
         self._signals = 0
 
     def ask(self, seconds: float | None = None) -> None:
@@ -46,7 +48,7 @@ class Stopping:
         if not self.at_once.is_set():
             self.at_once.set()
             self.scope.cancel("told to stop at once")
-            end_for_sure(self._at_once_seconds)
+            self.watchdog = end_for_sure(self._at_once_seconds)
 
     async def listen(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take signals until cancelled."""
@@ -60,13 +62,14 @@ class Stopping:
                     self.hurry()
 
 
-def end_for_sure(seconds: float, code: Exit = Exit.CUT_OFF) -> None:
+def end_for_sure(seconds: float) -> threading.Timer:
     """End this process in so many seconds, even if its loop stands still."""
 
     def end() -> None:
         logging.getLogger("actorq").error("not all has ended in %g s: it is cut off", seconds)
-        os._exit(code)
+        os._exit(Exit.CUT_OFF)
 
     timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
+    return timer

@@ -22,6 +22,9 @@ from actorq.codec.shapes import ANY, Dict, Fixed, Items, Literals, Members, Plai
 from actorq.codec.tagged import KINDS
 from actorq.codec.unions import union
 
+NESTED_MAX = 50
+"""How many classes may be met for the first time each in a field of the one before."""
+
 _CONTAINERS = (list, tuple, set, frozenset)
 _PROMOTIONS: Mapping[Any, frozenset[type]] = {
     float: frozenset({int, bool}),  # as type checkers have it
@@ -49,6 +52,8 @@ def resolved(
         return typing.get_type_hints(holder, dict(more or {}), dict(names), include_extras=True)[
             "it"
         ]
+    except RecursionError:
+        raise
     except Exception:  # noqa: BLE001 - it is code, and may do anything
         return Unresolved(annotation if isinstance(annotation, str) else repr(annotation))
 
@@ -91,6 +96,7 @@ class Annotations:
     def __init__(self) -> None:
         self._classes: dict[Any, Shape] = {}
         self._aliases: set[Any] = set()
+        self._nested = 0
 
     @property
     def definitions(self) -> list[str]:
@@ -195,10 +201,15 @@ class Annotations:
             return Refused(cls, refusal.reason)
         if recipe is None:
             return self._abstract(cls, args, text, owner)
+        if self._nested > NESTED_MAX:
+            raise TypeError(f"the fields of {text:.200} never come to an end")
+        self._nested += 1
         record = self._classes[cls, *args] = Record(cls, text, recipe)
         types = field_types(cls, args)
         annotations = [types.get(field.name, field.type) for field in recipe.fields]
-        record.define([self.shape(annotation, _alias_of(cls, args)) for annotation in annotations])
+        itself = cls[tuple(args)] if args else cls
+        record.define([self.shape(annotation, itself) for annotation in annotations])
+        self._nested -= 1
         return record
 
     def _typed_dict(self, cls: Any, args: Sequence[Any], text: str) -> Shape:
@@ -234,10 +245,6 @@ class Annotations:
         if plain or not branches:
             branches.append(Plain(text, frozenset(plain), cls))
         return union(text, branches)
-
-
-def _alias_of(cls: Any, args: Sequence[Any]) -> Any:
-    return cls[tuple(args)] if args else cls
 
 
 def _text(annotation: Any) -> str:

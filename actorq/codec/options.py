@@ -17,6 +17,7 @@ from actorq.model.options import Retry, TaskOptions
 from actorq.model.records import Follow
 from actorq.model.status import TaskPriority
 
+_CALLBACK = {"callback", "callback_data"}
 _CACHED_MAX = 1_024
 _CACHED_BYTES = 1_024
 
@@ -35,7 +36,9 @@ def pack_options(options: TaskOptions) -> bytes:
     known = _packed.get(id(options))
     if known is not None:  # its options are kept, so nobody else has this id
         return known[1]
-    fields = {name: _PACK.get(name, _same)(getattr(options, name)) for name in options.given}
+    fields = {
+        name: _PACK.get(name, _same)(getattr(options, name)) for name in sorted(options.given)
+    }
     data = _encode(fields)
     if len(data) <= _CACHED_BYTES:
         if len(_packed) >= _CACHED_MAX:
@@ -55,13 +58,13 @@ def unpack_options(data: bytes) -> TaskOptions:
         return known
     try:
         fields = {name: _UNPACK.get(name, _same)(value) for name, value in _decode(data).items()}
-        follow = fields.pop("callback", None)
-        data_of_it = fields.pop("callback_data", None)
-        options = TaskOptions(**fields)
+        follow, its_data = fields.get("callback"), fields.get("callback_data")
+        # (None is a callback too, for somebody else's may be the alternative.)
+        options = TaskOptions(**fields | dict.fromkeys(fields.keys() & _CALLBACK))
     except (msgspec.MsgspecError, TypeError, ValueError, KeyError, RecursionError) as error:
         raise SubmitError(f"the queue does not understand the options: {error}") from None
     if follow is not None:
-        options = options.with_callback(follow, data_of_it)
+        options = options.with_callback(follow, its_data)
     if len(data) <= _CACHED_BYTES:
         if len(_unpacked) >= _CACHED_MAX:
             _unpacked.clear()

@@ -73,7 +73,7 @@ class Misfit(Refusal):
 
 def spelled(kind: type) -> str:
     """Return how a class is called in messages."""
-    return "None" if kind is type(None) else kind.__qualname__
+    return "None" if kind is type(None) else kind.__qualname__.rpartition("<locals>.")[2]
 
 
 def shown(value: object) -> str:

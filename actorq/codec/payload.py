@@ -307,7 +307,7 @@ class _Compiler:
             annotation = Any
         try:
             shape = self._annotations.shape(resolved(annotation, self._globals, self._local))
-        except (TypeError, RecursionError) as error:
+        except TypeError as error:
             raise TypeError(f"task {self._name}: {what.rpartition(' ')[2]!r}: {error}") from None
         self._words.append(f"{what}: {shape.text}")
         return shape

@@ -39,7 +39,9 @@ class Attending(Accepting):
         self._expected: set[str] = set()
         """Peers that a loaded record speaks of, before there was time to wait for them."""
         self._pulse = inf
-        """When somebody should look at the clock next, so that a stall can be told from silence."""
+        """When somebody should look at the clock next, so that a stall can be told from silence; set
+        at the end of each step."""
+        self._look = limits.look
         self._spare_until = 0.0
         """Until when a peer that this owner has not met yet may take to come back."""
         self._parting = False
@@ -73,15 +75,11 @@ class Attending(Accepting):
             self._expected.clear()
             return
         late = now - self._pulse
-        if late > self._limits.look:
+        if late > self._look:
             # By no more than it was late: a dead peer must not gain by every stall.
             for key, when in list(self._until.armed.items()):
                 self._until.set(key, when + late)
             self._out.tell(EventKind.OWNER_STALLED, seconds=late)
-
-    def _set_pulse(self) -> None:
-        """At the end of a step: say when somebody should look again."""
-        self._pulse = self._now + self._limits.look if self._until.armed else inf
 
     def _give_up_the_silent(self) -> None:
         """Give up every peer whose time is over."""

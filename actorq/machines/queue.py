@@ -98,7 +98,8 @@ class QueueMachine(Attending):
         each record that changed.
         """
         self._now = now
-        self._look_at_clock()
+        if self._expected or self._pulse < now:
+            self._look_at_clock()
         for message in messages:
             self._handlers[type(message)](origin, message)
         self._grant_what_is_ready()
@@ -106,7 +107,7 @@ class QueueMachine(Attending):
             self._grant_what_is_ready()
         if self._news.any:
             self._news.flush()
-        self._set_pulse()
+        self._pulse = now + self._look if self._until.armed else inf
         out = self._out
         effects = [*self._ledger.changes(), *out]
         out.clear()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Awaitable, Callable, Sequence
 from math import inf
+from functools import partial
 from random import Random
 from typing import Any, Literal
 
@@ -373,11 +374,11 @@ class Cluster:
         """A task has brought its worker down; whoever looks after it starts another."""
         for node in self._all:
             if node.process is process and not self._quiet:
-                self._nursery.start_soon(self._succeed, node)
                 self.kill(node, told=True, reported=True)
+                # Not from here: a task that is started by the dead is one of them.
+                self.internet.at(trio.current_time() + 0.5, partial(self._succeed, node))
 
-    async def _succeed(self, node: Node) -> None:
-        await trio.sleep(0.5)
+    def _succeed(self, node: Node) -> None:
         if self.nodes[node.role] is node and not self._quiet:
             self.start(node.role)
 

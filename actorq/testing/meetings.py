@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from actorq.contracts.transport import Authorize, Connection, Serve, Transport
 from actorq.errors import ConnectionLost, TransportError
@@ -126,6 +127,15 @@ async def refusal_of(transport: Transport, token: str | None = "token") -> Trans
             raise AssertionError("it connected")
     except TransportError as error:
         return error
+
+
+async def tasks_left(expected: int = 0) -> int:
+    """Return how many tasks there are when nothing moves any more, or as soon as ``expected``."""
+    for _ in range(100):  # a network may deliver a little later
+        await wait_all_tasks_blocked()
+        if trio.lowlevel.current_statistics().tasks_living == expected:
+            break
+    return trio.lowlevel.current_statistics().tasks_living
 
 
 @asynccontextmanager

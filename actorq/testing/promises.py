@@ -188,7 +188,7 @@ class _Judge:
             if not scoped and step.verb != "cancel":
                 yield f"{name}: cancelled, and nobody asked for that"
         elif error == "Broken":
-            attempts = job.options.get("retry", 1)
+            attempts = 1 if "deadline" in job.options else job.options.get("retry", 1)
             if job.kind != "fail" and not (job.kind == "flaky" and attempts <= job.times):
                 yield f"{name}: failed, which it does not do"
         elif error == "GiveUp":
@@ -200,7 +200,7 @@ class _Judge:
         elif error == "TaskExpired":
             if "expires" not in job.options:
                 yield f"{name}: expired without a time"
-        elif error != "WorkerLost":
+        elif error != "WorkerLost" and not (error == "RetryLater" and "deadline" in job.options):
             yield f"{name}: {status} with {error}"
 
     def _errors(self) -> Iterator[str]:
@@ -233,16 +233,18 @@ class _Judge:
     def _left_running(self, id: str, index: int) -> Iterator[str]:
         for i, start in self._starts[id]:
             if i > index:
-                if self._records[id] and start.at > self._history.events[index].at + 0.1:
+                if start.at <= self._history.events[index].at + 0.1:
+                    continue  # the cancel was on its way
+                if not self._excused(id, start.where, i):
                     yield f"{self._name(id)} started after its block was left"
                 continue
             end = self._ends.get(start.details["run"])
             if end is not None and end[0] < index:
                 continue
-            if not self._excused(id, start.where, i, index):
+            if not self._excused(id, start.where, index):
                 yield f"{self._name(id)} still ran when its block was left"
 
-    def _excused(self, id: str, worker: str, since: int, until: int) -> bool:
+    def _excused(self, id: str, worker: str, until: int) -> bool:
         """Say whether its worker was out of reach, so that it could not be stopped in time."""
         for event in self._history.events[:until]:
             if event.what == "fault" and event.details["whom"] in (worker, *self._queues):

@@ -139,7 +139,7 @@ class _Planner:
             ["ok", "ok", "ok", "ok", "ok", "fail", "flaky", "flaky", "later", "give up", "poison",
              "linger"]
         )  # fmt: skip
-        seconds = random.choice([0.0, 0.0, 0.01, 0.3, 1.0, 3.0, 8.0])
+        seconds = random.choice([0.0, 0.0, 0.01, 0.3, 1.0, 3.0, 8.0 if kind == "ok" else 0.5])
         times = random.choice([1, 1, 2, 4]) if kind in ("flaky", "later", "poison") else 0
         options: dict[str, Any] = {}
         if kind == "flaky":
@@ -266,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--brief", action="store_true", help="do not look for the shortest history")
     given = parser.parse_args(arguments)
     failed: list[int] = []
-    began = time.monotonic()
+    began = time.process_time()
     for seed in range(given.start, given.start + given.seeds):
         plan = plan_of(seed)
         try:
@@ -280,8 +280,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if not given.brief:
                     print(told(shortest(plan)))
                 break
-    seconds = time.monotonic() - began
-    print(f"{given.seeds} seeds in {seconds:.1f} s; failed: {failed or 'none'}")
+    seconds = time.process_time() - began
+    print(f"{given.seeds} seeds in {seconds:.1f} s of CPU time; failed: {failed or 'none'}")
     return 1 if failed else 0
 
 

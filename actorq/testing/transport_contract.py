@@ -28,6 +28,7 @@ from actorq.testing.meetings import (
     refusal_of,
     rest_of,
     send_all,
+    tasks_left,
     welcome,
 )
 
@@ -177,17 +178,17 @@ class TransportContract:
     async def test_a_waiting_receive_is_woken_by_the_end(self, make: Make) -> None:
         """Whichever end closes."""
         for which in (0, 1):
-            async with pair(make) as ends, trio.open_nursery() as nursery:
+            async with pair(make) as ends:
                 woken: list[int] = []
 
                 async def wait(woken: list[int], connection: Connection) -> None:
                     woken.append((await lost(connection.receive())).code)
 
-                for connection in ends:
-                    nursery.start_soon(wait, woken, connection)
-                await wait_all_tasks_blocked()
-                await ends[which].aclose(4003)
-                await wait_all_tasks_blocked()
+                async with trio.open_nursery() as nursery:
+                    for connection in ends:
+                        nursery.start_soon(wait, woken, connection)
+                    await wait_all_tasks_blocked()
+                    await ends[which].aclose(4003)
 
                 assert woken == [4003, 4003]
 
@@ -429,12 +430,10 @@ class TransportContract:
         async with listening(make, idle) as address:
             async with make(address).connect("token"):
                 pass
-            await wait_all_tasks_blocked()
-            before = trio.lowlevel.current_statistics().tasks_living
+            before = await tasks_left()
             for _ in range(3):
                 async with make(address).connect("token") as near:
                     await near.send(b"")
             await refusal_of(make(address), "wrong")
-            await wait_all_tasks_blocked()
 
-            assert trio.lowlevel.current_statistics().tasks_living == before
+            assert await tasks_left(before) == before

@@ -121,7 +121,7 @@ def _end(kind: str, early: bool, label: str, seconds: float) -> None:
     if kind == "fail" or (kind == "flaky" and early):
         raise Broken(label)
     if kind == "later" and early:
-        raise RetryLater(seconds)
+        raise RetryLater(min(seconds, 1.0))
     if kind == "give up":
         raise GiveUp(label)
 

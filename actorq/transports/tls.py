@@ -66,7 +66,8 @@ async def secured(
     try:
         await secure.do_handshake()
     except BaseException as error:
-        await trio.aclose_forcefully(secure)
+        with trio.CancelScope(shield=True):
+            await trio.aclose_forcefully(secure)
         if isinstance(error, trio.BrokenResourceError):
             raise _explained(error.__cause__, host) from None
         raise

@@ -382,8 +382,6 @@ class _WebSocket:
             else:
                 with trio.move_on_after(CLOSE_TIMEOUT):
                     await self._nothing_left.wait()
-        except Exception as error:  # noqa: BLE001 - as for the reader
-            self.failure = error
         finally:
             await self._abort()
 

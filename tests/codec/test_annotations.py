@@ -285,7 +285,7 @@ def test_fields_given_without_annotations_have_their_types() -> None:
 
 
 def test_an_endless_class_is_a_type_error_in_time() -> None:
-    with pytest.raises((TypeError, RecursionError)):
+    with pytest.raises(TypeError, match=r"the fields of Endless\[.* never come to an end"):
         shape(Endless[int])
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, get_args
 
 import msgspec
@@ -277,7 +278,7 @@ def test_a_field_of_the_owner_of_the_wrong_type_is_refused(message: Any) -> None
         lambda seconds: m.CancelTask(1, "id 1", Cancel("user"), seconds),
         lambda seconds: m.EndScope(1, "me:1", seconds),
         lambda seconds: m.Bulk(1, "cancel", Filter(queue="q"), False, Cancel("user"), seconds),
-        lambda seconds: m.Beat(seconds),
+        m.Beat,
         lambda seconds: m.Finish("id 1", 1, "later", Output(), None, delay=seconds),
     ],
     ids=["withdraw", "cancel", "end", "bulk", "beat", "finish"],
@@ -347,9 +348,7 @@ def test_a_word_or_a_number_out_of_range_is_refused(form: list[Any]) -> None:
     ],
     ids=range(15),
 )
-def test_a_batch_that_is_none_is_refused(
-    decode: Decode, messages: list[Any], data: bytes
-) -> None:
+def test_a_batch_that_is_none_is_refused(decode: Decode, messages: list[Any], data: bytes) -> None:
     with pytest.raises(WireError):
         decode(data)
 
@@ -385,27 +384,21 @@ def test_arbitrary_bytes_are_refused_or_read_and_nothing_else(
     @given(st.binary(max_size=200) | tampered(messages) | st.lists(things, max_size=3).map(pack))
     @example(b"\x90")
     def check(data: bytes) -> None:
-        try:
+        with suppress(WireError):
             decode(data)
-        except WireError as error:
-            assert str(error)
 
     check()
 
 
 @WAYS
-def test_the_fields_of_a_known_message_may_be_anything(
-    decode: Decode, messages: list[Any]
-) -> None:
+def test_the_fields_of_a_known_message_may_be_anything(decode: Decode, messages: list[Any]) -> None:
     tags = sorted({form[0] for form in forms(messages)})
 
     @settings(max_examples=100)
     @given(st.sampled_from(tags), st.lists(things, max_size=9))
     def check(tag: str, fields: list[Any]) -> None:
-        try:
+        with suppress(WireError):
             decode(pack([[tag, *fields]]))
-        except WireError as error:
-            assert str(error)
 
     check()
 

@@ -281,10 +281,10 @@ def test_arguments_that_the_function_does_not_take_are_invalid(args: tuple[int, 
         signature.decode_call(encode_call("job", (), {"other": 1}))
 
 
-@pytest.mark.parametrize("annotation", [Any, list[Any], list[list[Any]], Box, Tree], ids=str)
+@pytest.mark.parametrize("annotation", [Any, list[Any], list[list[Any]], Tree], ids=str)
 def test_what_contains_itself_is_refused(annotation: Any) -> None:
     loop: Any = []
-    value = {Box: Box(loop), Tree: Tree("a", loop)}.get(annotation, loop)
+    value = Tree("a", loop) if annotation is Tree else loop
     loop.append(value)
 
     with pytest.raises(EncodeError, match=r"argument 'p0'.* is nested deeper than 100 levels"):
@@ -314,6 +314,7 @@ def test_a_value_near_the_end_of_the_stack_is_an_encode_error() -> None:
     for _ in range(DEPTH_MAX):
         value = (value,)
     data = encode_plain(value, "meta")
+    anything = signature_of(Any)
 
     def at_depth(call: Callable[[], object]) -> object:
         try:
@@ -324,10 +325,10 @@ def test_a_value_near_the_end_of_the_stack_is_an_encode_error() -> None:
     for call in (
         lambda: encode_plain(value, "meta"),
         lambda: decode_plain(data),
-        lambda: signature_of(Any).encode_call((value,), {}),
-        lambda: signature_of(Any).decode_call(b"\x92\x91" + data + b"\x80"),
+        lambda: anything.encode_call((value,), {}),
+        lambda: anything.decode_call(b"\x92\x91" + data + b"\x80"),
     ):
-        with suppress(EncodeError, RecursionError):
+        with pytest.raises(EncodeError):
             at_depth(call)
 
 

@@ -18,7 +18,9 @@ from actorq.model.status import PENDING, RUNNING, SUCCESS, FailureKind
 from actorq.model.tree import ActorNode, ActorTree, SupervisorNode, TaskNode
 
 NOW = 1_700_000_000.0
-OPTIONS = TaskOptions(queue="images", priority="high", retry=Retry(attempts=3, on=("builtins.OSError",)))
+OPTIONS = TaskOptions(
+    queue="images", priority="high", retry=Retry(attempts=3, on=("builtins.OSError",))
+)
 ERROR = RemoteError(
     "mine.Bad", "no", "Traceback", ("a note",), ("mine.Bad", "builtins.Exception"),
     (RemoteError("builtins.OSError", "inside"),),
@@ -56,6 +58,8 @@ TREE = ActorTree(
     )),),
     (WorkerInfo("node.1", True, True, 10, 3),),
 )  # fmt: skip
+
+DONE = Done(None, head(status=SUCCESS), Output(b"value"), {"user": 7})
 
 TO_OWNER: list[Any] = [
     w.Hello((1, 2), 3, "node", "0.1", 4_096, ("later",)),
@@ -124,7 +128,7 @@ FROM_OWNER: list[Any] = [
     m.News(2, [TaskEvent(TaskEventKind.RETRYING, head(), NOW, Progress(1.0), ERROR)]),
     m.Welcome((("id 1", 3),)),
     m.Grant(bare_grant_head(), b"call", 4.5),
-    m.Grant(bare_grant_head(), Done(None, head(status=SUCCESS), Output(b"value"), {"user": 7}), None),
+    m.Grant(bare_grant_head(), DONE, None),
     m.Interrupt("id 1", 3, Cancel("user", "why"), 3.0),
     m.Finished("id 1", 3, True),
 ]  # fmt: skip

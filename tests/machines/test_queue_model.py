@@ -110,8 +110,11 @@ class Referee(Stage):
         self.terms: dict[str, Term] = {}
         """By worker's node, or session."""
         self.spare_until = 0.0
-        self.lost: str | None = None
-        """Whose connection it is that the step is about, if that is a worker elsewhere."""
+        self.parted: str | None = None
+        """Whose connection it was that the step is about, if that is a worker elsewhere."""
+        self.given_up: set[str] = set()
+        """Who was given up in this step."""
+        self.sound = True
 
     @property
     def awake(self) -> float:
@@ -193,27 +196,24 @@ class Referee(Stage):
                     del self.links[origin]
                     self.terms.pop(link.worker.partition(".")[0], None)
 
-    def note_losses(self, origin: int, messages: Sequence[Any], effects: list[Effect]) -> None:
+    def note_losses(self, messages: Sequence[Any], effects: list[Effect]) -> None:
         """Hold every loss against the time that was due to the peer."""
         for effect in effects:
             match effect:
                 case Tell(EventKind.CLIENT_LOST, {"session": session}):
+                    self.given_up.add(session)
                     if not any(isinstance(message, m.Gone) for message in messages):
                         self.check_term(session)
                     at = self.now + self.limits.grace
                     self.wishes.append(("scope", f"{session}:1", at))
                 case Tell(EventKind.WORKER_LOST, {"worker": worker}):
-                    node = worker.partition(".")[0]
-                    if any(isinstance(message, m.Tick) for message in messages):
-                        self.check_term(node)
-                    if not any(isinstance(message, m.WorkerHello) for message in messages):
-                        self.terms.pop(node, None)
-                        for at, link in list(self.links.items()):
-                            if link.worker == worker:
-                                del self.links[at]
+                    self.given_up.add(worker.partition(".")[0])
+                    self.links = {
+                        at: link for at, link in self.links.items() if link.worker != worker
+                    }
 
     def check_term(self, name: str) -> None:
-        term = self.terms.pop(name, None)
+        term = self.terms.get(name)
         assert term is not None, f"{name} was given up though it has no term"
         assert self.awake >= term.earliest - 1e-3, f"{name} was given up too early"
 
@@ -238,8 +238,10 @@ class Referee(Stage):
             self.note_wishes(message)
             self.note_peers(origin, message)
         effects = super().step(origin, messages)
-        self.note_losses(origin, messages, effects)
-        self.lost = holders.get(origin)
+        self.sound = False  # until every check has passed
+        self.given_up = set()
+        self.note_losses(messages, effects)
+        self.parted = holders.get(origin)
         writes = [effect for effect in effects if isinstance(effect, Write)]
         for write in writes:
             self.check(before.get(write.id), write, messages)
@@ -261,6 +263,10 @@ class Referee(Stage):
         tables = self.machine.tables()
         assert tables["live"] == len(live), "lost or kept too long"
         assert tables["held"] == sum(head.status is RUNNING for head in live)
+        greeted = {message.node for message in messages if isinstance(message, m.WorkerHello)}
+        for name in self.given_up - greeted:
+            self.terms.pop(name, None)
+        self.sound = True
         return effects
 
     def note_wishes(self, message: Any) -> None:
@@ -346,15 +352,18 @@ class Referee(Stage):
         key = (old.id, old.fence)
         node, started = node_of(old), key in self.starts
         if new.deaths > old.deaths and any(isinstance(message, m.Tick) for message in messages):
-            assert node not in self.terms, "lost without having been given up"
-            return self.after_loss(taken(old), started)
+            self.check_term(node)
+            self.given_up.add(node)
+            lost = self.after_loss(taken(old), started)
+            client_too = str(old.scope).partition(":")[0] in self.given_up
+            return replace(lost, status=CANCELLED) if client_too and new.cancel else lost
         for message in messages:
             match message:
                 case m.WorkerHello() if message.node == node and message.worker != old.worker:
                     return self.after_loss(taken(old), started)
                 case m.WorkerDied() if message.node == node:
                     return self.after_loss(taken(old), started)
-                case m.Gone() if self.lost == old.worker:
+                case m.Gone() if self.parted == old.worker:
                     return self.after_loss(taken(old), started)
                 case m.WorkerHello() if message.node == node and key not in message.running:
                     return replace(old, status=CANCELLED if old.cancel else PENDING)
@@ -632,7 +641,7 @@ class QueueBesideModel(RuleBasedStateMachine):
                     self.during(fate, partial(worker.finish, id, **ending))
                 else:  # to be said when it is back
                     finish = m.Finish(
-                        id, worker.grants.pop(id).head.fence, started_at=None, **ending
+                        id, worker.grants.pop(id).head.fence, started_at=self.stage.now, **ending
                     )
                     worker.unanswered[id, finish.fence] = finish
 
@@ -709,6 +718,8 @@ class QueueBesideModel(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         stage = self.stage
+        if not stage.sound:
+            return  # the failure is known already
         stage.fate = "lives"
         for _ in range(PATIENCE):
             for worker in self.workers:
@@ -725,6 +736,7 @@ class QueueBesideModel(RuleBasedStateMachine):
         for worker in self.workers:
             if worker.leased:
                 stage.disconnect(worker.connection)
+        self.guest.connect(next(self.connections))
         self.guest.leave()
         assert stage.left() == {}, "stuck"
         assert stage.machine.next_deadline() is None

@@ -19,6 +19,7 @@ from actorq.testing.meetings import (
     refusal_of,
     rest_of,
     send_all,
+    tasks_left,
     welcome,
 )
 from actorq.transports.memory import MemoryTransport
@@ -109,6 +110,17 @@ async def test_a_refusal_is_returned_and_its_absence_is_an_error() -> None:
         assert type(await refusal_of(make(address), "other")) is AuthenticationFailed
         with pytest.raises(AssertionError, match="it connected"):
             await refusal_of(make(address))
+
+
+async def test_tasks_are_counted_when_nothing_moves_any_more() -> None:
+    before = await tasks_left()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep_forever)
+        nursery.start_soon(trio.lowlevel.checkpoint)
+        assert await tasks_left() == before + 1
+        nursery.cancel_scope.cancel()
+
+    assert await tasks_left(before) == before
 
 
 async def test_a_listener_that_hangs_fails_the_test(autojump_clock: trio.abc.Clock) -> None:

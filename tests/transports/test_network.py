@@ -3,6 +3,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -93,6 +94,26 @@ async def test_a_listener_leaves_the_socket_of_another_alone(tmp_path: Path) -> 
     await second.aclose()
 
     assert not path.exists()
+
+
+async def test_a_socket_that_somebody_has_removed_is_no_error(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    [listener] = await SOCKETS.listen(str(path), 0)
+    path.unlink()
+    await listener.aclose()
+
+
+async def test_port_0_is_one_port_of_a_host_with_several_addresses() -> None:
+    class Twice(trio.abc.HostnameResolver):
+        async def getaddrinfo(self, host: object, port: object, *_: object) -> Any:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))] * 2
+
+        async def getnameinfo(self, *_: object) -> Any:
+            raise NotImplementedError
+
+    trio.socket.set_custom_hostname_resolver(Twice())
+    [listener] = await SOCKETS.listen("twice", 0)
+    await listener.aclose()
 
 
 async def test_a_path_that_is_too_long_is_an_oserror(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from actorq.testing.meetings import (
     pair,
     refusal_of,
     rest_of,
+    tasks_left,
     welcome,
 )
 from actorq.testing.transport_contract import TransportContract
@@ -758,6 +759,37 @@ async def test_an_error_of_serve_is_logged(
 
 def test_the_debug_log_of_trio_websocket_costs_nothing() -> None:
     assert not logging.getLogger("trio-websocket").isEnabledFor(logging.DEBUG)
+
+
+async def test_cancelling_at_any_moment_leaves_nothing(streams: Streams) -> None:
+    """Neither an error, nor a task, nor a listener that has suffered."""
+
+    async def serve(connection: Connection) -> None:
+        while True:
+            await connection.send(await connection.receive())
+
+    async def cancel(scope: trio.CancelScope, moment: int) -> None:
+        for _ in range(moment):
+            await trio.lowlevel.checkpoint()
+        scope.cancel()
+
+    finished = 0
+    make = over(streams)
+    async with listening(make, serve) as address:
+        before = await tasks_left()
+        for moment in range(100):
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(cancel, scope, moment)
+                    async with make(address).connect("token") as near:
+                        for batch in (b"1", b"2", b"3"):
+                            await near.send(batch)
+                            assert await near.receive() == batch
+                    nursery.cancel_scope.cancel()
+            finished += not scope.cancelled_caught
+            assert await tasks_left(before) == before
+
+    assert 0 < finished < 100
 
 
 @pytest.mark.parametrize("way", ["there", "back"])
