@@ -156,7 +156,10 @@ class _Door:
             self._refuse(w.Close.HELLO_TIMEOUT, f"no hello within {w.HELLO_SECONDS:g} s")
             return
         heard = trio.current_time()
-        silence = Silence(w.SILENCE_AT_LISTENER, w.PING_SECONDS, heard)
+        most = w.SILENCE_AT_LISTENER
+        if self.beats is not None:
+            most = max(most, 3 * self._gateway._limits.beat)
+        silence = Silence(most, w.PING_SECONDS, heard)
         while True:
             await trio.sleep(silence.every)
             await trio.lowlevel.checkpoint()  # what has come meanwhile is read first
@@ -182,13 +185,18 @@ class _Door:
                 if type(message) in self._may:
                     said.append(message)
                 else:
+                    self._say(said)  # in the order in which it came: this may be its goodbye
                     self._hear(self.guest, message)
             elif self.beats is not None:
                 self._hear_beat(self.beats, message)
             else:
                 self._introduce(message)
+        self._say(said)
+
+    def _say(self, said: list[Any]) -> None:
         if said and self.guest is not None and self.guest.wire is self.wire:
             self.guest.say(said)
+        said.clear()
 
     def _introduce(self, message: Any) -> None:
         """Take the two messages that a connection begins with."""

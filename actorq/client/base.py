@@ -10,6 +10,7 @@ import trio
 from actorq.client.handle import TaskHandle
 from actorq.client.session import Ending, Session, lost_scope
 from actorq.codec import payload
+from actorq.codec.options import pack_options
 from actorq.codec.pickled import encode_call
 from actorq.errors import (
     ActorqError,
@@ -108,18 +109,11 @@ class BaseClient:
             self._registry.learn(task)
             body = task.signature.encode_call(call.args, call.kwargs)
         options = task.settings
-        size = len(body)
-        if options.meta:
-            size += len(
-                payload.encode_plain(dict(options.meta), f"task {task.name}: option 'meta'")
-            )
         if options.callback is not None:
             options = self._keepable(options)
-            if options.callback_data is not None:
-                what = f"task {task.name}: option 'callback_data'"
-                size += len(payload.encode_plain(options.callback_data, what))
-        self._check_size(task.name, size)
-        return m.Submission(message.id, task.name, task.pool, options, scope, body)
+        submission = m.Submission(message.id, task.name, task.pool, options, scope, body)
+        self._check_size(task.name, _size(submission))
+        return submission
 
     def _check_size(self, name: str, size: int) -> None:
         if size > self._max_message:
@@ -209,7 +203,7 @@ class BaseClient:
         """Cut a chunk into pieces of which each fits into one message."""
         start = size = 0
         for place, submission in enumerate(submissions):
-            one = len(submission.body)
+            one = _size(submission)
             if size + one > self._max_message and place > start:
                 yield slice(start, place)
                 start, size = place, 0
@@ -336,6 +330,15 @@ class BaseClient:
         except trio.Cancelled:
             self.session.forget(request)
             raise
+
+
+def _size(submission: m.Submission) -> int:
+    """Return the bytes of a submission that travels.
+
+    Raises:
+        EncodeError: An option cannot travel.
+    """
+    return len(submission.body) + len(pack_options(submission.options))
 
 
 def _task_id(id: object) -> str:

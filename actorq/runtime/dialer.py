@@ -47,6 +47,9 @@ GOT_EVERY = 32
 
 _GOT_BYTES = 64 * 1024
 
+_GOOD_SECONDS = 1.0
+"""After which a connection has shown that dialling is worth it."""
+
 _LEAVE_SECONDS = 4.0
 
 
@@ -69,6 +72,7 @@ class Dialer:
         tell: Callable[..., None],
         random: Random,
         introduce: Sequence[Any] = (),
+        quiet: float | None = None,
     ) -> None:
         """Dial nobody yet.
 
@@ -82,6 +86,8 @@ class Dialer:
             tell: Reports events.
             random: For the jitter of the backoff.
             introduce: What to say after the hello, if the peer does not do that itself.
+            quiet: The peer says so much by itself that no pings are needed; seconds of silence
+                after which the connection is dialled again all the same.
         """
         self.accepted: Future[w.Accepted] = Future()
         self._transports = transports
@@ -93,8 +99,11 @@ class Dialer:
         self._tell = tell
         self._random = random
         self._introduce = introduce
+        self._quiet = quiet
         self._numbers = 0
         self._attempts = 0
+        self._good_after = inf
+        """When the connection that stands has lasted long enough to be called good."""
         self._last_error: Exception | None = None
         self._wire: Wire | None = None
         self._ended = trio.Event()
@@ -153,7 +162,14 @@ class Dialer:
         if code in w.FATAL:
             kind = AuthenticationFailed if code == w.Close.FORBIDDEN else IncompatiblePeer
             raise kind(f"{transport.url}: {reason} ({code})")
-        self._last_error = ConnectionLost(code, reason)
+        lost = ConnectionLost(code, reason)
+        if self._good_after == inf:
+            self._note_failure(transport, lost)
+            return
+        # Let in and cut at once, again and again: that is no reason to hurry either.
+        short = trio.current_time() < self._good_after
+        self._attempts = self._attempts + 1 if short else 0
+        self._last_error = lost
 
     def _note_failure(self, transport: Transport, error: Exception) -> None:
         self._last_error = error
@@ -176,6 +192,7 @@ class Dialer:
         for message in self._introduce:
             talk.wire.send(encode(message))
         self._wire, self._ended = talk.wire, trio.Event()
+        self._good_after = inf
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(talk.listen_for_silence)
@@ -192,7 +209,7 @@ class Dialer:
         return code, reason
 
     def _welcome(self, talk: _Talk, accepted: w.Accepted) -> None:
-        self._attempts = 0
+        self._good_after = trio.current_time() + _GOOD_SECONDS
         self.accepted.set(accepted)
         self._tell(
             EventKind.CONNECTED,
@@ -247,7 +264,8 @@ class _Talk:
 
     async def listen_for_silence(self) -> None:
         """Ping, and close the connection when nothing comes back for too long."""
-        silence = Silence(w.SILENCE_AT_DIALLER, w.PING_SECONDS, trio.current_time())
+        quiet = self._dialer._quiet
+        silence = Silence(quiet or w.SILENCE_AT_DIALLER, w.PING_SECONDS, trio.current_time())
         began = heard = trio.current_time()
         while True:
             await trio.sleep(silence.every)
@@ -260,7 +278,7 @@ class _Talk:
                 self.wire.close(w.Close.SILENT, f"nothing came for {silence.limit:g} s")
             elif self.accepted is None and now - began >= w.HELLO_SECONDS:
                 self.wire.close(w.Close.HELLO_TIMEOUT, "the hello was not answered")
-            else:
+            elif quiet is None:
                 self._told = self._got
                 self.wire.send_first(w.Ping(self._got))
 

@@ -83,6 +83,7 @@ async def beat(
         tell=lambda *_, **__: None,
         random=random,
         introduce=[w.BeatHello(node)],
+        quiet=max(w.BEAT_SILENCE, 2.5 * every),
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(dialer.run)
