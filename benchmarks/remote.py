@@ -29,7 +29,7 @@ import remote_tasks
 from common import Figures, Measure, Plan, compare, latency, run
 from local import bare_pool
 from remote_children import IN_FLIGHT, Child, module, open_child, script
-from remote_tasks import blob, noop, take
+from remote_tasks import noop, take
 
 SetUp = Callable[[], AbstractAsyncContextManager[actorq.Client]]
 
@@ -134,46 +134,37 @@ LEASE_SECONDS = 5.0
 
 
 async def large_results(rounds: int) -> Figures:
-    """A hundred tasks at once return 1 MiB each, again and again.
+    """A hundred tasks at once return 1 MiB each, to a client that reads once all have ended.
 
-    The queue node keeps 100 results for look-ups, so what it must hold at most are those and the
-    100 in flight. It has its own process, and notes when the worker's beats come in.
+    The queue node keeps 100 results for look-ups, so what it must hold at most are those, and the
+    100 that the client has not read. It notes when the worker's beats come in.
     """
     options = ("queue", str(LEASE_SECONDS), str(AT_ONCE))
     async with open_child("queue node", *script("remote_nodes.py", *options)) as queue:
         url = await queue.line()
-        async with open_worker(url), actorq.connect(url) as client:
-            await callers(client, 2_000)
-            before = queue.memory("VmRSS")
-            peaks, began = [], time.perf_counter()
+        async with (
+            open_worker(url),
+            open_child("client", *script("remote_nodes.py", "client", url)) as client,
+        ):
+            await client.line()
+            before, peaks = queue.memory("VmRSS"), []
             for number in range(rounds):
-                await one_round(client, number)
+                await client.ask([number * AT_ONCE, AT_ONCE, MEGABYTE])
+                await queue.ask("join")
+                await client.ask("read")
                 peaks.append(queue.memory("VmHWM"))
-            elapsed = time.perf_counter() - began
             seen = await queue.ask("report")
     times = [when for when, _ in seen["beats"]] + [seen["now"]]
     return {
-        "MB/s": rounds * AT_ONCE * MEGABYTE / 1e6 / elapsed,
         "MB before": before / 1e6,
         "MB at most": peaks[-1] / 1e6,
         "grown / (kept + in flight)": (peaks[-1] - before) / (2 * AT_ONCE * MEGABYTE),
-        "second half / first half": peaks[-1] / peaks[(rounds - 1) // 2],
+        "last peak / middle": peaks[-1] / peaks[(rounds - 1) // 2],
         "beats": len(times) - 1,
         "s between beats": max(after - before for before, after in pairwise(times)),
         "s the worker lagged": max(lag for _, lag in seen["beats"]),
         "incidents": sum(seen["incidents"].values()),
     }
-
-
-async def one_round(client: actorq.Client, number: int) -> None:
-    async def caller(index: int) -> None:
-        value = await client.call(blob, index, MEGABYTE)
-        if len(value) != MEGABYTE or int.from_bytes(value[:8], "big") != index:
-            raise RuntimeError(f"task {index} has got the result of another")
-
-    async with trio.open_nursery() as nursery:
-        for index in range(number * AT_ONCE, (number + 1) * AT_ONCE):
-            nursery.start_soon(caller, index)
 
 
 # --- others --------------------------------------------------------------------------------------
@@ -245,7 +236,7 @@ def plan(quick: bool) -> Plan:
             (f"{name} processes, map", partial(ratio, set_up, mapped, count, slices)),
             (f"{name} processes, call", partial(call_latency, set_up, count // 10, slices)),
         ]
-    measures.append(("results of 1 MiB", partial(large_results, 6 if quick else 40)))
+    measures.append(("results of 1 MiB", partial(large_results, 4 if quick else 30)))
     for name, environment in (
         ("dramatiq", {}),
         ("taskiq", {}),

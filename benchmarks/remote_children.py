@@ -10,9 +10,9 @@ import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from subprocess import DEVNULL, PIPE
+from subprocess import PIPE
 from tempfile import TemporaryFile
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 import trio
 
@@ -31,18 +31,17 @@ class Child:
         pid: Its id.
     """
 
-    def __init__(self, name: str, process: trio.Process, errors: IO[bytes]) -> None:
+    def __init__(self, name: str, process: trio.Process) -> None:
         self.pid: int = process.pid
         self._name = name
         self._process = process
-        self._errors = errors
         self._read = b""
 
     async def ask(self, question: object) -> Any:
         """Return its answer.
 
         Raises:
-            RuntimeError: It has ended; the message has the last that it said.
+            RuntimeError: It has ended.
         """
         assert self._process.stdin is not None
         with suppress(trio.BrokenResourceError):  # told below
@@ -55,7 +54,7 @@ class Child:
         while b"\n" not in self._read:
             piece = await self._process.stdout.receive_some()
             if not piece:
-                await self._failed()
+                await self._ended()
             self._read += piece
         line, _, self._read = self._read.partition(b"\n")
         return json.loads(line)
@@ -67,18 +66,16 @@ class Child:
                 stream = await trio.open_tcp_stream(host, port)
             except OSError:
                 if self._process.poll() is not None:
-                    await self._failed()
+                    await self._ended()
                 await trio.sleep(0.02)
             else:
                 await stream.aclose()
                 return
 
-    async def _failed(self) -> NoReturn:
+    async def _ended(self) -> NoReturn:
         with trio.move_on_after(STOP_SECONDS):
             await self._process.wait()
-        self._errors.seek(0)
-        told = self._errors.read().decode(errors="replace").strip()[-4_000:]
-        raise RuntimeError(f"{self._name} has ended ({self._process.returncode}):\n{told}")
+        raise RuntimeError(f"{self._name} has ended ({self._process.returncode})")
 
     def memory(self, what: str) -> int:
         """Return bytes that it has in memory now (``VmRSS``) or had at most (``VmHWM``)."""
@@ -93,7 +90,7 @@ async def open_child(
     """Run a command as long as the block lasts, in a session of its own: Ctrl-C is for us.
 
     One that reads its input ends with it; the others get a signal. What it has started itself ends
-    with it at the latest.
+    with it at the latest. An exception that leaves the block gets a note of what it has said.
     """
     with TemporaryFile() as errors:
         process = await trio.lowlevel.open_process(
@@ -106,7 +103,12 @@ async def open_child(
             start_new_session=True,
         )
         try:
-            yield Child(name, process, errors)
+            yield Child(name, process)
+        except Exception as error:
+            errors.seek(0)
+            if told := errors.read().decode(errors="replace").strip():
+                error.add_note(f"{name} has said last:\n{told[-4_000:]}")
+            raise
         finally:
             with trio.CancelScope(shield=True):
                 await _end(process)

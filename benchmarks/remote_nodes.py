@@ -1,4 +1,4 @@
-"""The other processes of remote.py on actorq's side, by role: queue, worker URL, echo."""
+"""The other processes of remote.py on actorq's side: queue, worker, client, and an echo."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from actorq.model import messages as m
 from actorq.model import wire as w
 from actorq.transports.websocket import WebSocketTransport
 from remote_children import say, serve_trio
+from remote_tasks import blob
 
 ANYWHERE = "ws://127.0.0.1:0"
 
@@ -82,7 +83,7 @@ class Incidents:
 
 
 async def queue(options: Sequence[str]) -> None:
-    """Serve until the input ends; ``watched LEASE MAX_RESULTS`` notes beats and incidents."""
+    """Serve until the input ends; with ``LEASE MAX_RESULTS``, and note beats and incidents."""
     settings: dict[str, Any] = {"listen": ANYWHERE}
     watched, incidents = Watched(), Incidents()
     if options:
@@ -93,10 +94,14 @@ async def queue(options: Sequence[str]) -> None:
             "max_results": int(options[1]),
         }
 
-    async def answer(_: Any) -> object:
-        return {"now": trio.current_time(), "beats": watched.beats, "incidents": incidents.seen}
-
     async with actorq.open_system(concurrency=0, tasks=[remote_tasks], **settings) as system:
+
+        async def answer(question: str) -> object:
+            if question == "join":
+                return await system.join()
+            now = trio.current_time()
+            return {"now": now, "beats": watched.beats, "incidents": incidents.seen}
+
         say(system.addresses[0])
         await serve_trio(answer)
 
@@ -112,6 +117,25 @@ async def worker(url: str, concurrency: int) -> None:
 
 async def _nothing(_: Any) -> None:
     pass
+
+
+async def client(url: str) -> None:
+    """Submit as many tasks as asked for; read nothing until told to; then take the results."""
+    async with actorq.connect(url) as queue:
+
+        async def answer(question: Any) -> None:
+            first, count, size = question
+            numbers = range(first, first + count)
+            handles = await queue.submit_many(blob.message(number, size) for number in numbers)
+            say("submitted")
+            sys.stdin.readline()  # in the loop's thread: it stands still
+            for number, handle in zip(numbers, handles, strict=True):
+                value = await handle.value()
+                if len(value) != size or int.from_bytes(value[:8], "big") != number:
+                    raise RuntimeError(f"task {number} has got the result of another")
+
+        say("connected")
+        await serve_trio(answer)
 
 
 async def echo() -> None:
@@ -139,5 +163,7 @@ if __name__ == "__main__":
         trio.run(queue, rest)
     elif role == "worker":
         trio.run(worker, rest[0], int(rest[1]))
+    elif role == "client":
+        trio.run(client, rest[0])
     else:
         trio.run(echo)

@@ -16,6 +16,7 @@ UNTESTED: dict[str, str] = {
     "contracts/clock.py": "a protocol; tests/runtime/test_clock.py tests what implements it",
     "contracts/instrument.py": "a protocol; tests/telemetry and tests/system do",
     "contracts/link.py": "protocols; test_exchange.py, test_session.py and test_worker.py do",
+    "contracts/transport.py": "protocols; the shipped TransportContract does, for every transport",
     "contracts/store.py": "a protocol; the shipped StoreContract does, for every store",
 }
 """Modules without a test file of their own (as `model/ids.py`), each with its reason."""

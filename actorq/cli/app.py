@@ -83,7 +83,7 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
         return int(code or Exit.OK)
     except CycloptsError as error:
-        return _tell(str(error).rstrip("."), Exit.USAGE, hint=_help_of(error))
+        return _tell(_sentence(error), Exit.USAGE, hint=_help_of(error))
     except BrokenPipeError:
         # Whoever read us has had enough. What is left in the buffer must not be tried again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -107,6 +107,11 @@ def explained(error: BaseException) -> Failure | None:
     if isinstance(member, ActorqError):
         return Failure(str(member), code_of(member))
     return None
+
+
+def _sentence(error: CycloptsError) -> str:
+    text = str(error)
+    return text if text.endswith("...") else text.removesuffix(".")
 
 
 def _help_of(error: CycloptsError) -> str:

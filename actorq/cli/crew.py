@@ -131,8 +131,9 @@ class Crew:
 
     def _note_end(self, place: int, child: Child, code: int) -> None:
         self._tell("ended", process=place, node=child.node, pid=child.pid, code=code)
-        level = logging.INFO if code == Exit.OK or child.changed else logging.WARNING
-        _log.log(level, "%s ended: %s", _label(place, child), ending(code))
+        if child.failure is None:  # else it is known why
+            level = logging.INFO if code == Exit.OK or child.changed else logging.WARNING
+            _log.log(level, "%s ended: %s", _label(place, child), ending(code))
         if code != Exit.OK:
             self._teller.died(child.node)
             if self._stopping.asked.is_set():

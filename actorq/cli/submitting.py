@@ -21,6 +21,9 @@ from actorq.model.results import TaskResult
 from actorq.model.status import TaskStatus
 from actorq.tasks import NamedTask, TaskMessage
 
+_SHOWN = 60
+"""Characters of what makes no sense."""
+
 Wait = Annotated[bool, Parameter(help="Wait until the task has ended.")]
 Id = Annotated[str, Parameter(help="The task's id.")]
 
@@ -96,15 +99,16 @@ def _message(name: str, args: str, kwargs: str, options: Mapping[str, Any]) -> T
 
 def _parsed(option: str, text: str, kind: type[Any], example: str) -> Any:
     what = "array" if kind is list else "object"
+    given = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    said = f"{option} must be a JSON {what}, such as {example}, not {given!r}"
     try:
         value = jsonlib.loads(text)
-    except (ValueError, RecursionError) as error:
-        why = str(error) if isinstance(error, ValueError) else "it is nested too deeply"
-        raise ValueError(
-            f"{option} must be a JSON {what}, such as {example}, not {text!r}: {why}"
-        ) from None
+    except ValueError as error:
+        raise ValueError(f"{said}: {error}") from None
+    except RecursionError:
+        raise ValueError(f"{said}: it is nested too deeply") from None
     if not isinstance(value, kind):
-        raise TypeError(f"{option} must be a JSON {what}, such as {example}, not {text!r}")
+        raise TypeError(said)
     return value
 
 

@@ -257,7 +257,8 @@ class Record(Shape):
         try:
             return step(value, depth)
         except Refusal as refusal:
-            raise refusal.inside(f".{key}") from None
+            refusal.inside(f".{key}")
+            raise
 
     def _attempt(self, problem: str, call: Callable[[Any], Any], value: Any) -> Any:
         try:

@@ -12,7 +12,7 @@ and memory is in proportion to the bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Any, Self
+from typing import Any
 
 from msgspec.msgpack import Decoder, Encoder, Ext
 
@@ -51,12 +51,11 @@ class Refusal(Exception):
     def __str__(self) -> str:
         return self.reason
 
-    def inside(self, step: str) -> Self:
-        """Return it, told from one level further out."""
+    def inside(self, step: str) -> None:
+        """Tell it from one level further out."""
         self.where = step + self.where
         if len(self.where) > WHERE_MAX:
             self.where = f"{self.where[: WHERE_MAX - 3]}..."
-        return self
 
 
 class Misfit(Refusal):
@@ -147,7 +146,8 @@ def each(step: Step, values: Iterable[Any], depth: int) -> list[Any]:
         for value in values:
             done.append(step(value, depth))  # noqa: PERF401 - its length is the place of a refusal
     except Refusal as refusal:
-        raise refusal.inside(f"[{len(done)}]") from None
+        refusal.inside(f"[{len(done)}]")
+        raise
     return done
 
 
@@ -157,7 +157,8 @@ def each_value(step: Step, keys: Iterable[Any], values: Iterable[Any], depth: in
         try:
             yield step(value, depth)
         except Refusal as refusal:
-            raise refusal.inside(f"[{shown(key)}]") from None
+            refusal.inside(f"[{shown(key)}]")
+            raise
 
 
 def join_items(kind: type, wires: Any) -> Any:

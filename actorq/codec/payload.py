@@ -49,7 +49,8 @@ class Parameters:
 
     def encode(self, task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         """Return the bytes of a call; see `Signature.encode_call`."""
-        wires, named = args, kwargs
+        wires: tuple[Any, ...] = args
+        named: dict[str, Any] = {}
         if kwargs or not self._row.native(args):
             steps: Sequence[Step] = self._encodes
             if kwargs or len(args) > len(steps):
@@ -112,9 +113,8 @@ class Parameters:
             return tuple(done[:count]), dict(zip(kwargs, done[count:], strict=True))
         except Exception as error:  # noqa: BLE001 - refused, malformed, or a user's class raised
             kind = InvalidArguments if isinstance(error, Misfit) else EncodeError
-            cause = error.__cause__ if isinstance(error, Refusal) else error
             which = self._which(len(done), count, [*kwargs])
-            raise kind(f"task {task}: argument {which}{_why(error)}") from cause
+            raise kind(f"task {task}: argument {which}{_why(error)}") from _cause(error)
 
     def _which(self, index: int, count: int, names: Sequence[str]) -> str:
         """Return how an argument is called in messages."""
@@ -133,16 +133,16 @@ def _write(what: str, encode: Step, value: Any) -> bytes:
     """Encode one value."""
     try:
         return pack(encode(value, 0))
-    except (Refusal, RecursionError) as error:
-        raise EncodeError(f"{what}{_why(error)}") from error.__cause__
+    except Exception as error:  # noqa: BLE001 - refused, or a user's class raised
+        raise EncodeError(f"{what}{_why(error)}") from _cause(error)
 
 
 def _read(what: str, decode: Step, wire: Any) -> Any:
     """Decode one value; whatever goes wrong is the fault of the bytes."""
     try:
         return decode(wire, 0)
-    except Exception as error:  # malformed, or the class of an object does not take it
-        raise EncodeError(f"{what}{_why(error)}") from error
+    except Exception as error:  # noqa: BLE001 - malformed, or a user's class raised
+        raise EncodeError(f"{what}{_why(error)}") from _cause(error)
 
 
 def _why(error: Exception) -> str:
@@ -150,7 +150,11 @@ def _why(error: Exception) -> str:
         return f"{error.where} {error.reason}"
     if isinstance(error, RecursionError):
         return " is nested too deeply"
-    return f" cannot be read: {told(error)}"
+    return f" fails: {told(error)}"
+
+
+def _cause(error: Exception) -> BaseException | None:
+    return error.__cause__ if isinstance(error, Refusal) else error
 
 
 _UNKNOWN = Parameters({}, {}, ("", ANY), ANY)

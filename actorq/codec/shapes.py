@@ -313,7 +313,7 @@ class Members(Shape):
         kinds = {type(wire) for wire in self._members} | ({int} if self._flags else set())
         self._kinds = frozenset(kinds)
         self.kinds = frozenset(k for t in kinds for k in KINDS[t])
-        self.definition = f"{self.label}({sorted(map(repr, self._members))})"
+        self.definition = f"{self.label}({', '.join(sorted(map(repr, self._members)))})"
 
     def encode(self, value: Any, depth: int) -> Any:  # noqa: ARG002 - it is a leaf
         if type(value) is not self.cls:

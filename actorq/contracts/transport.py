@@ -84,10 +84,16 @@ class Transport(Protocol):
 
     Attributes:
         url: The address, for people: it holds no secret.
+        threadsafe: Whether a loop in another thread of this program may dial it, too.
     """
 
     @property
     def url(self) -> str:
+        """See above."""
+        ...
+
+    @property
+    def threadsafe(self) -> bool:
         """See above."""
         ...
 

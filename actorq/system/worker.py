@@ -211,7 +211,7 @@ class _Place:
         """Beat as the owner asks, once one has answered."""
         accepted = await self.dialer.accepted.wait()
         self._calls.limit(accepted.max_message)
-        threads = all(getattr(t, "threadsafe", True) for t in self._transports)
+        threads = all(transport.threadsafe for transport in self._transports)
         real = type(trio.lowlevel.current_clock()).__name__ == "SystemClock"
         every = accepted.lease / 5
         send = partial(beat, self._transports, self._token, self.node)

@@ -22,6 +22,7 @@ from actorq.stores.memory import MemoryStore
 from actorq.system.remote import connect, open_parent
 from actorq.system.system import System, open_system
 from actorq.system.worker import open_worker
+from actorq.testing.clock import current_clock
 from actorq.testing.faults import FaultyStore
 from actorq.testing.history import History
 from actorq.testing.network import Host, Internet, Side
@@ -78,6 +79,7 @@ class Setup:
     lease: float = 15.0
     suspends: bool = False
     max_pending: int = 1_000
+    parent: bool = True
 
 
 class WatchedStore(FaultyStore):
@@ -152,10 +154,9 @@ class Cluster:
         set_world(World(self.history, self._kill_from_inside))
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            moving = trio.CancelScope()
-            nursery.start_soon(self._move, moving)
             self.start("queue")
-            self.start("parent")
+            if self._setup.parent:
+                self.start("parent")
             for number in range(self._setup.workers):
                 self.start(f"worker-{number}")
             for number in range(self._setup.clients):
@@ -165,11 +166,6 @@ class Cluster:
             finally:
                 with trio.CancelScope(shield=True):
                     await self._bury()
-                moving.cancel()
-
-    async def _move(self, scope: trio.CancelScope) -> None:
-        with scope:
-            await self.internet.run()
 
     async def _bury(self) -> None:
         self.history.open = False
@@ -376,7 +372,7 @@ class Cluster:
             if node.process is process and not self._quiet:
                 self.kill(node, told=True, reported=True)
                 # Not from here: a task that is started by the dead is one of them.
-                self.internet.at(trio.current_time() + 0.5, partial(self._succeed, node))
+                current_clock().at(trio.current_time() + 0.5, partial(self._succeed, node))
 
     def _succeed(self, node: Node) -> None:
         if self.nodes[node.role] is node and not self._quiet:

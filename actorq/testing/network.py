@@ -12,14 +12,14 @@ import errno
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from heapq import heappop, heappush
 from itertools import count
-from math import inf
 from operator import index
 from random import Random
 from typing import Literal
 
 import trio
+
+from actorq.testing.clock import current_clock
 
 Side = Literal["near", "far"]
 """The end that dialled, and the one that listened."""
@@ -34,7 +34,7 @@ _SPLIT = 0.05  # of all arrivals: a part of it comes first
 
 
 class Internet:
-    """All hosts and the links between them; `run` it beside them.
+    """All hosts and the links between them.
 
     Attributes:
         links: Every connection that at least one end still holds, oldest first.
@@ -42,7 +42,10 @@ class Internet:
     """
 
     def __init__(self, random: Random, latency: tuple[float, float] = (0.0005, 0.004)) -> None:
-        """Draw all chance from ``random``; bytes take between the two ``latency`` seconds."""
+        """Draw all chance from ``random``; bytes take between the two ``latency`` seconds.
+
+        With any latency, the run must have a `VirtualClock`.
+        """
         self.links: list[Link] = []
         self.bytes: int = 0
         self._random = random
@@ -50,9 +53,6 @@ class Internet:
         self._listeners: dict[tuple[str, int], Listener] = {}
         self._doors: dict[tuple[str, str], Door] = {}
         self._door_moved = trio.Event()
-        self._due: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = count()
-        self._news = trio.Event()
         self._numbers = count(1)
 
     def host(self, name: str) -> Host:
@@ -80,26 +80,10 @@ class Internet:
         for link in list(self.links):
             link.release()
 
-    async def run(self) -> None:
-        """Move bytes until cancelled."""
-        while True:
-            if self._due and self._due[0][0] <= trio.current_time():
-                heappop(self._due)[2]()
-                continue
-            self._news = trio.Event()
-            with trio.move_on_at(self._due[0][0] if self._due else inf):
-                await self._news.wait()
-
     def delay(self) -> float:
         """Draw how long something takes."""
         least, most = self._latency
         return self._random.uniform(least, most) if most else 0.0
-
-    def at(self, when: float, act: Callable[[], None]) -> None:
-        """Have ``act`` called then; in order, for those of the same moment."""
-        if not self._due or when < self._due[0][0]:
-            self._news.set()
-        heappush(self._due, (when, next(self._order), act))
 
     def pieces(self, data: bytes) -> Sequence[bytes]:
         """Split what arrives, now and then, as any stream may be split."""
@@ -329,7 +313,7 @@ class Pipe:
             act()
             return
         self._waiting.append(act)
-        self._internet.at(when, self._land)
+        current_clock().at(when, self._land)
 
     def _land(self) -> None:
         if self._waiting and not self.held:
@@ -378,7 +362,9 @@ class Pipe:
     # --- the reader ------------------------------------------------------------------------------
 
     async def take(self, most: int) -> bytes:
-        """Wait for bytes and return up to ``most`` of them; none at the end."""
+        """Wait for bytes and return up to ``most`` of them; none at the end. A checkpoint."""
+        if self._buffer or self._finished or self._broken:
+            await trio.lowlevel.checkpoint()
         while not self._buffer:
             if self._reader_gone:
                 raise trio.ClosedResourceError("this end is closed")
@@ -445,7 +431,6 @@ class End(trio.abc.Stream):
             most = WINDOW if max_bytes is None else index(max_bytes)
             if most < 1:
                 raise ValueError("max_bytes must be at least 1")
-            await trio.lowlevel.checkpoint()
             self._check_open()
             return await self.inbound.take(most)
 

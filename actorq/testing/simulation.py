@@ -23,8 +23,8 @@ from typing import Any
 
 import attrs
 import trio
-from trio.testing import MockClock
 
+from actorq.testing.clock import VirtualClock
 from actorq.testing.cluster import Cluster, Fault, Setup
 from actorq.testing.history import History
 from actorq.testing.processes import seeded
@@ -60,7 +60,7 @@ def play(plan: Plan) -> History:
     """Play a plan; return what happened."""
     with seeded(plan.seed) as random:
         cluster = Cluster(plan.setup, plan.steps, random)
-        trio.run(_play, plan, cluster, clock=MockClock(autojump_threshold=0))
+        trio.run(_play, plan, cluster, clock=VirtualClock())
     return cluster.history
 
 
@@ -104,13 +104,14 @@ class _Planner:
 
     def plan(self) -> Plan:
         random = self._random
-        calm = random.choice([4.0, 6.0, 8.0, 12.0, 20.0])
+        calm = random.choice([2.0, 3.0, 4.0, 6.0, 8.0, 16.0])
         setup = Setup(
             clients=random.choice([1, 1, 2]),
             slots=random.choice([1, 2, 4]),
             lease=random.choice([6.0, 15.0]),
             suspends=random.random() < 0.2,
             max_pending=random.choice([5, 1_000, 1_000]),
+            parent=random.random() < 0.4,
         )
         faults = [self._fault(calm) for _ in range(random.choice([0, 1, 1, 2, 3, 4, 6]))]
         steps = [self._step(setup, calm) for _ in range(random.randint(3, 10))]

@@ -38,6 +38,7 @@ class MemoryTransport:
 
     def __init__(self, name: str, *, max_batch: int = MAX_BATCH) -> None:
         self.url: str = f"memory://{name}"
+        self.threadsafe: bool = False
         self._max_batch = max_batch
 
     @asynccontextmanager

@@ -93,6 +93,7 @@ class WebSocketTransport:
         if tls is not None and not self._address.encrypted:
             raise ValueError("tls= is for wss:// URLs: this one is not encrypted")
         self.url: str = self._address.url
+        self.threadsafe: bool = network is SOCKETS
         self._tls = tls
         self._insecure = insecure
         self._max_batch = max_batch
@@ -286,7 +287,10 @@ class _WebSocket:
                 await self.aclose(GOING_AWAY if error else NORMAL)
                 await self._nothing_left.wait()
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # or it would refer to itself, through its traceback
 
     async def _read(self) -> None:
         try:

@@ -108,6 +108,15 @@ class Blind:
     unknown: "Nowhere" = None  # noqa: F821 - it is the point
 
 
+class Calling(Generic[T, P]):
+    pass
+
+
+@attrs.frozen
+class Narrowed(Point):
+    x: bool = True
+
+
 class Options(TypedDict, total=False):
     name: Required[str]
     size: "NotRequired[Size]"
@@ -250,6 +259,26 @@ def test_an_annotation_is_told_as_one_writes_it(annotation: object, text: str) -
     assert shape(annotation).text == text
 
 
+def test_the_classes_that_were_met_are_told_with_their_fields() -> None:
+    annotations = Annotations()
+    annotations.shape(Pair | Box[Color] | None)
+
+    assert annotations.definitions == [
+        "Box[Color](content: Color)",
+        "Color('blue', 'red')",
+        "Pair(left: int, right: Point | None)",
+        "Point(x: int, y: int)",
+    ]
+
+
+def test_a_class_that_cannot_travel_is_no_error_until_it_should() -> None:
+    class Plainly(Point):
+        pass
+
+    assert takes(Plainly | None, None)
+    assert not takes(Plainly | None, Plainly(1))
+
+
 def test_a_class_has_one_shape_however_often_it_is_met() -> None:
     annotations = Annotations()
 
@@ -284,6 +313,25 @@ def test_fields_given_without_annotations_have_their_types() -> None:
     assert not takes(made, made("a", 1))
 
 
+def test_an_alias_of_what_is_not_there_takes_plain_values() -> None:
+    class TypeAliasType:  # as Python 3.12 has it
+        __type_params__ = ()
+
+        @property
+        def __value__(self) -> object:
+            raise NameError("Nowhere")
+
+    assert shape(TypeAliasType()) is ANY
+
+
+def test_a_stack_that_is_too_deep_is_no_missing_annotation() -> None:
+    def endless() -> object:
+        return endless()
+
+    with pytest.raises(RecursionError):
+        resolved("endless()", {"endless": endless})
+
+
 def test_an_endless_class_is_a_type_error_in_time() -> None:
     with pytest.raises(TypeError, match=r"the fields of Endless\[.* never come to an end"):
         shape(Endless[int])
@@ -313,7 +361,7 @@ def test_type_variables_are_closed() -> None:
     assert closed(T, {}) is Any
     assert closed(dict[str, T | S], {T: int}) == dict[str, int | Any]
     assert closed(list[int], {T: int}) == list[int]
-    assert closed(Callable[P, int], {}) is not None
+    assert closed(Calling[T, P], {}) is Any
 
 
 def test_types_of_fields_are_those_of_the_class_that_declares_them() -> None:
@@ -322,6 +370,7 @@ def test_types_of_fields_are_those_of_the_class_that_declares_them() -> None:
         "second": Point,
         "third": Optional[Fixed],  # noqa: UP045 - as it is resolved
     }
+    assert field_types(Narrowed, ()) == {"x": bool, "y": int}
     assert field_types(Derived, (int,))["first"] == list[int]
     assert field_types(Derived, ())["second"] is Any
 

@@ -354,6 +354,23 @@ def test_what_does_not_fit_a_class_is_refused(cls: Any, wire: object, why: str) 
         shape(cls).decode(wire, 0)
 
 
+def test_a_class_fits_a_dict_with_its_fields() -> None:
+    of = shape(Point)
+
+    assert of.fits({"x": 1})
+    assert of.fits({"x": 1, "y": "whatever"})
+    assert not of.fits({})
+    assert not of.fits({"x": 1, "z": 1})
+    assert not of.fits([])
+
+
+def test_a_value_of_another_class_is_a_misfit() -> None:
+    with pytest.raises(Misfit, match="must be Point, not Size"):
+        shape(Point).encode(Size(1), 0)
+    with pytest.raises(Misfit, match="must be Movie, not list"):
+        shape(Movie).encode([], 0)
+
+
 def test_objects_are_bounded_in_depth() -> None:
     tree = Tree("leaf")
     for _ in range(DEPTH_MAX // 2 - 1):
@@ -417,13 +434,11 @@ def test_only_what_may_fail_is_built_on_trial() -> None:
     ]
 
 
-def test_shapes_of_classes_are_defined_in_words() -> None:
+def test_a_class_is_defined_in_words() -> None:
     annotations = Annotations()
-    annotations.shape(Pair | Movie | None)
+    annotations.shape(Movie)
 
     assert annotations.definitions == [
         "Movie(title?: str, poster?: Size)",
-        "Pair(left: int, right: Point | None)",
-        "Point(x: int, y: int)",
         "Size(width: int, unit: str)",
     ]

@@ -21,6 +21,7 @@ from actorq.codec.packed import (
     kind_of,
     open_items,
     pack,
+    shown,
     split_items,
     split_label,
     split_pairs,
@@ -127,6 +128,7 @@ def test_a_refusal_says_where() -> None:
         list(each_value(refuse_three, ["a", "b"], [1, 3], 0))
     assert caught.value.where == "['b']"
     assert each(refuse_three, [1, 2], 2) == [2, 4]
+    assert list(each_value(refuse_three, ["a"], [1], 2)) == [2]
 
 
 def test_a_refusal_from_deep_inside_says_where_it_begins() -> None:
@@ -143,6 +145,16 @@ def test_depth_is_bounded() -> None:
     assert deeper(DEPTH_MAX - 1) == DEPTH_MAX
     with pytest.raises(Refusal, match="nested deeper than 100 levels, or contains itself"):
         deeper(DEPTH_MAX)
+
+
+def test_a_value_is_shown_by_the_beginning_of_its_repr_if_it_has_one() -> None:
+    class Silent:
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    assert shown("x" * 1000) == "'" + "x" * 79
+    assert shown(10**10_000) == "a int"
+    assert shown(Silent()) == "a Silent"
 
 
 def test_a_misfit_says_what_it_is_and_what_it_should_be() -> None:

@@ -244,6 +244,9 @@ def test_a_refusal_keeps_the_error_of_the_class_that_made_it() -> None:
     with pytest.raises(EncodeError, match="argument 'p0' Positive cannot be built") as caught:
         signature.decode_call(encode_call("job", ({"value": 0},), {}))
     assert isinstance(caught.value.__cause__, ValueError)
+    with pytest.raises(EncodeError, match=r"argument 'p0'\['a'\]\[0\] Positive is not") as caught:
+        signature_of(dict[str, list[Positive]]).encode_call(({"a": [value]},), {})
+    assert isinstance(caught.value.__cause__, ValueError)
 
 
 @pytest.mark.parametrize(
@@ -300,6 +303,24 @@ def test_a_value_that_is_not_what_the_function_says_is_refused() -> None:
         JOB.decode_value(encode_plain({"a": 1}, "value"))
     with pytest.raises(EncodeError, match="generator cannot travel"):
         returning(Any).encode_value(n for n in ())
+
+
+def test_an_error_of_the_class_of_a_value_is_an_encode_error() -> None:
+    @attrs.define
+    class Moody:
+        value: int
+
+        def __getattribute__(self, name: str) -> object:
+            raise OSError("not today")
+
+    moody = Moody.__new__(Moody)
+    for call in (
+        lambda: signature_of(Moody).encode_call((moody,), {}),
+        lambda: returning(Moody).encode_value(moody),
+    ):
+        with pytest.raises(EncodeError, match=r"fails: OSError\('not today'\)") as caught:
+            call()
+        assert isinstance(caught.value.__cause__, OSError)
 
 
 def test_a_plain_value_that_cannot_travel_is_refused_by_its_own_name() -> None:

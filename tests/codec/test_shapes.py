@@ -182,6 +182,7 @@ def test_text_stays_text_where_text_is_asked_for() -> None:
         (Items(set, INT), 1),
         (Dict(STR, INT), [1]),
         (Fixed([INT]), [1, 2]),
+        (Fixed([INT]), {}),
         (Literals([1]), True),
         (Members(Color), "green"),
         (Members(Color), []),
@@ -196,6 +197,12 @@ def test_text_stays_text_where_text_is_asked_for() -> None:
 def test_a_wire_that_does_not_fit_is_a_misfit(shape: Shape, wire: object) -> None:
     with pytest.raises(Misfit):
         shape.decode(wire, 0)
+
+
+def test_an_enum_fits_what_is_one_of_its_members() -> None:
+    assert Members(Color).fits("red")
+    assert not Members(Color).fits("green")
+    assert not Members(Color).fits(1)
 
 
 def test_flags_that_no_member_has_are_refused() -> None:

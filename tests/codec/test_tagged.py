@@ -5,7 +5,7 @@ from collections import OrderedDict, UserDict, defaultdict, deque
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal, InvalidOperation, localcontext
 from fractions import Fraction
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PosixPath, PurePosixPath, PureWindowsPath
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -246,6 +246,13 @@ def test_nonsense_is_no_number_where_invalid_operations_are_not_trapped() -> Non
         context.traps[InvalidOperation] = False
         with pytest.raises(InvalidOperation):
             untag(Ext(13, b"nonsense"))
+
+
+def test_a_path_of_another_system_is_refused_unless_it_is_pure() -> None:
+    foreign, letter = ("Windows", b"W") if isinstance(Path(), PosixPath) else ("Posix", b"P")
+
+    with pytest.raises(Refusal, match=f"a {foreign}Path cannot be used on this system"):
+        untag(Ext(PATH, letter + b"a"))
 
 
 def test_what_cannot_be_hashed_as_a_dict_comes_in_a_list() -> None:

@@ -281,9 +281,9 @@ class Worker:
         self.connection = at
         self.stage.workers[at] = self
         self.got: dict[Pool, int] = {"main": 0, "process": 0}
-        held = len(self.grants)
+        revoked = len(self.revoked)
         self.say(self.hello(), *self.unanswered.values(), *map(self.ready, self.slots))
-        if len(self.grants) < held:  # what was revoked is stopped, so its slot is free
+        if len(self.revoked) > revoked:  # what was revoked is stopped, so its slot is free
             self.say(*map(self.ready, self.slots))
 
     def cut(self) -> None:

@@ -81,6 +81,10 @@ class Link:
     granted: dict[str, int] = field(default_factory=lambda: {"main": 0, "process": 0})
     stands_still: bool = False
 
+    @property
+    def node(self) -> str:
+        return self.worker.partition(".")[0]
+
     def free(self, pool: str) -> int:
         return max(0, self.credit[pool] - self.granted[pool])
 
@@ -109,6 +113,8 @@ class Referee(Stage):
         self.links: dict[int, Link] = {}
         self.terms: dict[str, Term] = {}
         """By worker's node, or session."""
+        self.guest_at: int | None = None
+        """The connection of the client elsewhere, as far as the owner has heard."""
         self.spare_until = 0.0
         self.parted: str | None = None
         """Whose connection it was that the step is about, if that is a worker elsewhere."""
@@ -140,6 +146,7 @@ class Referee(Stage):
         self.fate = "lives"
         self.starts.clear()
         self.heads = {id: record.head for id, record in self.records.items()}
+        self.guest_at = None
         self.links.clear()
         self.terms.clear()
         self.spare_until = self.awake + self.limits.lease
@@ -161,40 +168,51 @@ class Referee(Stage):
 
     def note_peers(self, origin: int, message: Any) -> None:
         """Note what a message says about who is there, before the machine is told."""
-        awake, limits, link = self.awake, self.limits, self.links.get(origin)
+        lease, link = self.awake + self.limits.lease, self.links.get(origin)
         match message:
             case m.WorkerHello():
-                for at, other in list(self.links.items()):
-                    if other.worker.partition(".")[0] == message.node:
-                        del self.links[at]
+                self.links = {
+                    at: other for at, other in self.links.items() if other.node != message.node
+                }
                 knows = set(message.tasks or {})
                 self.links[origin] = Link(message.worker, message.leased, knows)
                 self.terms.pop(message.node, None)
                 if message.leased:
-                    self.terms[message.node] = Term(awake + limits.lease, awake + limits.lease)
-            case m.Knows() if link is not None:
-                link.knows = set(message.tasks)
-            case m.Ready() if link is not None:
-                link.credit[message.pool] = message.credit
-            case m.Beat() if link is not None and link.leased:
-                link.stands_still = message.lag > limits.beat
-                if message.lag <= limits.max_block:
-                    node = link.worker.partition(".")[0]
-                    self.terms[node] = Term(awake + limits.lease, awake + limits.lease)
-            case m.Away() if link is not None:
-                node = link.worker.partition(".")[0]
-                term = self.terms.get(node, Term(inf, inf))
-                self.terms[node] = term.cut(awake, limits.window, self.spare_until)
-                del self.links[origin]
+                    self.terms[message.node] = Term(lease, lease)
+            case m.ClientHello(session=session) if session == GUEST:
+                self.guest_at = origin
+                self.terms.pop(GUEST, None)
             case m.ClientHello():
                 self.terms.pop(message.session, None)
+            case _ if link is not None:
+                self.note_link(origin, link, message)
+            case m.Away() if origin == self.guest_at:
+                window = self.awake + self.limits.window
+                self.terms[GUEST] = Term(window, max(window, self.spare_until))
+            case m.Gone() if origin == self.guest_at:
+                self.guest_at = None
+                self.terms.pop(GUEST, None)
+
+    def note_link(self, origin: int, link: Link, message: Any) -> None:
+        """Note what a worker says on its connection."""
+        limits = self.limits
+        match message:
+            case m.Knows():
+                link.knows = set(message.tasks)
+            case m.Ready():
+                link.credit[message.pool] = message.credit
+            case m.Beat() if link.leased:
+                link.stands_still = message.lag > limits.beat
+                if message.lag <= limits.max_block:
+                    lease = self.awake + limits.lease
+                    self.terms[link.node] = Term(lease, lease)
             case m.Away():
-                latest = max(awake + limits.window, self.spare_until)
-                self.terms[GUEST] = Term(awake + limits.window, latest)
+                del self.links[origin]
+                term = self.terms[link.node]
+                self.terms[link.node] = term.cut(self.awake, limits.window, self.spare_until)
             case m.Gone():
-                if link is not None:
-                    del self.links[origin]
-                    self.terms.pop(link.worker.partition(".")[0], None)
+                del self.links[origin]
+                self.terms.pop(link.node, None)
 
     def note_losses(self, messages: Sequence[Any], effects: list[Effect]) -> None:
         """Hold every loss against the time that was due to the peer."""
@@ -202,6 +220,7 @@ class Referee(Stage):
             match effect:
                 case Tell(EventKind.CLIENT_LOST, {"session": session}):
                     self.given_up.add(session)
+                    self.guest_at = None
                     if not any(isinstance(message, m.Gone) for message in messages):
                         self.check_term(session)
                     at = self.now + self.limits.grace

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import trio
 import trustme
-from trio.testing import lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
 from wsproto.events import (
@@ -538,6 +540,31 @@ async def test_strangers_do_not_reach_serve_and_disturb_nobody(
         async with make(address).connect("token"):
             await met.next()
     assert met._arrived.statistics().current_buffer_used == 0
+
+
+@given(st.binary(max_size=200), st.booleans())
+def test_no_bytes_disturb_a_listener(said: bytes, joined: bool) -> None:
+    """Before the handshake or after it."""
+
+    async def serve(connection: Connection) -> None:
+        while True:
+            await connection.send(await connection.receive())
+
+    async def converse() -> None:
+        streams = Streams()
+        make = over(streams)
+        async with listening(make, serve) as address, make(address).connect("token") as near:
+            stranger = await raw(streams)
+            if joined:
+                await stranger.join()
+            await stranger.stream.send_all(said)
+            await stranger.stream.aclose()
+            async with make(address).connect("token") as other:
+                for connection in (near, other):
+                    await connection.send(b"undisturbed")
+                    assert await connection.receive() == b"undisturbed"
+
+    trio.run(converse, clock=MockClock(autojump_threshold=0))
 
 
 async def test_a_handshake_that_trickles_in_is_ended_too(

@@ -1,0 +1,94 @@
+"""The command line as a whole: help, usage, and errors as one line with an exit code."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import trio
+
+from actorq.cli.app import explained, run
+from actorq.cli.exits import Exit, Failure
+from actorq.errors import ConnectFailed, TaskNotFound
+from tests.cli.programs import ROOT
+
+VERBS = [
+    "serve", "worker", "submit", "result", "cancel", "ls", "tasks", "stats", "tree", "doctor",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_and_json(verb, capsys):
+    assert run([verb, "--help"]) == 0
+
+    shown = capsys.readouterr().out
+    assert f"Usage: actorq {verb}" in shown
+    assert "--json" in shown
+
+
+def test_the_help_lists_every_verb_and_every_exit_code(capsys):
+    assert run([]) == 0
+
+    shown = capsys.readouterr().out
+    assert all(f" {verb} " in shown for verb in VERBS)
+    assert all(f"• {code.value} " in shown for code in Exit)
+
+
+def test_the_version_is_the_librarys(capsys):
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["bogus"], ["submit"], ["submit", "a", "b"], ["ls", "--bogus"], ["result", "--x"]]
+)
+def test_a_command_line_that_makes_no_sense_is_one_line_and_exit_code_2(arguments, capsys):
+    assert run(arguments) == 2
+
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("actorq: ")
+    assert "--help" in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_nobody_there_is_one_line_and_exit_code_4(capsys):
+    assert run(["ls", "--url", "ws://127.0.0.1:1", "--connect-timeout", "0.1"]) == 4
+
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "nobody answers at ws://127.0.0.1:1" in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_an_error_in_a_group_is_found():
+    group = ExceptionGroup("outer", [ExceptionGroup("inner", [TaskNotFound("x")])])
+
+    assert explained(group).code is Exit.NOT_FOUND
+    assert explained(ConnectFailed("gone")).code is Exit.UNREACHABLE
+    assert explained(Failure("so", Exit.USAGE)).code is Exit.USAGE
+
+
+def test_an_interrupt_is_exit_code_130_whatever_else_went_wrong():
+    group = BaseExceptionGroup("both", [ConnectFailed("gone"), KeyboardInterrupt()])
+
+    assert explained(group).code is Exit.INTERRUPTED
+
+
+def test_a_bug_keeps_its_traceback():
+    assert explained(RuntimeError("ours")) is None
+    assert explained(trio.BrokenResourceError()) is None
+
+
+def test_a_reader_that_has_had_enough_is_no_error():
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "actorq", "doctor", "--json", "--connect-timeout", "0"],
+            cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(writing)
+
+    assert (done.returncode, done.stderr) == (141, "")

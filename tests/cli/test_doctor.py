@@ -1,0 +1,105 @@
+"""`doctor`, against a queue node over a real socket, and against none."""
+
+import json
+import socket
+
+from actorq.cli.doctor import Check, _slots, _versions, _work, _workers
+from actorq.model.results import PoolStats, QueueStats, Stats, TaskInfo, WorkerInfo
+
+
+def checks(done):
+    return {check["check"]: check for check in json.loads(done.out)["checks"]}
+
+
+def stats(*, pending=0, parked=0, workers=1, unknown=None):
+    return Stats(
+        queues={"default": QueueStats(pending=pending, parked=parked)},
+        pools={"main": PoolStats(slots=5, free=4)},
+        workers=workers, success=0, failure=0, cancelled=0, retries=0, lost=0,
+        unknown=unknown or {},
+    )  # fmt: skip
+
+
+def test_a_queue_node_in_order_has_no_problem(cli):
+    done = cli("doctor", "--json")
+    found = checks(done)
+
+    assert done.code == 0
+    assert json.loads(done.out)["ok"] is True
+    assert {check["level"] for check in found.values()} == {"ok"}
+    assert found["connection"]["found"].endswith("lets us in, without a token")
+    assert found["slots"]["found"] == "5 of 5 free (main), 0 of 0 free (process)"
+
+
+def test_a_task_that_nobody_knows_is_a_problem(cli):
+    id = cli("submit", "nobody:knows_it").out.strip()
+
+    done = cli("doctor")
+
+    assert done.code == 1
+    assert "nobody:knows_it: 1 waiting, and no worker that is connected knows it" in done.out
+    cli("cancel", id)
+    assert cli("doctor").code == 0
+
+
+def test_a_probe_says_nothing_when_the_node_answers(cli):
+    done = cli("doctor", "--probe")
+
+    assert (done.code, done.out, done.err) == (0, "", "")
+
+
+def test_a_probe_of_nobody_is_exit_code_1(cli):
+    done = cli("doctor", "--probe", "--url", "ws://127.0.0.1:1", "--connect-timeout", "0.1")
+
+    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
+
+
+def test_a_probe_of_one_who_accepts_and_never_answers_ends_in_time(cli):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        done = cli("doctor", "--probe", "--url", f"ws://127.0.0.1:{port}", "--connect-timeout", "1")
+
+    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
+
+
+def test_nobody_there_is_told_as_a_check_and_exit_code_4(cli):
+    done = cli("doctor", "--url", "ws://127.0.0.1:1", "--connect-timeout", "0.1", "--json")
+
+    assert done.code == 4
+    assert checks(done)["connection"]["level"] == "problem"
+    assert "nobody answers at ws://127.0.0.1:1" in checks(done)["connection"]["found"]
+
+
+def test_different_versions_are_a_warning():
+    assert _versions("1.0", "1.0").level == "ok"
+    assert _versions("1.0", "1.1") == Check(
+        "versions", "warning", "actorq 1.0 there, 1.1 here"
+    )
+
+
+def test_no_worker_is_a_problem_only_if_tasks_wait():
+    assert _workers(stats(workers=0), [], 0).level == "warning"
+    assert _workers(stats(workers=0), [], 3) == Check(
+        "workers", "problem", "none is connected, and 3 tasks wait"
+    )
+
+
+def test_a_worker_out_of_reach_is_a_warning():
+    away = WorkerInfo("w.1", connected=False, remote=True, slots=5, running=1)
+
+    assert _workers(stats(), [away], 0) == Check("workers", "warning", "1; out of reach: w.1")
+
+
+def test_what_waits_though_there_are_slots_is_told():
+    assert _slots(stats(), 2).found == "4 of 5 free (main); 2 tasks wait"
+
+
+def test_a_full_queue_and_different_signatures_are_warnings():
+    infos = [TaskInfo("shop:buy", workers=2, waiting=0, versions=2)]
+
+    found = list(_work(stats(parked=7), infos, []))
+
+    assert found[2:] == [
+        Check("queues", "warning", "7 submissions wait for room in a full queue"),
+        Check("task versions", "warning", "shop:buy: its workers have 2 different signatures of it"),
+    ]

@@ -1,0 +1,78 @@
+"""How a verb finds the queue, and gets in."""
+
+from pathlib import Path
+
+import pytest
+import trio
+
+import actorq
+from actorq.cli.exits import Exit, Failure
+from actorq.cli.options import ANSWER_SECONDS, Connection, answered, dialled, several
+
+
+def test_addresses_are_separated_by_commas_too():
+    assert several(("ws://a, ws://b", "ws://c,")) == ("ws://a", "ws://b", "ws://c")
+
+
+def test_an_address_that_cannot_be_is_a_wrong_command_line():
+    for url in ("http://a", "ws://", "ws://user:secret@a", ""):
+        with pytest.raises(Failure) as caught:
+            dialled((url,), None, insecure=False)
+        assert caught.value.code is Exit.USAGE
+        assert "secret" not in str(caught.value)
+
+
+def test_an_authority_that_cannot_be_read_is_a_wrong_command_line(tmp_path):
+    with pytest.raises(Failure, match="nowhere"):
+        dialled(("wss://localhost",), tmp_path / "nowhere", insecure=False)
+
+
+async def test_a_token_over_the_network_needs_encryption_or_a_word(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("a-token-of-ours")
+
+    with pytest.raises(Failure, match="--insecure") as caught:
+        async with Connection(url=("ws://192.0.2.1:1",), token_file=file).open():
+            pytest.fail("it must not open")
+
+    assert caught.value.code is Exit.USAGE
+
+
+async def test_the_environment_names_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with (
+        actorq.open_system(listen="memory://named", concurrency=0, processes=0),
+        Connection(url=("memory://nobody,memory://named",)).open() as client,
+    ):
+        assert (await client.stats()).workers == 0
+
+
+async def test_a_token_of_the_file_is_shown(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text("worker:the-workers-own\nclient:the-clients-own\n")
+
+    async with (
+        actorq.open_system(
+            listen="ws://127.0.0.1:0", concurrency=0, processes=0, tokens=file
+        ) as system,
+        Connection(url=tuple(system.addresses), token_file=file).open() as client,
+    ):
+        assert (await client.stats()).workers == 0
+
+
+async def test_an_error_of_the_verb_itself_is_no_wrong_command_line() -> None:
+    with pytest.raises(ValueError, match="the verb's own"):
+        async with (
+            actorq.open_system(listen="memory://verb", concurrency=0, processes=0),
+            Connection(url=("memory://verb",)).open(),
+        ):
+            raise ValueError("the verb's own")
+
+
+async def test_a_question_that_is_never_answered_is_given_up(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    with pytest.raises(Failure, match="has not answered in 60 s") as caught, answered():
+        await trio.sleep_forever()
+
+    assert trio.current_time() == pytest.approx(ANSWER_SECONDS)
+    assert caught.value.code is Exit.UNREACHABLE
