@@ -110,7 +110,7 @@ class Gateway:
                 code, reason = await door.wire.run()
                 nursery.cancel_scope.cancel("the connection has ended")
         except Exception as error:  # noqa: BLE001 - a bug of ours over one peer's words
-            code, reason = 1011, repr(next(leaves(error)))
+            code, reason = w.Close.BROKEN, repr(next(leaves(error)))
         finally:
             door.close()
         if door.guest is not None or door.beats:

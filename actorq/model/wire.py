@@ -39,6 +39,8 @@ class Close(IntEnum):
     NORMAL = 1000
     GOING_AWAY = 1001
     """The system is closed, or the worker has drained."""
+    BROKEN = 1011
+    """An error of the node that closes."""
     AGAIN = 1012
     """The queue actor starts again; come back at once."""
     BAD_MESSAGE = 4400

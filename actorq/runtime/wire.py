@@ -90,25 +90,36 @@ class Wire:
             self._wake()
 
     def close(self, code: int, reason: str, *, flush: bool = False) -> None:
-        """End the connection; with ``flush``, once all that waits is sent, or two seconds later.
+        """End the connection; with ``flush``, once all that waits is sent.
 
-        Only the first call counts.
+        A batch that is under way may get through first, or the peer would never see the code;
+        neither takes more than two seconds. Only the first call counts.
         """
         if self._end is not None:
             return
         self._end = (code, reason)
-        if flush:
-            self._leaving = True
-            self._scope.deadline = trio.current_time() + _FLUSH_SECONDS
-            self._wake()
-        else:
-            self._scope.cancel(reason)
+        if not flush:
+            self._control.clear()
+            self._data.clear()
+        self._leaving = True
+        self._scope.deadline = trio.current_time() + _FLUSH_SECONDS
+        self._wake()
 
     async def run(self) -> tuple[int, str]:
         """Read and write until the connection ends; return the code and the reason of that.
 
         Cancelling it ends the connection.
         """
+        try:
+            self._end = await self._pump()
+            return self._end
+        except Exception:
+            self._end = (Close.BROKEN, "an error of this node")
+            raise
+        finally:
+            await self._connection.aclose(*(self._end or (Close.GOING_AWAY, "")))
+
+    async def _pump(self) -> tuple[int, str]:
         code, reason = Close.NORMAL.value, ""
         try:
             with self._scope:
@@ -119,22 +130,19 @@ class Wire:
             for lost in leaves(group):
                 assert isinstance(lost, ConnectionLost)  # both directions say the same
                 code, reason = lost.code, lost.reason
-        except* WireError as group:
-            self.close(Close.BAD_MESSAGE, str(next(leaves(group))))
-        finally:
-            if self._end is not None:
-                code, reason = self._end
-            else:
-                self._end = (code, reason)
-            await self._connection.aclose(*self._end)
-        return code, reason
+        return self._end or (code, reason)
 
     async def _read(self) -> None:
         receive = self._connection.receive
         while True:
             batch = await receive()
             self.heard_at = trio.current_time()
-            self._receive(self._decode(batch))
+            try:
+                messages = self._decode(batch)
+            except WireError as error:
+                self.close(Close.BAD_MESSAGE, str(error), flush=True)
+                await trio.sleep_forever()
+            self._receive(messages)
 
     async def _write(self) -> None:
         send = self._connection.send
