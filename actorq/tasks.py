@@ -10,19 +10,22 @@ from __future__ import annotations
 import functools
 import importlib.util
 import inspect
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from types import FunctionType, ModuleType
 from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack, cast, overload
 
 from msgspec import Struct
 
+from actorq.codec.options import pack_options
 from actorq.codec.payload import Signature
-from actorq.errors import DuplicateTask, InvalidArguments, UnknownTask
+from actorq.errors import DuplicateTask, EncodeError, InvalidArguments, SubmitError, UnknownTask
 from actorq.model.ids import IdSource
 from actorq.model.messages import Declared
 from actorq.model.options import NO_OPTIONS, OptionsDict, RunIn, TaskOptions
 from actorq.model.options import name as check_name
-from actorq.model.records import Pool
+from actorq.model.records import Follow, Pool
+from actorq.runtime.ref import ActorRef
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,6 +34,8 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 _IDS = IdSource()
+if hasattr(os, "register_at_fork"):  # a child would go on with the ids of its parent
+    os.register_at_fork(after_in_child=_IDS.renew)
 
 
 class Call(Struct, Generic[R_co], frozen=True):
@@ -469,8 +474,51 @@ class Registry:
         return {name: task.signature.digest for name, task in self._tasks.items()}
 
     def declared(self) -> dict[str, Declared]:
-        """Return what every task's decorator says, by name."""
-        return {name: Declared(task.pool, task.settings) for name, task in self._tasks.items()}
+        """Return what every task's decorator says, by name.
+
+        Raises:
+            SubmitError: Some of it cannot travel.
+        """
+        found: dict[str, Declared] = {}
+        for name, task in list(self._tasks.items()):
+            settings = self.keepable(task.settings, encode=True)
+            try:
+                pack_options(settings)
+            except EncodeError as error:
+                raise EncodeError(f"task {name}: {error}") from None
+            found[name] = Declared(task.pool, settings)
+        return found
+
+    def keepable(self, options: TaskOptions, *, encode: bool) -> TaskOptions:
+        """Return options as the owner keeps them: with a callback task as it will be submitted.
+
+        Raises:
+            SubmitError: It cannot be a callback; the subclass says why.
+        """
+        callback = options.callback
+        if callback is None:
+            return options
+        if isinstance(callback, ActorRef):
+            callback._check_where()
+            return options.with_callback(None, None)  # its client's affair
+        task = self.resolve(callback)
+        try:
+            task.check(None)
+        except InvalidArguments as error:
+            raise InvalidArguments(
+                f"a callback takes one argument, the TaskDone: {error}"
+            ) from None
+        if isinstance(task.settings.callback, ActorRef):
+            raise SubmitError(
+                f"an actor cannot be the callback of a callback task ({task.name}): "
+                "tell it from inside the task"
+            )
+        settings = self.keepable(task.settings, encode=encode)
+        if encode:
+            self.learn(task)
+        call = None if encode else Call(task, (), {})
+        follow = Follow(task.name, task.pool, settings, call)
+        return options.with_callback(follow, options.callback_data)
 
     def find(self, name: str) -> Task[..., Any]:
         """Return the task of that name; where the registry is not closed, any name is one.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 from actorq.cli.doctor import doctor
-from actorq.cli.exits import Exit, Failure, code_of
+from actorq.cli.exits import Exit, Failure, code_of, spoken
 from actorq.cli.looking import ls, stats, tasks, tree
 from actorq.cli.output import write
 from actorq.cli.plain import one_line, printable
@@ -105,7 +105,7 @@ def explained(error: BaseException) -> Failure | None:
     if isinstance(member, Failure):
         return member
     if isinstance(member, ActorqError):
-        return Failure(str(member), code_of(member))
+        return Failure(spoken(str(member)), code_of(member))
     return None
 
 

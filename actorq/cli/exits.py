@@ -67,7 +67,7 @@ def usage() -> Generator[None]:
         wrong = next(leaves(error))
         if isinstance(wrong, ActorqError) or not isinstance(wrong, _WRONG):
             raise
-        raise Failure(_spoken(str(wrong)), Exit.USAGE) from error
+        raise Failure(spoken(str(wrong)), Exit.USAGE) from error
 
 
 _WRONG = (TypeError, ValueError, OSError)
@@ -75,11 +75,11 @@ _WRONG = (TypeError, ValueError, OSError)
 _SPOKEN = {
     "insecure=True": "--insecure",
     "tokens=": "--token-file",
-    "max_message=": "--max-message ",
+    "tls= takes the file of": "--ca takes the certificate of",
 }
 
 
-def _spoken(text: str) -> str:
+def spoken(text: str) -> str:
     """Return a message of the library in the words of the command line."""
     for ours, theirs in _SPOKEN.items():
         text = text.replace(ours, theirs)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import attrs
 import trio
 from cyclopts import Group, Parameter, validators
 
+from actorq.cli.credentials import read_token
+from actorq.cli.dialling import DEFAULT_URL, dialled
 from actorq.cli.exits import Exit, Failure, usage
-from actorq.cli.secret import read_token
 from actorq.client.client import Client
 from actorq.contracts.instrument import Instrument
-from actorq.contracts.transport import Transport
-from actorq.system.backends import open_transports
-from actorq.system.remote import MAX_MESSAGE, connect
-
-DEFAULT_URL = "ws://127.0.0.1:7717"
+from actorq.system.remote import connect
 
 ANSWER_SECONDS = 60.0
 """Within which a question that takes no time is answered, or given up."""
@@ -57,9 +54,10 @@ Insecure = Annotated[
 ]
 
 
-def several(urls: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the addresses, also those between which there are commas."""
-    return tuple(url for text in urls for part in text.split(",") if (url := part.strip()))
+LogLevel = Annotated[
+    Literal["debug", "info", "warning", "error"],
+    Parameter(env_var="ACTORQ_LOG_LEVEL", help="What is written to stderr at least."),
+]
 
 
 @Parameter(name="*", group=CONNECTION)
@@ -106,19 +104,6 @@ class Connection:
             with usage():
                 client = await stack.enter_async_context(connection)
             yield client
-
-
-def dialled(urls: tuple[str, ...], ca: Path | None, *, insecure: bool) -> Sequence[Transport]:
-    """Return what dials the addresses.
-
-    Raises:
-        Failure: One of them, or the certificate, cannot be.
-    """
-    addresses = several(urls)
-    if not addresses:
-        raise Failure("--url: there is no address in it", Exit.USAGE)
-    with usage():
-        return open_transports(addresses, MAX_MESSAGE, tls=ca, insecure=insecure)
 
 
 @contextmanager

@@ -21,10 +21,10 @@ from types import ModuleType
 import trio
 
 from actorq.cli import pipe
+from actorq.cli.dialling import dialled
 from actorq.cli.exits import Exit, Failure
+from actorq.cli.logs import start_logging
 from actorq.cli.modules import Lifespan, load_lifespan, load_modules
-from actorq.cli.options import dialled
-from actorq.cli.serving import start_logging
 from actorq.cli.sources import Around, Sources
 from actorq.cli.stopping import Stopping, end_for_sure
 from actorq.errors import ActorqError, TransportError, leaves
@@ -94,24 +94,25 @@ def main(arguments: Sequence[str]) -> int:
     work = parent.work()
     parent.listen()
     start_logging(work.log_level)
+    began = time.time()
     try:
         modules = load_modules(names)
         lifespan = load_lifespan(work.lifespan)
     except Failure as failure:
         parent.say(pipe.Failed(str(failure), failure.details))
         if work.reload and work.again:
-            _wait_for_change(parent, names)
+            _wait_for_change(parent, Around(Path.cwd(), names, began))
         return Exit.FAILED
+    sources = Sources(Path.cwd(), began) if work.reload else None
     try:
-        return trio.run(_work, parent, work, node, modules, lifespan)
+        return trio.run(_work, parent, work, node, modules, lifespan, sources)
     except BaseException as error:  # noqa: BLE001 - the parent shows it
         parent.say(_failed(error))
         return Exit.FAILED
 
 
-def _wait_for_change(parent: Parent, names: Sequence[str]) -> None:
+def _wait_for_change(parent: Parent, around: Around) -> None:
     """Wait until what could not be imported may be in order."""
-    around = Around(Path.cwd(), names)
     while True:
         time.sleep(LOOK_SECONDS)
         if changed := around.changed():
@@ -133,6 +134,7 @@ async def _work(
     node: str,
     modules: Sequence[ModuleType],
     lifespan: Lifespan | None,
+    sources: Sources | None,
 ) -> Exit:
     stopping = Stopping(work.drain)
     complete = False
@@ -152,8 +154,8 @@ async def _work(
             ) as worker:
                 parent.deliver_to(_orders_for(stopping, work))
                 nursery.start_soon(_report_ready, parent, worker)
-                if work.reload:
-                    nursery.start_soon(_reload, parent, stopping)
+                if sources is not None:
+                    nursery.start_soon(_reload, parent, stopping, sources)
                 await stopping.asked.wait()
                 complete = await worker.drain(stopping.seconds)
                 if not complete:
@@ -181,9 +183,8 @@ async def _report_ready(parent: Parent, worker: WorkerNode) -> None:
         parent.say(pipe.Ready())
 
 
-async def _reload(parent: Parent, stopping: Stopping) -> None:
+async def _reload(parent: Parent, stopping: Stopping, sources: Sources) -> None:
     """Look at the source files; hand everything back when one of them has changed."""
-    sources = Sources(Path.cwd())
     while True:
         if changed := sources.changed():
             parent.say(pipe.Changed(tuple(map(str, changed))))

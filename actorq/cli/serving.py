@@ -7,21 +7,24 @@ import os
 import signal
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import attrs
 import trio
 from cyclopts import Group, Parameter
 
+from actorq.cli.credentials import certificate
+from actorq.cli.dialling import DEFAULT_URL, several, transports
 from actorq.cli.exits import Exit, Failure, usage
+from actorq.cli.logs import start_logging
 from actorq.cli.modules import check_names, load_lifespan, load_modules
-from actorq.cli.options import DEFAULT_URL, Json, several
+from actorq.cli.options import Json, LogLevel
 from actorq.cli.output import Out
 from actorq.cli.stopping import Stopping
 from actorq.client.feed import Subscription
 from actorq.errors import ActorDied
 from actorq.model.feed import TaskEvent
-from actorq.system.backends import open_store, open_transports
+from actorq.system.backends import open_store
 from actorq.system.settings import Settings
 from actorq.system.system import System, open_system
 from actorq.system.tokens import Tokens
@@ -29,11 +32,6 @@ from actorq.system.tokens import Tokens
 _log = logging.getLogger("actorq.cli")
 
 BOUNDS = Group("Bounds", sort_key=20)
-
-LogLevel = Annotated[
-    Literal["debug", "info", "warning", "error"],
-    Parameter(env_var="ACTORQ_LOG_LEVEL", help="What is written to stderr at least."),
-]
 
 
 @Parameter(name="*", group=BOUNDS)
@@ -122,10 +120,11 @@ def serve(
     """
     start_logging(log_level)
     check_names(modules)
-    if (tls_cert is None) != (tls_key is None):
-        raise Failure("--tls-cert and --tls-key go together", Exit.USAGE)
-    if not several(listen):
+    addresses = several(listen)
+    if not addresses:
         raise Failure("--listen: there is no address in it", Exit.USAGE)
+    if tls_cert is None and any(address.startswith("wss:") for address in addresses):
+        raise Failure("--listen wss:// needs --tls-cert and --tls-key", Exit.USAGE)
     hosted = (100 if modules else 0) if concurrency is None else concurrency
     chosen: dict[str, Any] = {
         "concurrency": hosted,
@@ -138,24 +137,17 @@ def serve(
         Settings.checked(**chosen)
         tokens = _tokens(token_file)
         chosen["store"] = open_store(store)
-        chosen["listen"] = open_transports(
-            several(listen),
-            bounds.max_message,
-            tls=(tls_cert, tls_key) if tls_cert and tls_key else None,
-            insecure=insecure,
-            open_to_all=not tokens,
-        )
+    chosen["listen"] = transports(
+        addresses,
+        bounds.max_message,
+        certificate(tls_cert, tls_key),
+        "--tls-cert",
+        insecure=insecure,
+        open_to_all=not tokens,
+    )
     chosen |= {"tokens": tokens, "insecure": insecure}
     chosen |= {"tasks": load_modules(modules), "lifespan": load_lifespan(lifespan)}
     return trio.run(_serve, chosen, tokens if token_file else None, Out(json=json), store)
-
-
-def start_logging(level: str) -> None:
-    """Write log records to stderr, unless somebody has chosen otherwise."""
-    logging.basicConfig(
-        level=level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s",
-    )
 
 
 def _tokens(file: Path | None) -> Tokens:

@@ -12,21 +12,32 @@ Seen = dict[Path, tuple[int, int]]
 class Sources:
     """The files under a folder that this process has imported."""
 
-    def __init__(self, below: Path) -> None:
+    def __init__(self, below: Path, since: float) -> None:
+        """Look from now on.
+
+        Args:
+            below: The folder.
+            since: When the first of them was imported, by `time.time`: what has been written since
+                then has changed.
+        """
         self._below = below.resolve()
+        self._since = since
         self._seen: Seen = {}
         self._known = 0
 
     def changed(self) -> list[Path]:
-        """Return the files that are not as they were at the call before, or when first seen."""
+        """Return the files that are not as they were at the call before, or when imported."""
+        late: list[Path] = []
         if len(sys.modules) != self._known:
+            new = _states(set(self._imported()) - self._seen.keys())
+            if not self._known:
+                late = sorted(_written_after(self._since, new))
             self._known = len(sys.modules)
-            new = set(self._imported()) - self._seen.keys()
-            self._seen |= _states(new)
+            self._seen |= new
         now = _states(self._seen)
         changed = [path for path, state in self._seen.items() if now.get(path) != state]
         self._seen |= now
-        return changed
+        return late + changed
 
     def _imported(self) -> Iterator[Path]:
         for module in list(sys.modules.values()):
@@ -50,19 +61,28 @@ class Sources:
 class Around:
     """The source files around modules that cannot be imported."""
 
-    def __init__(self, below: Path, names: Iterable[str]) -> None:
-        self._sources = Sources(below)
+    def __init__(self, below: Path, names: Iterable[str], since: float) -> None:
+        """Look from now on; see `Sources`."""
+        self._sources = Sources(below, since)
         self._names = list(names)
         self._seen = self._look()
+        self._late = sorted(_written_after(since, self._seen))
 
     def changed(self) -> list[Path]:
         """Return the files that have come, gone or changed since the call before."""
         before, self._seen = self._seen, self._look()
+        late, self._late = self._late, []
         paths = before.keys() | self._seen.keys()
-        return sorted(path for path in paths if before.get(path) != self._seen.get(path))
+        return late + sorted(path for path in paths if before.get(path) != self._seen.get(path))
 
     def _look(self) -> Seen:
         return _states(self._sources.around(self._names))
+
+
+def _written_after(since: float, seen: Seen) -> Iterator[Path]:
+    for path, (changed_ns, _) in seen.items():
+        if changed_ns > since * 1e9:
+            yield path
 
 
 def _file_of(module: object) -> Path | None:

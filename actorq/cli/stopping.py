@@ -6,10 +6,13 @@ import logging
 import os
 import signal
 import threading
+from types import FrameType
 
 import trio
 
 from actorq.cli.exits import Exit
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 AT_ONCE_SECONDS = 5.0
 """Within which a program ends that was told to stop at once, whatever its tasks do."""
@@ -48,18 +51,29 @@ class Stopping:
         if not self.at_once.is_set():
             self.at_once.set()
             self.scope.cancel("told to stop at once")
+            self._watch()
+
+    def _watch(self) -> None:
+        if self.watchdog is None:
             self.watchdog = end_for_sure(self._at_once_seconds)
 
     async def listen(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Take signals until cancelled."""
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        """Take signals until cancelled; the second one counts even if a task blocks the loop."""
+        token = trio.lowlevel.current_trio_token()
+
+        def take(_signum: int, _frame: FrameType | None) -> None:
+            self._signals += 1
+            if self._signals == 2:
+                self._watch()
+            token.run_sync_soon(self.ask if self._signals == 1 else self.hurry)
+
+        before = {which: signal.signal(which, take) for which in _SIGNALS}
+        try:
             task_status.started()
-            async for _ in signals:
-                self._signals += 1
-                if self._signals == 1:
-                    self.ask()
-                else:
-                    self.hurry()
+            await trio.sleep_forever()
+        finally:
+            for which, handler in before.items():
+                signal.signal(which, handler)
 
 
 def end_for_sure(seconds: float) -> threading.Timer:

@@ -13,14 +13,15 @@ from cyclopts import Parameter, validators
 
 from actorq.cli import pipe
 from actorq.cli.child import KILL_SECONDS, Child
+from actorq.cli.credentials import read_token
 from actorq.cli.crew import Crew, Start
+from actorq.cli.dialling import DEFAULT_URL, dialled, several
 from actorq.cli.exits import Exit, Failure
+from actorq.cli.logs import start_logging
 from actorq.cli.modules import check_names
-from actorq.cli.options import DEFAULT_URL, Ca, Insecure, Json, TokenFile, Url, dialled, several
+from actorq.cli.options import Ca, Insecure, Json, LogLevel, TokenFile, Url
 from actorq.cli.output import Out
 from actorq.cli.process import SAY_SECONDS
-from actorq.cli.secret import read_token
-from actorq.cli.serving import LogLevel, start_logging
 from actorq.cli.stopping import Stopping
 from actorq.cli.teller import Teller
 
@@ -98,7 +99,7 @@ def worker(
     if not modules:
         raise Failure("name at least one module with tasks, as shop.tasks", Exit.USAGE)
     check_names(modules)
-    transports = dialled(url, ca, insecure=insecure)
+    dialling = dialled(url, ca, insecure=insecure)
     read_token(token_file, "worker")
     if cpu_processes is None and processes > 1 and find_spec("trio_parallel") is not None:
         cpu_processes = -(-(os.cpu_count() or 1) // processes)
@@ -122,7 +123,7 @@ def worker(
         # Programs that read our JSON are not to find what tasks print in it.
         return await Child.start(node, modules, work, stdout=sys.stderr if json else None)
 
-    teller = Teller(transports, lambda: read_token(token_file, "worker"), random=_spread)
+    teller = Teller(dialling, lambda: read_token(token_file, "worker"), random=_spread)
     return trio.run(_run, start, processes, drain, grace, teller, Out(json=json))
 
 

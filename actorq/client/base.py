@@ -15,14 +15,13 @@ from actorq.codec.pickled import encode_call
 from actorq.errors import (
     ActorqError,
     EncodeError,
-    InvalidArguments,
     PayloadTooLarge,
     SubmitError,
     readable,
 )
 from actorq.model import messages as m
-from actorq.model.options import TaskOptions, number
-from actorq.model.records import Cancel, Follow
+from actorq.model.options import number
+from actorq.model.records import Cancel
 from actorq.model.results import TaskDone, TaskResult
 from actorq.runtime.future import Future
 from actorq.runtime.ref import ActorRef
@@ -96,7 +95,7 @@ class BaseClient:
             body = EncodedCall(task, encoded)
         options = task.settings
         if options.callback is not None:
-            options = self._keepable(options)
+            options = self._registry.keepable(options, encode=self._encode)
         return m.Submission(message.id, task.name, task.pool, options, scope, body)
 
     def _encoded(self, message: TaskMessage[Any], scope: str | None) -> m.Submission:
@@ -110,7 +109,7 @@ class BaseClient:
             body = task.signature.encode_call(call.args, call.kwargs)
         options = task.settings
         if options.callback is not None:
-            options = self._keepable(options)
+            options = self._registry.keepable(options, encode=self._encode)
         submission = m.Submission(message.id, task.name, task.pool, options, scope, body)
         self._check_size(task.name, _size(submission))
         return submission
@@ -121,33 +120,6 @@ class BaseClient:
                 f"task {name}: its arguments take {size} bytes, over max_message="
                 f"{self._max_message}: pass a path or a key to large data instead"
             )
-
-    def _keepable(self, options: TaskOptions) -> TaskOptions:
-        """Return options as the owner keeps them: with a callback task as it will be submitted."""
-        callback = options.callback
-        if callback is None:
-            return options
-        if isinstance(callback, ActorRef):
-            callback._check_where()
-            return options.with_callback(None, None)  # our affair, see `_call_back`
-        task = self._registry.resolve(callback)
-        try:
-            task.check(None)
-        except InvalidArguments as error:
-            raise InvalidArguments(
-                f"a callback takes one argument, the TaskDone: {error}"
-            ) from None
-        if isinstance(task.settings.callback, ActorRef):
-            raise SubmitError(
-                f"an actor cannot be the callback of a callback task ({task.name}): "
-                "tell it from inside the task"
-            )
-        settings = self._keepable(task.settings)
-        if self._encode:
-            self._registry.learn(task)
-        call = None if self._encode else Call(task, (), {})
-        follow = Follow(task.name, task.pool, settings, call)
-        return options.with_callback(follow, options.callback_data)
 
     def _call_back(
         self, message: TaskMessage[Any], ending: Future[Ending], actor: ActorRef[TaskDone]

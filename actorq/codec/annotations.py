@@ -207,7 +207,8 @@ class Annotations:
         record = self._classes[cls, *args] = Record(cls, text, recipe)
         types = field_types(cls, args)
         annotations = [types.get(field.name, field.type) for field in recipe.fields]
-        itself = cls[tuple(args)] if args else cls
+        generic: Any = cls
+        itself = generic[tuple(args)] if args else cls
         record.define([self.shape(annotation, itself) for annotation in annotations])
         self._nested -= 1
         return record

@@ -39,8 +39,8 @@ class Attending(Accepting):
         self._expected: set[str] = set()
         """Peers that a loaded record speaks of, before there was time to wait for them."""
         self._pulse = inf
-        """When somebody should look at the clock next, so that a stall can be told from silence; set
-        at the end of each step."""
+        """When somebody should look at the clock next, so that a stall can be told from silence;
+        set at the end of each step."""
         self._look = limits.look
         self._spare_until = 0.0
         """Until when a peer that this owner has not met yet may take to come back."""
@@ -59,6 +59,7 @@ class Attending(Accepting):
         elif head.status is RUNNING and head.worker is not None:
             worker = self._fleet.expect(head.worker)
             worker.held[head.id] = None
+            worker.leased = True  # wherever it is; its hello will say
             live.run = Run(worker)
             self._expected.add(_WORKER + worker.node)
         self._arm(live)

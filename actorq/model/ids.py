@@ -23,6 +23,10 @@ class IdSource:
         self._last = 0
         self._tail: str = tail or token_hex(8)
 
+    def renew(self) -> None:
+        """Be another source from now on."""
+        self._tail = token_hex(8)
+
     def next(self) -> str:
         """Return a new id."""
         now = int(self._clock() * 1_000_000)

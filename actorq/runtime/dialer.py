@@ -261,6 +261,8 @@ class _Talk:
             self.wire.send(encode(replace(message, cause=cause, output=output)))
         elif (request := getattr(message, "request", None)) is not None:
             self._peer.received(m.Reply(request, error=kind(why)))
+        else:
+            self.wire.close(w.Close.BROKEN, why)
 
     async def listen_for_silence(self) -> None:
         """Ping, and close the connection when nothing comes back for too long."""

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from actorq.contracts.store import Store
 from actorq.contracts.transport import Transport
+from actorq.model.options import whole
 from actorq.runtime.wire import batch_max
 
 TLS = ssl.SSLContext | str | Path | tuple[str | Path, str | Path] | None
@@ -37,6 +38,25 @@ def open_store(url: str | Store) -> Store:
 
         return MemoryStore()
     raise ValueError(f"store: no store for {url!r}; there is memory://")
+
+
+def open_dialled(
+    addresses: str | Transport | Iterable[str | Transport],
+    max_message: int,
+    *,
+    tls: TLS = None,
+    insecure: bool = False,
+) -> Sequence[Transport]:
+    """Return the transports to dial; see `open_transports`.
+
+    Raises:
+        ValueError: There is none.
+    """
+    whole("max_message", max_message, least=1_024)
+    transports = open_transports(addresses, max_message, tls=tls, insecure=insecure)
+    if not transports:
+        raise ValueError("url: give at least one address to connect to")
+    return transports
 
 
 def open_transports(

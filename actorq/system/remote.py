@@ -21,7 +21,7 @@ from actorq.model import messages as m
 from actorq.model import wire as w
 from actorq.model.options import number
 from actorq.runtime.dialer import Dialer
-from actorq.system.backends import TLS, open_transports
+from actorq.system.backends import TLS, open_dialled
 from actorq.system.settings import library
 from actorq.system.tokens import own_token
 from actorq.system.values import decoder
@@ -74,7 +74,8 @@ async def connect(
         IncompatiblePeer: Whoever answers there speaks something else.
         ValueError: A URL or a bound that cannot be; the message names it.
     """
-    transports = open_transports(url, max_message, tls=tls, insecure=insecure)
+    transports = open_dialled(url, max_message, tls=tls, insecure=insecure)
+    grace = number("grace", grace)
     if connect_timeout is not None:
         connect_timeout = number("connect_timeout", connect_timeout)
     registry = Registry(tasks, closed=False)
@@ -89,7 +90,7 @@ async def connect(
         yield Client(
             session,
             registry,
-            grace=number("grace", grace),
+            grace=grace,
             max_message=min(max_message, accepted.max_message),
             chunk=accepted.chunk,
             encode=True,
@@ -158,7 +159,7 @@ async def open_parent(
     name = token_hex(8)
     session = Session(name, leased=True, hello=w.ParentHello(name))
     dialer = Dialer(
-        open_transports(url, MAX_MESSAGE, tls=tls, insecure=insecure), own_token(token), session,
+        open_dialled(url, MAX_MESSAGE, tls=tls, insecure=insecure), own_token(token), session,
         node=f"parent {name[:8]}", library=library(), tell=teller(instruments), random=Random(),
     )  # fmt: skip
     dialer.accepted.set(w.Accepted(w.PROTOCOL, "", "", 0, 0.0, 0.0))  # nobody waits for it

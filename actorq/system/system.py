@@ -251,6 +251,8 @@ async def open_system(
     )
     encode = encode or bool(transports)
     registry = Registry(tasks, closed=not transports)
+    if encode:
+        registry.declared()  # what cannot travel is refused now
     house = House(
         settings,
         open_store(store),

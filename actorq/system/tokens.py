@@ -51,12 +51,16 @@ class Tokens:
         for name, given in tokens.items():
             role = _role(name)
             for token in (given,) if isinstance(given, str) else given:
-                if len(token) < TOKEN_LEAST or not token.isascii() or not token.isprintable():
+                if len(token) < TOKEN_LEAST or not _can_travel(token):
                     raise ValueError(
                         f"tokens: one for {role!r} is not {TOKEN_LEAST} or more printable ASCII "
-                        "characters; make one with secrets.token_urlsafe()"
+                        "characters without spaces; make one with secrets.token_urlsafe()"
                     )
-                digests[_digest(token)] = role
+                if digests.setdefault(_digest(token), role) != role:
+                    raise ValueError(
+                        f"tokens: one is for two roles, {role!r} and another; for both there is "
+                        "'admin'"
+                    )
         if not digests:
             raise ValueError("tokens: there are none; to accept everybody, give no tokens at all")
         self._digests = digests
@@ -130,6 +134,10 @@ def _role(name: str) -> Role:
         if name == role:
             return role
     raise ValueError(f"tokens: roles are {', '.join(ROLES)}; one that was given is none of them")
+
+
+def _can_travel(token: str) -> bool:
+    return token.isascii() and token.isprintable() and " " not in token
 
 
 def _digest(token: str) -> bytes:

@@ -22,12 +22,13 @@ from actorq.contracts.link import Peer, Port
 from actorq.contracts.transport import Transport
 from actorq.errors import leaves
 from actorq.machines.supervision import Supervision
+from actorq.model.options import name as check_name
 from actorq.runtime.clock import AnchoredClock
 from actorq.runtime.dialer import Dialer
 from actorq.runtime.engine import Engine
 from actorq.runtime.mailbox import Mailbox
 from actorq.runtime.supervisor import Supervisor
-from actorq.system.backends import TLS, open_transports
+from actorq.system.backends import TLS, open_dialled
 from actorq.system.beats import Lag, beat, beating_in_thread
 from actorq.system.remote import MAX_MESSAGE, Addresses
 from actorq.system.settings import Settings, library
@@ -274,6 +275,7 @@ async def open_worker(
         IncompatiblePeer: Whoever answers there speaks something else; likewise.
         RestartIntensityExceeded: The worker crashed again and again; likewise.
         DuplicateTask: Two functions under one name in ``tasks``.
+        EncodeError: The options of one of them cannot travel.
         ValueError: An argument out of range; the message names it.
     """
     settings = Settings.checked(
@@ -287,9 +289,13 @@ async def open_worker(
         grace=grace,
         lease=15.0,
     )
-    transports = open_transports(url, max_message, tls=tls, insecure=insecure)
+    transports = open_dialled(url, max_message, tls=tls, insecure=insecure)
+    registry = Registry(tasks, closed=False)
+    registry.declared()  # or nobody would ever accept the worker
+    if node is not None:
+        check_name("node", node)
     place = _Place(
-        transports, own_token(token), Registry(tasks, closed=False), settings, lifespan,
+        transports, own_token(token), registry, settings, lifespan,
         teller(instruments), node or token_hex(4), Random(),
     )  # fmt: skip
     left_by: BaseException | None = None

@@ -34,7 +34,7 @@ ADDRESS = "ws://queue:7717"
 GRACE = 4.0
 
 FaultKind = Literal[
-    "cut", "hold", "half close", "slow", "refuse", "silence", "stall", "crash", "drain",
+    "cut", "hold", "half close", "slow", "refuse", "silence", "stall", "block", "crash", "drain",
     "crash actor", "restart queue",
 ]  # fmt: skip
 
@@ -47,8 +47,9 @@ class Fault:
         at: When.
         kind: ``cut``, ``hold``, ``half close`` and ``slow`` are about the links of ``whom`` with
             the queue node, in the direction from ``side``; ``refuse`` and ``silence`` about its
-            dials; ``stall`` and ``crash`` about its process; ``drain`` ends a worker in order;
-            ``crash actor`` has the queue actor's next commits fail.
+            dials; ``stall`` and ``crash`` about its process; ``block`` is a stall of a worker's
+            loop that leaves its beats alone; ``drain`` ends a worker in order; ``crash actor`` has
+            the queue actor's next commits fail.
         whom: A node by the name of its role, as ``worker-1``.
         seconds: How long it lasts; after a crash or a drain, how soon there is a new one.
         side: See ``kind``; None is both.
@@ -79,6 +80,7 @@ class Setup:
     lease: float = 15.0
     suspends: bool = False
     max_pending: int = 1_000
+    max_results: int = 10_000
     parent: bool = True
 
 
@@ -202,6 +204,7 @@ class Cluster:
             lease=setup.lease,
             grace=GRACE,
             max_pending=setup.max_pending,
+            max_results=setup.max_results,
             instruments=[self.history],
         ) as system:
             self.system = system
@@ -293,7 +296,7 @@ class Cluster:
         if node is None or self._quiet:
             return
         self.history.note("fault", kind=fault.kind, whom=node.process.name, **_said(fault))
-        if fault.kind == "stall":
+        if fault.kind in ("stall", "block"):
             await self._stall(node, fault)
         elif fault.kind in ("crash", "restart queue"):
             await self._crash(node, fault)
@@ -308,7 +311,7 @@ class Cluster:
             await self._harm_links(node, fault)
 
     async def _stall(self, node: Node, fault: Fault) -> None:
-        node.process.hold()
+        node.process.hold(_beats if fault.kind == "block" else _nobody)
         await trio.sleep(fault.seconds)
         node.process.go_on()
 
@@ -388,6 +391,19 @@ class Cluster:
             node.process.go_on()
             if node.process.dead and not role.startswith("client"):
                 self.start(role)
+
+
+def _nobody(_: trio.lowlevel.Task) -> bool:
+    return False
+
+
+def _beats(task: trio.lowlevel.Task) -> bool:
+    """Say whether a task is one of those that are in a thread of their own in real time."""
+    above: trio.lowlevel.Task | None = task
+    while above is not None and above.name != "actorq beat":
+        nursery = above.parent_nursery
+        above = None if nursery is None else nursery.parent_task
+    return above is not None
 
 
 def _said(fault: Fault) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
-from actorq.testing.cluster import GRACE, Fault
+from actorq.testing.cluster import GRACE, Fault, Setup
 from actorq.testing.history import Happening, History
 from actorq.testing.workload import Job, Step
 
@@ -16,16 +17,21 @@ _MEMORY = 20.0
 """Seconds for which a fault may be the reason of something: longer than any lease."""
 
 
-def broken(history: History, steps: Sequence[Step], faults: Sequence[Fault]) -> list[str]:
+def broken(
+    history: History, setup: Setup, steps: Sequence[Step], faults: Sequence[Fault]
+) -> list[str]:
     """Return every promise that this history breaks, in words."""
-    return list(dict.fromkeys(_Judge(history, steps, faults).complaints()))
+    return list(dict.fromkeys(_Judge(history, setup, steps, faults).complaints()))
 
 
 class _Judge:
     """Reads a history once, and then goes through the promises."""
 
-    def __init__(self, history: History, steps: Sequence[Step], faults: Sequence[Fault]) -> None:
+    def __init__(
+        self, history: History, setup: Setup, steps: Sequence[Step], faults: Sequence[Fault]
+    ) -> None:
         self._history = history
+        self._slots = setup.slots
         self._faults = faults
         jobs = {job.label: (step, job) for step in steps for job in step.jobs}
         self._jobs: dict[str, tuple[Step, Job]] = {}
@@ -60,6 +66,7 @@ class _Judge:
             yield from self._of_records(id)
             yield from self._of_runs(id)
         yield from self._accepted_is_kept()
+        yield from self._bookings()
         yield from self._results()
         yield from self._errors()
         yield from self._blocks()
@@ -109,6 +116,21 @@ class _Judge:
 
     def _longest(self) -> float:
         return max((fault.seconds for fault in self._faults), default=0.0)
+
+    def _bookings(self) -> Iterator[str]:
+        """No worker is granted more than it has slots for, when a commit is over."""
+        held: dict[str, str] = {}
+        commits = groupby(self._history.of("record"), lambda e: (e.where, e.at))
+        for (queue, at), events in commits:
+            for event in events:
+                held.pop(event.details["id"], None)
+                if event.details["status"] == "running":
+                    held[event.details["id"]] = event.details["worker"]
+            for worker, count in Counter(held.values()).items():
+                if count > self._slots:
+                    yield f"{worker} holds {count} tasks at {at:.4f}"
+            if queue != self._queues[-1]:
+                held.clear()
 
     # --- runs ------------------------------------------------------------------------------------
 

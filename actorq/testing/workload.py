@@ -228,6 +228,7 @@ class Doer:
 
     async def _subscribe(self, messages: list[TaskMessage[str]], patience: float) -> None:
         left = {message.id for message in messages}
+        snapshots = 0
         async with self._client.subscribe(ids=list(left)) as events:
             self._accepted(await self._client.submit_many(messages))
             with trio.move_on_after(patience):
@@ -236,7 +237,10 @@ class Doer:
                         self._note("news", id=event.id, kind=str(event.kind))
                         ended = {event.id} if event.kind is TaskEventKind.ENDED else set()
                     elif isinstance(event, Snapshot):
+                        snapshots += 1
                         ended = {one.id for one in event.tasks if one.status.terminal}
+                        if snapshots > 1:  # the first was before the submit
+                            left &= {one.id for one in event.tasks}
                     left -= ended
                     if not left:
                         break

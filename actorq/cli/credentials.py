@@ -1,8 +1,13 @@
-"""The token to show: from a file or the environment, never from the command line."""
+"""What to show, and whom to trust: the token and the certificates.
+
+The token comes from a file or the environment, never from the command line, which every other user
+of the machine can read.
+"""
 
 from __future__ import annotations
 
 import os
+import ssl
 from pathlib import Path
 
 from actorq.cli.exits import Exit, Failure
@@ -48,3 +53,46 @@ def read_token(file: Path | None, role: Role) -> str | None:
     if not found:
         raise Failure(f"--token-file {file}: no token for the role {role} or admin", Exit.USAGE)
     return found
+
+
+def authority(ca: Path | None) -> ssl.SSLContext | None:
+    """Return what trusts the authority whose certificate this is.
+
+    Raises:
+        Failure: It cannot be read.
+    """
+    if ca is None:
+        return None
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except (OSError, ssl.SSLError) as error:
+        raise Failure(f"--ca {ca}: {_why(error)}", Exit.USAGE) from error
+
+
+def certificate(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    """Return what shows this certificate to those who connect.
+
+    Raises:
+        Failure: It, or its key, cannot be read.
+    """
+    if cert is None and key is None:
+        return None
+    if cert is None or key is None:
+        raise Failure("--tls-cert and --tls-key go together", Exit.USAGE)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(cert, key, password=_no_password)
+    except (OSError, ssl.SSLError) as error:
+        said = f"--tls-cert {cert}, --tls-key {key}: {_why(error)}"
+        raise Failure(said, Exit.USAGE) from error
+    return context
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return f"no certificate that can be used ({error.reason or error})"
+    return error.strerror or str(error)
+
+
+def _no_password() -> str:
+    raise Failure("--tls-key: the key is encrypted; decrypt it first", Exit.USAGE)

@@ -1,0 +1,65 @@
+"""From addresses on a command line to the transports that dial them, or listen there."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+
+from actorq.cli.credentials import authority
+from actorq.cli.exits import Exit, Failure, usage
+from actorq.contracts.transport import Transport
+from actorq.system.backends import open_transports
+from actorq.system.remote import MAX_MESSAGE
+
+DEFAULT_URL = "ws://127.0.0.1:7717"
+
+
+def several(urls: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the addresses, also those between which there are commas."""
+    return tuple(url for text in urls for part in text.split(",") if (url := part.strip()))
+
+
+def dialled(urls: tuple[str, ...], ca: Path | None, *, insecure: bool) -> Sequence[Transport]:
+    """Return what dials the addresses.
+
+    Raises:
+        Failure: One of them, or the certificate, cannot be.
+    """
+    addresses = several(urls)
+    if not addresses:
+        raise Failure("--url: there is no address in it", Exit.USAGE)
+    return transports(addresses, MAX_MESSAGE, authority(ca), "--ca", insecure=insecure)
+
+
+def transports(
+    addresses: Sequence[str],
+    max_message: int,
+    tls: ssl.SSLContext | None,
+    option: str,
+    *,
+    insecure: bool,
+    open_to_all: bool = False,
+) -> list[Transport]:
+    """Return the transports of addresses, of which some may be encrypted and some not.
+
+    Raises:
+        Failure: One of them cannot be, or ``option``, where ``tls`` is from, is for none of them.
+    """
+    if tls is not None and not any(map(_encrypted, addresses)):
+        raise Failure(f"{option} is for wss:// addresses, and there is none", Exit.USAGE)
+    made: list[Transport] = []
+    with usage():
+        for address in addresses:
+            made += open_transports(
+                address,
+                max_message,
+                tls=tls if _encrypted(address) else None,
+                insecure=insecure,
+                open_to_all=open_to_all,
+            )
+    return made
+
+
+def _encrypted(address: str) -> bool:
+    return address.lower().startswith("wss:")
