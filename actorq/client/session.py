@@ -15,7 +15,13 @@ import msgspec
 import trio
 
 from actorq.contracts.link import Port
-from actorq.errors import ActorDied, SubmitError, TaskNotFound
+from actorq.errors import (
+    ActorDied,
+    AuthenticationFailed,
+    IncompatiblePeer,
+    SubmitError,
+    TaskNotFound,
+)
 from actorq.model import messages as m
 from actorq.model.feed import TaskEvent
 from actorq.model.outcomes import task_result
@@ -361,4 +367,5 @@ def lost_scope() -> SubmitError:
 
 def _again(error: BaseException) -> BaseException:
     """Return a fresh copy for one waiter: a traceback belongs to one raise."""
-    return ActorDied(str(error)) if isinstance(error, ActorDied) else error
+    alike = isinstance(error, ActorDied | AuthenticationFailed | IncompatiblePeer)
+    return type(error)(str(error)) if alike else error

@@ -280,7 +280,7 @@ class _Talk:
                 self.wire.close(w.Close.SILENT, f"nothing came for {silence.limit:g} s")
             elif self.accepted is None and now - began >= w.HELLO_SECONDS:
                 self.wire.close(w.Close.HELLO_TIMEOUT, "the hello was not answered")
-            elif quiet is None:
+            elif quiet is None and self.accepted is not None:
                 self._told = self._got
                 self.wire.send_first(w.Ping(self._got))
 

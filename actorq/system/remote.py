@@ -105,9 +105,13 @@ async def _dialling(
     """Dial as long as the block lasts; it begins when somebody has answered."""
     left_by: BaseException | None = None
 
+    # Shielded, for whoever leaves by a cancellation has something to say, too.
+    dialling = trio.CancelScope(shield=True)
+
     async def dial() -> None:
         try:
-            await dialer.run()
+            with dialling:
+                await dialer.run()
         except (TransportError, ValueError) as error:  # or its transport does not take the token
             session.disconnected(error)
             dialer.accepted.fail(error)
@@ -124,7 +128,7 @@ async def _dialling(
             left_by = error
         await dialer.leave()
         session.disconnected(ActorDied("this client is closed"))
-        nursery.cancel_scope.cancel("the client leaves")
+        dialling.cancel("the client leaves")
     if left_by is not None:
         raise left_by
 
