@@ -7,7 +7,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 import actorq
-from actorq.tasks import AsyncTask, Registry, StreamTask, SyncTask, import_path, import_task
+from actorq.tasks import (
+    AsyncTask,
+    NamedTask,
+    StreamTask,
+    SyncTask,
+    import_path,
+    import_task,
+)
 
 
 @actorq.task
@@ -200,38 +207,6 @@ def test_messages_have_ids_of_their_own_in_the_order_in_which_they_are_made() ->
     assert ids == sorted(set(ids))
 
 
-# --- the registry ---------------------------------------------------------------------------
-
-
-def test_any_callable_becomes_a_task_once() -> None:
-    registry = Registry()
-
-    assert registry.resolve(plain) is registry.resolve(plain)
-    assert registry.resolve(fetch) is fetch
-
-
-def test_an_unhashable_callable_can_be_submitted_too() -> None:
-    class Unhashable(Callable):
-        __hash__ = None  # type: ignore[assignment]
-
-    assert isinstance(Registry().resolve(Unhashable()), AsyncTask)
-
-
-def test_a_stream_of_fresh_lambdas_does_not_stay() -> None:
-    registry = Registry()
-
-    for _ in range(5_000):
-        registry.resolve(lambda: None)
-
-    assert len(registry._made) <= 1_000
-
-
-@pytest.mark.parametrize("what", [7, None, ["fetch"]])
-def test_what_cannot_be_called_cannot_be_submitted(what: object) -> None:
-    with pytest.raises(TypeError, match="submit a task, a callable, a name or a message"):
-        Registry().resolve(what)
-
-
 # --- by reference ---------------------------------------------------------------------------
 
 
@@ -257,3 +232,31 @@ def test_attributes_of_a_function_are_not_those_of_its_task() -> None:
 
     assert made.name.endswith("function")
     assert made.pool == "main"
+
+
+# --- elsewhere --------------------------------------------------------------------------------
+
+
+def test_a_task_of_which_only_the_name_is_known_can_be_submitted_and_not_run() -> None:
+    named = NamedTask.called("pkg.mod:func")
+
+    assert (named.name, named.pool) == ("pkg.mod:func", "any")
+    with pytest.raises(actorq.UnknownTask, match=r"task 'pkg\.mod:func' is not in this process"):
+        named.function(1, 2)
+
+
+def test_it_takes_any_arguments_and_any_options() -> None:
+    named = NamedTask.called("elsewhere")
+
+    message = named.options(priority="high").message(1, two=2)
+
+    assert type(message.task) is NamedTask
+    assert (message.task.name, message.task.pool) == ("elsewhere", "any")
+    assert message.task.settings.given == {"priority"}
+    assert (message.args, message.kwargs) == ((1,), {"two": 2})
+
+
+@pytest.mark.parametrize("name", ["", "x" * 201, "a\0b", "\udcff"])
+def test_what_cannot_be_a_name_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="task name must be"):
+        NamedTask.called(name)

@@ -15,7 +15,8 @@ from actorq.model.messages import Grant
 from actorq.model.outcomes import task_result
 from actorq.model.records import Done, Output
 from actorq.model.results import TaskDone
-from actorq.tasks import Call, EncodedCall, EncodedValue, Registry, Task
+from actorq.registry import Registry
+from actorq.tasks import Call, EncodedCall, EncodedValue, Task
 
 
 class Calls(Protocol):

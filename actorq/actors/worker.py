@@ -29,9 +29,9 @@ from actorq.model.events import EventKind
 from actorq.model.records import Output
 from actorq.model.results import Progress
 from actorq.model.tree import TaskNode
+from actorq.registry import Registry
 from actorq.runtime.future import Future
 from actorq.runtime.mailbox import Mailbox
-from actorq.tasks import Registry
 
 SAY_MAX = 10.0
 """Seconds that a draining worker waits for the owner's answers, which may be out of reach."""

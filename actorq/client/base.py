@@ -23,9 +23,10 @@ from actorq.model import messages as m
 from actorq.model.options import number
 from actorq.model.records import Cancel
 from actorq.model.results import TaskDone, TaskResult
+from actorq.registry import Registry
 from actorq.runtime.future import Future
 from actorq.runtime.ref import ActorRef
-from actorq.tasks import Call, EncodedCall, NamedTask, Registry, Task, TaskMessage
+from actorq.tasks import Call, EncodedCall, NamedTask, Task, TaskMessage
 
 R = TypeVar("R")
 

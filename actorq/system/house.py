@@ -27,6 +27,7 @@ from actorq.machines.supervision import Supervision
 from actorq.machines.tables import Limits
 from actorq.model import messages as m
 from actorq.model.tree import ActorTree, TaskNode
+from actorq.registry import Registry
 from actorq.runtime.cell import Cell
 from actorq.runtime.clock import AnchoredClock
 from actorq.runtime.engine import Engine
@@ -36,7 +37,6 @@ from actorq.runtime.mailbox import Mailbox
 from actorq.runtime.supervisor import Supervisor
 from actorq.runtime.tree import take_tree
 from actorq.system.settings import Settings, library
-from actorq.tasks import Registry
 from actorq.telemetry.events import teller
 
 _CLOSE_SLACK = 5.0

@@ -20,12 +20,13 @@ from actorq.errors import ActorDied, ConnectFailed, TransportError
 from actorq.model import messages as m
 from actorq.model import wire as w
 from actorq.model.options import number
+from actorq.registry import Registry
 from actorq.runtime.dialer import Dialer
 from actorq.system.backends import TLS, open_dialled
 from actorq.system.settings import library
 from actorq.system.tokens import own_token
 from actorq.system.values import decoder
-from actorq.tasks import Registry, Task
+from actorq.tasks import Task
 from actorq.telemetry.events import teller
 
 MAX_MESSAGE = 4 * 1024 * 1024

@@ -20,6 +20,7 @@ from actorq.machines.restarts import Backoff
 from actorq.machines.supervision import STRATEGIES, RestartType, Strategy, Supervision
 from actorq.model.options import number, whole
 from actorq.model.tree import ActorTree
+from actorq.registry import Registry
 from actorq.runtime.mailbox import Mailbox
 from actorq.runtime.ref import ActorRef
 from actorq.runtime.supervisor import MAILBOX, Supervisor, open_supervisor
@@ -28,7 +29,7 @@ from actorq.system.house import House
 from actorq.system.settings import Settings
 from actorq.system.tokens import TokensLike, read_tokens
 from actorq.system.values import decoder
-from actorq.tasks import Registry, Task
+from actorq.tasks import Task
 
 M = TypeVar("M")
 Ts = TypeVarTuple("Ts")

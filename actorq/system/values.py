@@ -6,7 +6,8 @@ from typing import Any
 
 from actorq.client.session import Decode
 from actorq.codec.payload import decode_plain
-from actorq.tasks import NamedTask, Registry
+from actorq.registry import Registry
+from actorq.tasks import NamedTask
 
 
 def decoder(registry: Registry) -> Decode:

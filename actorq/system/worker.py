@@ -23,6 +23,7 @@ from actorq.contracts.transport import Transport
 from actorq.errors import leaves
 from actorq.machines.supervision import Supervision
 from actorq.model.options import name as check_name
+from actorq.registry import Registry
 from actorq.runtime.clock import AnchoredClock
 from actorq.runtime.dialer import Dialer
 from actorq.runtime.engine import Engine
@@ -33,7 +34,7 @@ from actorq.system.beats import Lag, beat, beating_in_thread
 from actorq.system.remote import MAX_MESSAGE, Addresses
 from actorq.system.settings import Settings, library
 from actorq.system.tokens import own_token
-from actorq.tasks import Registry, Task
+from actorq.tasks import Task
 from actorq.telemetry.events import teller
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Awaitable, Callable, Sequence
-from math import inf
 from functools import partial
+from math import inf
 from random import Random
 from typing import Any, Literal
 

@@ -134,6 +134,7 @@ def seeded(seed: int) -> Generator[Random, None, None]:
     state = trio_run._r.getstate()
     collecting = gc.isenabled()
     gc.disable()
+    gc.freeze()  # so that a collection looks only at what the block has made
     try:
         for owner, name, value in patches:
             setattr(owner, name, value)
@@ -143,6 +144,7 @@ def seeded(seed: int) -> Generator[Random, None, None]:
         for owner, name, value in before:
             setattr(owner, name, value)
         trio_run._r.setstate(state)
+        gc.unfreeze()
         if collecting:
             gc.enable()
 

@@ -1,12 +1,26 @@
 """The worker: slots honoured exactly, and every end of an attempt told for what it was."""
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 import actorq
+from actorq.actors.calls import Encoded
+from actorq.actors.worker import SAY_MAX, WorkerActor
+from actorq.codec.payload import encode_call
+from actorq.contracts.link import Peer
+from actorq.model import messages as m
+from actorq.model.events import EventKind
+from actorq.model.options import NO_OPTIONS, TaskOptions
+from actorq.model.records import Cancel, Head
+from actorq.model.status import RUNNING
+from actorq.runtime.clock import AnchoredClock
+from actorq.registry import Registry
 
 
 class Crowd:
@@ -379,3 +393,340 @@ async def test_a_stream_task_submitted_plainly_runs_to_its_end(
         assert await system.call(count) is None
 
     assert yielded == [0, 1, 2]
+
+
+# --- its words with the owner ---------------------------------------------------------------
+
+
+@actorq.task(name="nap")
+async def nap(seconds: float) -> float:
+    await trio.sleep(seconds)  # virtual
+    return seconds
+
+
+@actorq.task(name="slow to stop", timeout=60)
+async def slow_to_stop(seconds: float) -> None:
+    try:
+        await trio.sleep_forever()
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(seconds)  # virtual
+
+
+class Line:
+    """One connection to the owner, which only writes down."""
+
+    def __init__(self) -> None:
+        self.said: list[Any] = []
+
+    def send(self, *messages: Any) -> None:
+        self.said += messages
+
+    def of(self, kind: type) -> list[Any]:
+        return [message for message in self.said if isinstance(message, kind)]
+
+    def credit(self, pool: str = "main") -> int:
+        """Return the newest credit of a pool."""
+        said: int = [ready.credit for ready in self.of(m.Ready) if ready.pool == pool][-1]
+        return said
+
+
+class Bench:
+    """A worker whose owner is the test."""
+
+    def __init__(self, concurrency: int, lifespan: Any = None) -> None:
+        self.registry = Registry([nap, slow_to_stop], closed=False)
+        self.events: list[EventKind] = []
+        self.worker = WorkerActor(
+            "node",
+            1,
+            concurrency=concurrency,
+            processes=0,
+            grace=5.0,
+            lifespan=lifespan,
+            calls=Encoded(self.registry, 4_096),
+            registry=self.registry,
+            clock=AnchoredClock(),
+            tell=lambda kind, **_: self.events.append(kind),
+        )
+        self.up = trio.Event()
+        self.line = Line()
+
+    def connect(self) -> Line:
+        """Begin a new connection."""
+        self.line = Line()
+        self.worker.connected(self.line)
+        return self.line
+
+    def grant(self, id: str, task: str, seconds: float, fence: int = 1) -> None:
+        head = Head(
+            id, task, NO_OPTIONS, "main", None, 1.0, 1.0, 1.0, 1.0, RUNNING, fence
+        )  # fmt: skip
+        self.worker.received(m.Grant(head, encode_call(task, (seconds,), {}), None))
+
+    async def finished(self, count: int = 1) -> list[m.Finish]:
+        """Wait for so many ends, and return all of them."""
+        while len(self.line.of(m.Finish)) < count:  # noqa: ASYNC110 - there is no event
+            await trio.sleep(0.01)  # virtual
+        return self.line.of(m.Finish)
+
+    def answer(self, finish: m.Finish, *, accepted: bool = True) -> None:
+        self.worker.received(m.Finished(finish.id, finish.fence, accepted))
+
+
+class Inbox:
+    """All of its mailbox that a worker uses."""
+
+    def __init__(self, started: Callable[[], None]) -> None:
+        self.started = started
+
+
+@asynccontextmanager
+async def at_work(concurrency: int = 2, lifespan: Any = None) -> Any:
+    bench = Bench(concurrency, lifespan)
+
+    def attach(peer: Peer) -> None:
+        assert peer is bench.worker
+        bench.connect()
+
+    inbox: Any = Inbox(bench.up.set)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.worker.run, inbox, attach, lambda _: None)
+        await bench.up.wait()
+        yield bench
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_worker_says_who_it_is_what_it_knows_and_how_much_it_takes(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async with at_work(3) as bench:
+        hello, *others = bench.line.said
+
+        assert (hello.worker, hello.node, hello.running) == ("node.1", "node", ())
+        assert hello.slots == {"main": 3, "process": 0}
+        assert hello.tasks == bench.registry.digests()
+        assert hello.declared["slow to stop"] == m.Declared("main", TaskOptions(timeout=60))
+        assert others == [m.Ready("main", 3), m.Ready("process", 0)]
+
+
+async def test_an_end_is_said_again_on_each_connection_until_it_is_answered(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async with at_work() as bench:
+        bench.grant("a", "nap", 1)
+        (finish,) = await bench.finished()
+
+        second = bench.connect()
+        assert second.of(m.Finish) == [finish]
+        assert second.of(m.WorkerHello)[0].running == (("a", 1),)
+        bench.answer(finish)
+
+        third = bench.connect()
+        assert third.of(m.Finish) == []
+        assert third.of(m.WorkerHello)[0].running == ()
+
+
+async def test_what_ends_without_a_connection_is_said_on_the_next(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async with at_work() as bench:
+        bench.grant("a", "nap", 1)
+        bench.worker.disconnected(None)
+        await trio.sleep(5)  # virtual
+
+        line = bench.connect()
+
+        assert [finish.id for finish in line.of(m.Finish)] == ["a"]
+        assert line.credit() == 2
+
+
+async def test_what_runs_is_in_the_next_hello_and_has_started_already(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async with at_work() as bench:
+        bench.grant("a", "nap", 10, fence=7)
+        await trio.sleep(1)  # virtual
+
+        line = bench.connect()
+
+        assert line.of(m.WorkerHello)[0].running == (("a", 7),)
+        assert [(started.id, started.fence) for started in line.of(m.Started)] == [("a", 7)]
+        assert line.credit() == 1
+
+
+async def test_an_attempt_that_belongs_to_somebody_else_now_is_stopped_and_not_spoken_of(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async with at_work() as bench:
+        bench.grant("a", "slow to stop", 1)
+        bench.grant("b", "nap", 1)
+        (finish,) = await bench.finished()
+        line = bench.connect()
+
+        bench.worker.received(m.Welcome((("a", 1), ("b", 1))))
+        await trio.sleep(5)  # virtual
+
+        assert line.of(m.Finish) == [finish]  # said with the hello, and never again
+        assert line.credit() == 2
+        assert bench.connect().of(m.Finish) == []
+
+
+async def test_a_cancel_for_a_grant_that_no_slot_has_taken_yet_ends_it_unstarted(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async with at_work(1) as bench:
+        bench.grant("a", "nap", 10)
+        bench.grant("b", "nap", 10)
+        bench.worker.received(m.Interrupt("b", 1, Cancel("user"), 1.0))
+
+        (finish,) = bench.line.of(m.Finish)
+        assert (finish.id, finish.cause, finish.started_at) == ("b", "cancelled", None)
+
+
+async def test_a_cancel_for_an_older_grant_of_a_task_stops_nothing(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async with at_work() as bench:
+        bench.grant("a", "nap", 1, fence=2)
+        await wait_all_tasks_blocked()
+        bench.worker.received(m.Interrupt("a", 1, Cancel("user"), 1.0))
+
+        (finish,) = await bench.finished()
+        assert finish.cause == "ok"
+
+
+async def test_tasks_that_are_learnt_are_told(autojump_clock: trio.abc.Clock) -> None:
+    async with at_work() as bench:
+        bench.registry.learn(actorq.task(name="new")(trio.sleep))
+        bench.worker.knows_more()
+
+        (knows,) = bench.line.of(m.Knows)
+        assert knows.tasks.keys() == {"nap", "slow to stop", "new"}
+        assert knows.declared.keys() == knows.tasks.keys()
+
+
+# --- draining -------------------------------------------------------------------------------
+
+
+async def test_a_worker_that_drains_lets_what_runs_end_and_takes_nothing_more(
+    autojump_clock: trio.abc.Clock, nursery: trio.Nursery
+) -> None:
+    drained: list[bool] = []
+    async with at_work() as bench:
+        bench.grant("a", "nap", 3)
+        await wait_all_tasks_blocked()
+        before = trio.current_time()
+
+        async def drain() -> None:
+            drained.append(await bench.worker.drain(10))
+
+        nursery.start_soon(drain)
+        await wait_all_tasks_blocked()
+        assert bench.line.credit() == 1
+        (finish,) = await bench.finished()
+        bench.answer(finish)
+        await wait_all_tasks_blocked()
+
+        assert finish.cause == "ok"
+        assert drained == [True]
+        assert trio.current_time() - before == pytest.approx(3, abs=0.1)
+
+
+async def test_what_is_left_after_that_is_handed_back(
+    autojump_clock: trio.abc.Clock, nursery: trio.Nursery
+) -> None:
+    drained: list[bool] = []
+    async with at_work() as bench:
+        bench.grant("a", "slow to stop", 1)
+        await wait_all_tasks_blocked()
+
+        async def drain() -> None:
+            drained.append(await bench.worker.drain(2))
+
+        nursery.start_soon(drain)
+        (finish,) = await bench.finished()
+        assert (finish.cause, finish.started_at is not None) == ("handed back", True)
+        assert not drained
+        bench.answer(finish)
+        await wait_all_tasks_blocked()
+        assert drained == [True]
+
+
+async def test_a_grant_that_was_under_way_is_handed_back_unstarted(
+    autojump_clock: trio.abc.Clock, nursery: trio.Nursery
+) -> None:
+    async with at_work() as bench:
+        bench.grant("a", "nap", 100)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(bench.worker.drain, 1_000)
+        await wait_all_tasks_blocked()
+
+        bench.grant("b", "nap", 1)
+
+        (finish,) = bench.line.of(m.Finish)
+        assert (finish.id, finish.cause, finish.started_at) == ("b", "handed back", None)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_grant_that_waits_for_a_slot_runs_or_is_handed_back_when_the_worker_drains(
+    autojump_clock: trio.abc.Clock, nursery: trio.Nursery
+) -> None:
+    async with at_work(1) as bench:
+        bench.grant("a", "nap", 3)
+        await wait_all_tasks_blocked()
+        bench.grant("b", "nap", 3)
+
+        nursery.start_soon(bench.worker.drain, 100)
+        finishes = await bench.finished(2)
+
+        assert {finish.id for finish in finishes} == {"a", "b"}
+        assert {finish.cause for finish in finishes} <= {"ok", "handed back"}
+        for finish in finishes:
+            bench.answer(finish)
+
+
+async def test_a_worker_that_has_nothing_is_drained_at_once(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async with at_work() as bench:
+        before = trio.current_time()
+
+        assert await bench.worker.drain(100)
+        assert await bench.worker.drain(100)
+        assert trio.current_time() == before
+
+
+async def test_an_owner_that_is_out_of_reach_does_not_hold_up_a_drain_for_long(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async with at_work() as bench:
+        bench.grant("a", "nap", 1)
+        await wait_all_tasks_blocked()
+        bench.worker.disconnected(None)
+        before = trio.current_time()
+
+        assert not await bench.worker.drain(2)
+        assert trio.current_time() - before == pytest.approx(2 + 5 + SAY_MAX, abs=0.1)
+
+
+async def test_the_lifespan_is_entered_before_the_hello_and_left_after_the_last_attempt(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    steps: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan() -> Any:
+        steps.append("entered")
+        yield "pool"
+        steps.append("left")
+
+    opened: AbstractAsyncContextManager[Any] = at_work(1, lifespan)
+    async with opened as bench:
+        assert steps == ["entered"]
+        assert bench.line.of(m.WorkerHello)
+        bench.grant("a", "slow to stop", 2)
+        await wait_all_tasks_blocked()
+
+    assert steps == ["entered", "left"]
+    assert [finish.cause for finish in bench.line.of(m.Finish)] == []

@@ -1,0 +1,169 @@
+"""The tasks that one node was given, by name."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from types import FunctionType, ModuleType
+from typing import Any
+
+from actorq.codec.options import pack_options
+from actorq.errors import DuplicateTask, EncodeError, InvalidArguments, SubmitError, UnknownTask
+from actorq.model.messages import Declared
+from actorq.model.options import TaskOptions
+from actorq.model.records import Follow
+from actorq.runtime.ref import ActorRef
+from actorq.tasks import Call, NamedTask, Task, import_path, make_task
+
+
+class Registry:
+    """The tasks that one system, client or worker was given, by name."""
+
+    def __init__(
+        self, tasks: Iterable[Task[..., Any] | ModuleType] = (), *, closed: bool = True
+    ) -> None:
+        """Take in tasks, and every task that is a variable of the modules.
+
+        Args:
+            tasks: Tasks and modules.
+            closed: Whether nobody else can know a name that is not in here.
+
+        Raises:
+            DuplicateTask: Two different functions under one name.
+            TypeError: Something that is neither a task nor a module.
+        """
+        self._tasks: dict[str, Task[..., Any]] = {}
+        self._closed = closed
+        self.on_change: Callable[[], None] | None = None
+        """Called after a task was learnt."""
+        self._made: dict[Callable[..., Any], Task[..., Any]] = {}
+        if not isinstance(tasks, Iterable):
+            raise TypeError(f"tasks= takes several tasks and modules; write [...] around {tasks!r}")
+        for item in tasks:
+            if isinstance(item, Task):
+                self._add(item)
+            elif isinstance(item, ModuleType):
+                for found in vars(item).values():
+                    if isinstance(found, Task):
+                        self._add(found)
+            else:
+                raise TypeError(
+                    f"tasks= takes tasks and modules, not {item!r}; decorate it with @actorq.task"
+                )
+
+    def _add(self, task: Task[..., Any]) -> None:
+        known = self._tasks.setdefault(task.name, task)
+        if known.function is not task.function:
+            raise DuplicateTask(
+                f"two tasks are named {task.name!r}: {import_path(known.function)} and "
+                f"{import_path(task.function)}; give one of them a name="
+            )
+
+    def learn(self, task: Task[..., Any]) -> None:
+        """Take in a task that was submitted here, so that it can be run here.
+
+        Raises:
+            UnknownTask: Nobody could find its function by its name.
+            DuplicateTask: Another function has its name.
+        """
+        known = self._tasks.get(task.name)
+        if known is not None and known.function is task.function:
+            return
+        if isinstance(task, NamedTask):
+            return
+        if "<" in task.name or isinstance(task.function, functools.partial):
+            raise UnknownTask(
+                f"{task!r} cannot be found by its name in another process: only functions at the "
+                "top of a module can be submitted here, or tasks with a name= of their own that "
+                "are in the tasks= of those who run them"
+            )
+        self._add(task)
+        if self.on_change is not None:
+            self.on_change()
+
+    def get(self, name: str) -> Task[..., Any] | None:
+        """Return the task of that name, if it is known here."""
+        return self._tasks.get(name)
+
+    def digests(self) -> dict[str, str]:
+        """Return a digest of every task's signature, by name."""
+        return {name: task.signature.digest for name, task in self._tasks.items()}
+
+    def declared(self) -> dict[str, Declared]:
+        """Return what every task's decorator says, by name.
+
+        Raises:
+            SubmitError: Some of it cannot travel.
+        """
+        found: dict[str, Declared] = {}
+        for name, task in list(self._tasks.items()):
+            settings = self.keepable(task.settings, encode=True)
+            try:
+                pack_options(settings)
+            except EncodeError as error:
+                raise EncodeError(f"task {name}: {error}") from None
+            found[name] = Declared(task.pool, settings)
+        return found
+
+    def keepable(self, options: TaskOptions, *, encode: bool) -> TaskOptions:
+        """Return options as the owner keeps them: with a callback task as it will be submitted.
+
+        Raises:
+            SubmitError: It cannot be a callback; the subclass says why.
+        """
+        callback = options.callback
+        if callback is None:
+            return options
+        if isinstance(callback, ActorRef):
+            callback._check_where()
+            return options.with_callback(None, None)  # its client's affair
+        task = self.resolve(callback)
+        try:
+            task.check(None)
+        except InvalidArguments as error:
+            raise InvalidArguments(
+                f"a callback takes one argument, the TaskDone: {error}"
+            ) from None
+        if isinstance(task.settings.callback, ActorRef):
+            raise SubmitError(
+                f"an actor cannot be the callback of a callback task ({task.name}): "
+                "tell it from inside the task"
+            )
+        settings = self.keepable(task.settings, encode=encode)
+        if encode:
+            self.learn(task)
+        call = None if encode else Call(task, (), {})
+        follow = Follow(task.name, task.pool, settings, call)
+        return options.with_callback(follow, options.callback_data)
+
+    def find(self, name: str) -> Task[..., Any]:
+        """Return the task of that name; where the registry is not closed, any name is one.
+
+        Raises:
+            UnknownTask: There is none.
+        """
+        try:
+            return self._tasks[name]
+        except KeyError:
+            if not self._closed:
+                return NamedTask.called(name)
+            known = ", ".join(sorted(self._tasks)) or "none"
+            raise UnknownTask(
+                f"no task {name!r} in this system; tasks= of open_system lists: {known}"
+            ) from None
+
+    def resolve(self, what: object) -> Task[..., Any]:
+        """Return the task that a task, a name or any other callable stands for."""
+        if isinstance(what, Task):
+            return what
+        if isinstance(what, str):
+            return self.find(what)
+        if not callable(what):
+            raise TypeError(f"submit a task, a callable, a name or a message, not {what!r}")
+        function: Any = what
+        if not isinstance(function, FunctionType) or "<" in function.__qualname__:
+            return make_task(function)  # nobody knows how long it lives, nor what it holds
+        made = self._made.get(function)
+        if made is None:
+            made = self._made[function] = make_task(function)
+        return made
