@@ -23,13 +23,16 @@ create = $(PYTHON) -m venv $(VENV) && $(RUN) pip install --quiet --upgrade "pip>
 install = $(RUN) pip install --quiet --constraint constraints.txt
 endif
 
-.PHONY: help demo test lint types docs bench bench-actors coverage clean
+.PHONY: help demo demo-remote test lint types docs bench bench-actors bench-remote simulate coverage clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: $(DEMO)  ## index a folder of Python files (ARGS="FOLDER --json FILE")
 	@$(BIN)/python examples/index_tree.py $(ARGS)
+
+demo-remote: $(DEMO)  ## kill one of two workers and lose nothing (ARGS="FOLDER --limit N")
+	@$(BIN)/python examples/remote/run.py $(ARGS)
 
 test: lint types docs  ## check everything; ARGS go to pytest
 	$(RUN) pytest $(ARGS)
@@ -53,6 +56,12 @@ bench: $(BENCH)  ## measure the local system
 
 bench-actors: $(BENCH)  ## measure actors
 	$(BIN)/python benchmarks/actors.py $(ARGS)
+
+bench-remote: $(BENCH)  ## measure across processes, beside others (needs redis-server)
+	$(BIN)/python benchmarks/remote.py $(ARGS)
+
+simulate: $(DEV)  ## run thousands of simulated clusters (ARGS="--seeds N --start N")
+	$(BIN)/python -m actorq.testing.simulation $(or $(ARGS),--seeds 3000)
 
 coverage: $(DEV)  ## which branches the tests miss
 	$(RUN) coverage run -m pytest $(ARGS)

@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import statistics
+import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -191,22 +192,22 @@ async def open_redis() -> AsyncGenerator[str, None]:
             "redis-server", "--bind", "127.0.0.1", "--port", str(port),
             "--dir", folder, "--save", "", "--appendonly", "no",
         )  # fmt: skip
-        async with open_child("redis-server", *command) as redis:
+        async with open_child("redis-server", *command, listens=False) as redis:
             await redis.answering("127.0.0.1", port)
             yield f"redis://127.0.0.1:{port}"
 
 
 async def other(name: str, environment: dict[str, str], count: int, slices: int) -> Figures:
-    """Measure one of them; its rate takes a fifth of the items that C takes."""
+    """Measure one of them; its rate takes a tenth of the items that C takes."""
     async with open_redis() as url:
         environment = environment | {"BENCH_REDIS": url}
         async with (
-            open_child(f"{name}'s worker", *OTHERS[name], environment=environment),
+            open_child(f"{name}'s worker", *OTHERS[name], listens=False, environment=environment),
             open_child(name, *script(f"remote_{name}.py"), environment=environment) as client,
         ):
 
             async def subject(count: int) -> float:
-                return float(await client.ask(count // 5))
+                return float(await client.ask(count // 10))
 
             return await compare(subject, bare_pool, count, slices, to="C")
 
@@ -236,14 +237,14 @@ def plan(quick: bool) -> Plan:
             (f"{name} processes, map", partial(ratio, set_up, mapped, count, slices)),
             (f"{name} processes, call", partial(call_latency, set_up, count // 10, slices)),
         ]
-    measures.append(("results of 1 MiB", partial(large_results, 4 if quick else 30)))
+    measures.append(("results of 1 MiB", partial(large_results, 10 if quick else 30)))
     for name, environment in (
         ("dramatiq", {}),
         ("taskiq", {}),
         ("taskiq, asking each 10 ms", {"BENCH_CHECK": "0.01"}),
         ("streaq", {}),
     ):
-        measure = partial(other, name.partition(",")[0], environment, count, slices)
+        measure = partial(other, name.partition(",")[0], environment, 20_000, 3 if quick else 5)
         measures.append((f"redis: {name}", measure))
     return [(name, bounded(measure)) for name, measure in measures]
 
@@ -258,5 +259,13 @@ def lacks(names: list[str]) -> str | None:
 
 
 if __name__ == "__main__":
+    # Either signal ends the other processes, too, also where a shell has said to ignore the first.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    run(__doc__, plan, lacks)
+    interrupted = False
+    try:
+        run(__doc__, plan, lacks)
+    except* KeyboardInterrupt:  # alone or in groups
+        interrupted = True
+    if interrupted:
+        sys.exit(130)

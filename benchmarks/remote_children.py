@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from subprocess import PIPE
+from subprocess import DEVNULL, PIPE
 from tempfile import TemporaryFile
 from typing import Any, NoReturn
 
@@ -20,8 +20,8 @@ HERE = Path(__file__).parent
 IN_FLIGHT = 200
 """How many tasks are under way at once, wherever rates are measured."""
 
-STOP_SECONDS = 5.0
-"""For each step of the ladder: end of input, SIGTERM, SIGKILL."""
+STOP_SECONDS = 4.0
+"""From the end of its input to SIGTERM, and from there to SIGKILL."""
 
 
 class Child:
@@ -85,25 +85,31 @@ class Child:
 
 @asynccontextmanager
 async def open_child(
-    name: str, *command: str, environment: Mapping[str, str] | None = None
+    name: str,
+    *command: str,
+    listens: bool = True,
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[Child, None]:
     """Run a command as long as the block lasts, in a session of its own: Ctrl-C is for us.
 
-    One that reads its input ends with it; the others get a signal. What it has started itself ends
-    with it at the latest. An exception that leaves the block gets a note of what it has said.
+    One that ``listens`` can be asked, and ends with its input if the block is left in order; others
+    get a signal. What it has started itself ends with it. An exception that leaves the block gets a
+    note of what it has said.
     """
     with TemporaryFile() as errors:
         process = await trio.lowlevel.open_process(
             command,
-            stdin=PIPE,
-            stdout=PIPE,
+            stdin=PIPE if listens else DEVNULL,
+            stdout=PIPE if listens else errors,
             stderr=errors,
             cwd=HERE,
             env=os.environ | dict(environment or {}),
             start_new_session=True,
         )
+        ended_well = False
         try:
             yield Child(name, process)
+            ended_well = True
         except Exception as error:
             errors.seek(0)
             if told := errors.read().decode(errors="replace").strip():
@@ -111,22 +117,26 @@ async def open_child(
             raise
         finally:
             with trio.CancelScope(shield=True):
-                await _end(process)
+                await _end(process, patiently=listens and ended_well)
 
 
-async def _end(process: trio.Process) -> None:
-    assert process.stdin is not None
+async def _end(process: trio.Process, *, patiently: bool) -> None:
     try:
-        await process.stdin.aclose()
-        for stop in (lambda: None, process.terminate):
-            stop()
-            with trio.move_on_after(STOP_SECONDS):
-                await process.wait()
-                break
+        if process.stdin is not None:
+            await process.stdin.aclose()
+        if not (patiently and await _ends(process)):
+            process.terminate()
+            await _ends(process)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
+
+
+async def _ends(process: trio.Process) -> bool:
+    with trio.move_on_after(STOP_SECONDS):
+        await process.wait()
+    return process.returncode is not None
 
 
 def script(name: str, *arguments: str) -> tuple[str, ...]:

@@ -98,7 +98,8 @@ async def queue(options: Sequence[str]) -> None:
 
         async def answer(question: str) -> object:
             if question == "join":
-                return await system.join()
+                await system.join()
+                return None
             now = trio.current_time()
             return {"now": now, "beats": watched.beats, "incidents": incidents.seen}
 

@@ -208,7 +208,10 @@ class Guest:
         if self._kept_bytes > BACKLOG_MAX:
             if self.wire is not None:
                 self.wire.close(w.Close.TOO_SLOW, f"{self._kept_bytes} bytes wait to be read")
-            self._leave(self)
+            self._kept.clear()
+            self._kept_bytes = 0
+            if self._port is not None:
+                self._port.send(m.GiveUp())
 
     def tables(self) -> dict[str, int]:
         """Return the size of every table; all are 0 when nothing is under way."""

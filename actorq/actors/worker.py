@@ -49,7 +49,7 @@ class WorkerActor:
     def __init__(
         self,
         node: str,
-        incarnation: int,
+        incarnation: str,
         *,
         concurrency: int,
         processes: int,

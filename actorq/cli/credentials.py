@@ -25,7 +25,18 @@ def read_token(file: Path | None, role: Role) -> str | None:
         Failure: The file cannot be read, or has no token for the role.
     """
     if file is None:
-        return os.environ.get("ACTORQ_TOKEN") or None
+        found = os.environ.get("ACTORQ_TOKEN")
+        return _checked(found, "ACTORQ_TOKEN") if found else None
+    return _checked(_token_in(file, role), f"--token-file {file}")
+
+
+def _checked(token: str, where: str) -> str:
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise Failure(f"{where}: a token is printable ASCII without spaces", Exit.USAGE)
+    return token
+
+
+def _token_in(file: Path, role: Role) -> str:
     try:
         text = file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -11,6 +11,7 @@ from actorq.cli.exits import Exit, Failure, usage
 from actorq.contracts.transport import Transport
 from actorq.system.backends import open_transports
 from actorq.system.remote import MAX_MESSAGE
+from actorq.transports.addresses import Address
 
 DEFAULT_URL = "ws://127.0.0.1:7717"
 
@@ -20,15 +21,25 @@ def several(urls: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(url for text in urls for part in text.split(",") if (url := part.strip()))
 
 
-def dialled(urls: tuple[str, ...], ca: Path | None, *, insecure: bool) -> Sequence[Transport]:
+def dialled(
+    urls: tuple[str, ...], ca: Path | None, *, insecure: bool, secret: bool
+) -> Sequence[Transport]:
     """Return what dials the addresses.
 
     Raises:
-        Failure: One of them, or the certificate, cannot be.
+        Failure: One of them, or the certificate, cannot be; or there is a secret to show, and
+            others could read it on the way.
     """
     addresses = several(urls)
     if not addresses:
         raise Failure("--url: there is no address in it", Exit.USAGE)
+    for address in addresses:
+        if secret and not insecure and _exposed(address):
+            raise Failure(
+                f"the token could be read by everybody on the way to {address}: use wss://, or "
+                "say --insecure if something else encrypts",
+                Exit.USAGE,
+            )
     return transports(addresses, MAX_MESSAGE, authority(ca), "--ca", insecure=insecure)
 
 
@@ -59,6 +70,13 @@ def transports(
                 open_to_all=open_to_all,
             )
     return made
+
+
+def _exposed(address: str) -> bool:
+    if not address.lower().startswith("ws:"):
+        return False
+    with usage():
+        return Address.parse(address).exposed
 
 
 def _encrypted(address: str) -> bool:

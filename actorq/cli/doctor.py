@@ -95,7 +95,7 @@ async def _doctor(connection: Connection, out: Out) -> Exit:
     try:
         async with connection.open(peer) as client:
             with answered():
-                checks.append(_connected(peer, token=connection.token is not None))
+                checks.append(_connected(peer, token=connection.token("client") is not None))
                 checks.append(_versions(peer.library, library()))
                 checks.append(_speed(await _round_trip(client)))
                 found = await client.stats()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,7 +16,9 @@ from actorq.cli.dialling import DEFAULT_URL, dialled
 from actorq.cli.exits import Exit, Failure, usage
 from actorq.client.client import Client
 from actorq.contracts.instrument import Instrument
+from actorq.contracts.transport import Transport
 from actorq.system.remote import connect
+from actorq.system.tokens import Role
 
 ANSWER_SECONDS = 60.0
 """Within which a question that takes no time is answered, or given up."""
@@ -24,51 +26,75 @@ ANSWER_SECONDS = 60.0
 CONNECTION = Group("Connection", sort_key=10)
 
 Json = Annotated[bool, Parameter(help="Print JSON, for programs.")]
-Url = Annotated[
-    tuple[str, ...],
-    Parameter(
-        name="--url",
-        env_var="ACTORQ_URL",
-        help="Where the queue node listens. Several are tried in turn (in the environment "
-        "variable, with commas between them).",
-    ),
-]
-TokenFile = Annotated[
-    Path | None,
-    Parameter(
-        env_var="ACTORQ_TOKEN_FILE",
-        help="A file with the token to show, alone or in a line role:token. Without it, the "
-        "token is that of the environment variable ACTORQ_TOKEN.",
-    ),
-]
-Ca = Annotated[
-    Path | None,
-    Parameter(
-        env_var="ACTORQ_CA",
-        help="For wss://: the certificate of the authority that signed the queue node's; by "
-        "default those that this system trusts.",
-    ),
-]
-Insecure = Annotated[
-    bool, Parameter(help="Send the token to another machine without TLS, over ws://.")
-]
-
-
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"],
     Parameter(env_var="ACTORQ_LOG_LEVEL", help="What is written to stderr at least."),
+]
+Concurrency = Annotated[
+    int,
+    Parameter(
+        env_var="ACTORQ_CONCURRENCY",
+        validator=validators.Number(gte=0, lte=100_000),
+        help="Tasks at once in each of them, as coroutines or in threads.",
+    ),
+]
+Drain = Annotated[
+    float,
+    Parameter(
+        env_var="ACTORQ_DRAIN",
+        validator=validators.Number(gte=0),
+        help="Seconds that running tasks have to finish after SIGTERM.",
+    ),
 ]
 
 
 @Parameter(name="*", group=CONNECTION)
 @attrs.frozen
-class Connection:
+class Way:
+    """How a program finds the queue, and what it shows there."""
+
+    url: Annotated[
+        tuple[str, ...],
+        Parameter(
+            env_var="ACTORQ_URL",
+            help="Where the queue node listens. Several are tried in turn (in the environment "
+            "variable, with commas between them).",
+        ),
+    ] = (DEFAULT_URL,)
+    token_file: Annotated[
+        Path | None,
+        Parameter(
+            env_var="ACTORQ_TOKEN_FILE",
+            help="A file with the token to show, alone or in a line role:token. Without it, the "
+            "token is that of the environment variable ACTORQ_TOKEN.",
+        ),
+    ] = None
+    ca: Annotated[
+        Path | None,
+        Parameter(
+            env_var="ACTORQ_CA",
+            help="For wss://: the certificate of the authority that signed the queue node's; by "
+            "default those that this system trusts.",
+        ),
+    ] = None
+    insecure: Annotated[
+        bool, Parameter(help="Send the token to another machine without TLS, over ws://.")
+    ] = False
+
+    def token(self, role: Role) -> str | None:
+        """Return the token to show as this; see `read_token`."""
+        return read_token(self.token_file, role)
+
+    def transports(self, token: str | None) -> Sequence[Transport]:
+        """Return what dials the addresses, and may show this token there; see `dialled`."""
+        return dialled(self.url, self.ca, insecure=self.insecure, secret=token is not None)
+
+
+@Parameter(name="*", group=CONNECTION)
+@attrs.frozen
+class Connection(Way):
     """How a verb finds the queue."""
 
-    url: Url = (DEFAULT_URL,)
-    token_file: TokenFile = None
-    ca: Ca = None
-    insecure: Insecure = False
     connect_timeout: Annotated[
         float,
         Parameter(
@@ -76,15 +102,6 @@ class Connection:
             help="Seconds within which a queue node must answer.",
         ),
     ] = 5.0
-
-    @property
-    def token(self) -> str | None:
-        """The token to show.
-
-        Raises:
-            Failure: See `read_token`.
-        """
-        return read_token(self.token_file, "client")
 
     @asynccontextmanager
     async def open(self, *instruments: Instrument) -> AsyncGenerator[Client, None]:
@@ -94,9 +111,10 @@ class Connection:
             Failure: An option that makes no sense.
             TransportError: Nobody answers, or refuses.
         """
+        token = self.token("client")
         connection = connect(
-            dialled(self.url, self.ca, insecure=self.insecure),
-            token=self.token,
+            self.transports(token),
+            token=token,
             connect_timeout=self.connect_timeout,
             instruments=instruments,
         )

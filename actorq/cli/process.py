@@ -138,11 +138,13 @@ async def _work(
 ) -> Exit:
     stopping = Stopping(work.drain)
     complete = False
+    ca = Path(work.ca) if work.ca else None
+    dialling = dialled(work.url, ca, insecure=work.insecure, secret=work.token is not None)
     async with trio.open_nursery() as nursery:
         await nursery.start(stopping.listen)
         with stopping.scope:
             async with open_worker(
-                dialled(work.url, Path(work.ca) if work.ca else None, insecure=work.insecure),
+                dialling,
                 tasks=modules,
                 concurrency=work.concurrency,
                 processes=work.cpu_processes,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,10 +19,11 @@ from actorq.cli.dialling import DEFAULT_URL, several, transports
 from actorq.cli.exits import Exit, Failure, usage
 from actorq.cli.logs import start_logging
 from actorq.cli.modules import check_names, load_lifespan, load_modules
-from actorq.cli.options import Json, LogLevel
+from actorq.cli.options import Drain, Json, LogLevel
 from actorq.cli.output import Out
 from actorq.cli.stopping import Stopping
 from actorq.client.feed import Subscription
+from actorq.contracts.transport import Transport
 from actorq.errors import ActorDied
 from actorq.model.feed import TaskEvent
 from actorq.system.backends import open_store
@@ -31,7 +33,62 @@ from actorq.system.tokens import Tokens
 
 _log = logging.getLogger("actorq.cli")
 
+LISTENING = Group("Listening", sort_key=10)
 BOUNDS = Group("Bounds", sort_key=20)
+
+
+@Parameter(name="*", group=LISTENING)
+@attrs.frozen
+class Listening:
+    """Where others may connect, and who they must be."""
+
+    listen: Annotated[
+        tuple[str, ...],
+        Parameter(
+            env_var="ACTORQ_LISTEN",
+            help="Where to listen: ws://HOST:PORT, wss://HOST:PORT or ws+unix:///PATH; may be "
+            "repeated. Port 0 is any free one.",
+        ),
+    ] = (DEFAULT_URL,)
+    token_file: Annotated[
+        Path | None,
+        Parameter(
+            env_var="ACTORQ_TOKEN_FILE",
+            help="A file with lines role:token, for those who may connect; the roles are client, "
+            "worker and admin. Read again on SIGHUP. Without it, the token in ACTORQ_TOKEN is "
+            "asked of everybody, if there is one.",
+        ),
+    ] = None
+    tls_cert: Annotated[
+        Path | None, Parameter(env_var="ACTORQ_TLS_CERT", help="For wss://: the certificate.")
+    ] = None
+    tls_key: Annotated[
+        Path | None, Parameter(env_var="ACTORQ_TLS_KEY", help="For wss://: its key.")
+    ] = None
+    insecure: Annotated[
+        bool,
+        Parameter(help="Listen to other machines without TLS, or without asking for tokens."),
+    ] = False
+
+    def transports(self, max_message: int, *, open_to_all: bool) -> Sequence[Transport]:
+        """Return what listens.
+
+        Raises:
+            Failure: An address, or the certificate, cannot be.
+        """
+        addresses = several(self.listen)
+        if not addresses:
+            raise Failure("--listen: there is no address in it", Exit.USAGE)
+        if self.tls_cert is None and any(address.startswith("wss:") for address in addresses):
+            raise Failure("--listen wss:// needs --tls-cert and --tls-key", Exit.USAGE)
+        return transports(
+            addresses,
+            max_message,
+            certificate(self.tls_cert, self.tls_key),
+            "--tls-cert",
+            insecure=self.insecure,
+            open_to_all=open_to_all,
+        )
 
 
 @Parameter(name="*", group=BOUNDS)
@@ -45,6 +102,10 @@ class Bounds:
     max_message: Annotated[
         int, Parameter(help="Bytes of the arguments of one task, and of its value.")
     ] = 4 * 1024 * 1024
+    lease: Annotated[
+        float,
+        Parameter(help="Seconds after which a worker that is not heard of is given up."),
+    ] = 15.0
     grace: Annotated[float, Parameter(help="Seconds that a cancelled task has to stop.")] = 10.0
 
 
@@ -52,14 +113,6 @@ def serve(
     *modules: Annotated[
         str, Parameter(help="Modules with tasks (shop.tasks) that this process is to run itself.")
     ],
-    listen: Annotated[
-        tuple[str, ...],
-        Parameter(
-            env_var="ACTORQ_LISTEN",
-            help="Where to listen: ws://HOST:PORT, wss://HOST:PORT or ws+unix:///PATH; may be "
-            "repeated. Port 0 is any free one.",
-        ),
-    ] = (DEFAULT_URL,),
     store: Annotated[
         str,
         Parameter(
@@ -67,50 +120,29 @@ def serve(
             help="Where tasks are kept. With memory:// they end with this process.",
         ),
     ] = "memory://",
-    token_file: Annotated[
-        Path | None,
-        Parameter(
-            env_var="ACTORQ_TOKEN_FILE",
-            help="A file with lines role:token, for those who may connect; the roles are client, "
-            "worker and admin. Read again on SIGHUP. Without it, the token in ACTORQ_TOKEN is "
-            "asked of everybody, if there is one.",
-        ),
-    ] = None,
-    tls_cert: Annotated[
-        Path | None, Parameter(env_var="ACTORQ_TLS_CERT", help="For wss://: the certificate.")
-    ] = None,
-    tls_key: Annotated[
-        Path | None, Parameter(env_var="ACTORQ_TLS_KEY", help="For wss://: its key.")
-    ] = None,
-    insecure: Annotated[
-        bool,
-        Parameter(help="Listen to other machines without TLS, or without asking for tokens."),
-    ] = False,
     concurrency: Annotated[
         int | None,
         Parameter(
             env_var="ACTORQ_CONCURRENCY",
-            help="Coroutines and threads that run tasks here. [default: 100 with modules, else 0]",
+            help="Tasks that run here at once, as coroutines or in threads. [default: 100 with "
+            "modules, else 0]",
         ),
     ] = None,
     cpu_processes: Annotated[
         int | None,
-        Parameter(help='Processes for tasks with run_in="process". [default: one per CPU]'),
+        Parameter(
+            help='Tasks with run_in="process" that run here at once. [default: one per CPU with '
+            "modules, else 0]"
+        ),
     ] = None,
     lifespan: Annotated[
         str | None,
         Parameter(help="module:attribute of the async context manager around all tasks here."),
     ] = None,
-    lease: Annotated[
-        float,
-        Parameter(help="Seconds after which a worker that is not heard of is given up."),
-    ] = 15.0,
-    drain: Annotated[
-        float,
-        Parameter(env_var="ACTORQ_DRAIN", help="Seconds that running tasks have after SIGTERM."),
-    ] = 30.0,
+    drain: Drain = 30.0,
     log_level: LogLevel = "info",
     json: Json = False,
+    listening: Listening = Listening(),
     bounds: Bounds = Bounds(),
 ) -> int:
     """Run a queue node: it keeps the tasks, and workers and clients connect to it.
@@ -120,34 +152,25 @@ def serve(
     """
     start_logging(log_level)
     check_names(modules)
-    addresses = several(listen)
-    if not addresses:
-        raise Failure("--listen: there is no address in it", Exit.USAGE)
-    if tls_cert is None and any(address.startswith("wss:") for address in addresses):
-        raise Failure("--listen wss:// needs --tls-cert and --tls-key", Exit.USAGE)
-    hosted = (100 if modules else 0) if concurrency is None else concurrency
     chosen: dict[str, Any] = {
-        "concurrency": hosted,
+        "concurrency": (100 if modules else 0) if concurrency is None else concurrency,
         "processes": cpu_processes,
-        "lease": lease,
         "drain": drain,
         **attrs.asdict(bounds),
     }
     with usage():
         Settings.checked(**chosen)
-        tokens = _tokens(token_file)
+        tokens = _tokens(listening.token_file)
         chosen["store"] = open_store(store)
-    chosen["listen"] = transports(
-        addresses,
-        bounds.max_message,
-        certificate(tls_cert, tls_key),
-        "--tls-cert",
-        insecure=insecure,
-        open_to_all=not tokens,
-    )
-    chosen |= {"tokens": tokens, "insecure": insecure}
-    chosen |= {"tasks": load_modules(modules), "lifespan": load_lifespan(lifespan)}
-    return trio.run(_serve, chosen, tokens if token_file else None, Out(json=json), store)
+    chosen |= {
+        "listen": listening.transports(bounds.max_message, open_to_all=not tokens),
+        "tokens": tokens,
+        "insecure": listening.insecure,
+        "tasks": load_modules(modules),
+        "lifespan": load_lifespan(lifespan),
+    }
+    reloaded = tokens if listening.token_file else None
+    return trio.run(_serve, chosen, reloaded, Out(json=json), store)
 
 
 def _tokens(file: Path | None) -> Tokens:

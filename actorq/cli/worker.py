@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from random import SystemRandom
 from typing import Annotated
 
 import trio
 from cyclopts import Parameter, validators
+from msgspec import structs
 
 from actorq.cli import pipe
 from actorq.cli.child import KILL_SECONDS, Child
-from actorq.cli.credentials import read_token
 from actorq.cli.crew import Crew, Start
-from actorq.cli.dialling import DEFAULT_URL, dialled, several
+from actorq.cli.dialling import several
 from actorq.cli.exits import Exit, Failure
 from actorq.cli.logs import start_logging
 from actorq.cli.modules import check_names
-from actorq.cli.options import Ca, Insecure, Json, LogLevel, TokenFile, Url
+from actorq.cli.options import Concurrency, Drain, Json, LogLevel, Way
 from actorq.cli.output import Out
 from actorq.cli.process import SAY_SECONDS
 from actorq.cli.stopping import Stopping
@@ -33,7 +34,6 @@ _random = SystemRandom()
 
 def worker(
     *modules: Annotated[str, Parameter(help="Modules with tasks, as shop.tasks: all are run.")],
-    url: Url = (DEFAULT_URL,),
     processes: Annotated[
         int,
         Parameter(
@@ -42,14 +42,7 @@ def worker(
             help="Worker processes.",
         ),
     ] = 1,
-    concurrency: Annotated[
-        int,
-        Parameter(
-            env_var="ACTORQ_CONCURRENCY",
-            validator=validators.Number(gte=0, lte=100_000),
-            help="Tasks at once in each of them, as coroutines or in threads.",
-        ),
-    ] = 100,
+    concurrency: Concurrency = 100,
     cpu_processes: Annotated[
         int | None,
         Parameter(
@@ -64,14 +57,7 @@ def worker(
             help="module:attribute of the async context manager around all tasks of a process."
         ),
     ] = None,
-    drain: Annotated[
-        float,
-        Parameter(
-            env_var="ACTORQ_DRAIN",
-            validator=validators.Number(gte=0),
-            help="Seconds that running tasks have after SIGTERM, before they are handed back.",
-        ),
-    ] = 30.0,
+    drain: Drain = 30.0,
     grace: Annotated[
         float,
         Parameter(
@@ -83,11 +69,9 @@ def worker(
         bool,
         Parameter(help="Start again when a source file below the current directory changes."),
     ] = False,
-    token_file: TokenFile = None,
-    ca: Ca = None,
-    insecure: Insecure = False,
     log_level: LogLevel = "info",
     json: Json = False,
+    way: Way = Way(),  # noqa: B008 - frozen
 ) -> int:
     """Run tasks for a queue node, in one or several processes.
 
@@ -99,52 +83,61 @@ def worker(
     if not modules:
         raise Failure("name at least one module with tasks, as shop.tasks", Exit.USAGE)
     check_names(modules)
-    dialling = dialled(url, ca, insecure=insecure)
-    read_token(token_file, "worker")
-    if cpu_processes is None and processes > 1 and find_spec("trio_parallel") is not None:
-        cpu_processes = -(-(os.cpu_count() or 1) // processes)
-    urls = several(url)
+    work = pipe.Work(
+        url=several(way.url),
+        token=None,
+        ca=None if way.ca is None else str(way.ca),
+        insecure=way.insecure,
+        concurrency=concurrency,
+        cpu_processes=_share(processes) if cpu_processes is None else cpu_processes,
+        drain=drain,
+        grace=grace,
+        lifespan=lifespan,
+        log_level=log_level,
+        reload=reload,
+        again=False,
+    )
+    return run_workers(modules, work, way, processes, Out(json=json))
+
+
+def run_workers(modules: Sequence[str], work: pipe.Work, way: Way, processes: int, out: Out) -> int:
+    """Run worker processes until they are asked to end; return the exit code."""
+
+    def token() -> str | None:
+        return way.token("worker")
 
     async def start(node: str, again: bool) -> Child:
-        work = pipe.Work(
-            url=urls,
-            token=read_token(token_file, "worker"),
-            ca=None if ca is None else str(ca),
-            insecure=insecure,
-            concurrency=concurrency,
-            cpu_processes=cpu_processes,
-            drain=drain,
-            grace=grace,
-            lifespan=lifespan,
-            log_level=log_level,
-            reload=reload,
-            again=again,
-        )
+        now = structs.replace(work, token=token(), again=again)
         # Programs that read our JSON are not to find what tasks print in it.
-        return await Child.start(node, modules, work, stdout=sys.stderr if json else None)
+        return await Child.start(node, modules, now, stdout=sys.stderr if out.json else None)
 
-    teller = Teller(dialling, lambda: read_token(token_file, "worker"), random=_spread)
-    return trio.run(_run, start, processes, drain, grace, teller, Out(json=json))
+    teller = Teller(way.transports(token()), token, random=_spread)
+    return trio.run(_run, start, processes, work, teller, out)
+
+
+def _share(processes: int) -> int | None:
+    """Return how many processes of its own each worker process has by default."""
+    if processes == 1 or find_spec("trio_parallel") is None:
+        return None  # as `actorq.open_worker` has it
+    return -(-(os.cpu_count() or 1) // processes)
 
 
 def _spread() -> float:
     return _random.uniform(-1.0, 1.0)
 
 
-async def _run(
-    start: Start, processes: int, drain: float, grace: float, teller: Teller, out: Out
-) -> Exit:
+async def _run(start: Start, processes: int, work: pipe.Work, teller: Teller, out: Out) -> Exit:
     def tell(event: str, **details: object) -> None:
         if out.json:
             out.data({"event": event, **details})
 
-    stopping = Stopping(drain, PARENT_SECONDS)
+    stopping = Stopping(work.drain, PARENT_SECONDS)
     crew = Crew(
         start,
         processes,
         stopping,
         teller,
-        patience=drain + 2 * grace + SAY_SECONDS,
+        patience=work.drain + 2 * work.grace + SAY_SECONDS,
         random=_spread,
         tell=tell,
     )

@@ -247,7 +247,9 @@ class BaseClient:
             task: Whose value it has, for the type checker's sake.
         """
         name = "" if task is None else task.name
-        return TaskHandle(self, id, name, self.session.ending(id), existing=True, watched=False)
+        read = None if task is None or not self._encode else task.signature.decode_value
+        ending = self.session.ending(id)
+        return TaskHandle(self, id, name, ending, existing=True, watched=False, read=read)
 
     async def result(self, id: str) -> TaskResult[Any]:
         """Return what is known of a task now; never waits for it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from actorq.client.session import Ending, Session
@@ -47,7 +48,7 @@ class TaskHandle(Generic[R_co]):
         existing: Whether the task had been accepted before, by an earlier submit of its message.
     """
 
-    __slots__ = ("__weakref__", "_client", "_ending", "_watched", "existing", "id", "name")
+    __slots__ = ("__weakref__", "_client", "_ending", "_read", "_watched", "existing", "id", "name")
 
     def __init__(
         self,
@@ -58,10 +59,12 @@ class TaskHandle(Generic[R_co]):
         *,
         existing: bool = False,
         watched: bool = True,
+        read: Callable[[Any], Any] | None = None,
     ) -> None:
         self._client = client
         self._ending = ending
         self._watched = watched
+        self._read = read
         self.id: str = id
         self.name: str = name
         self.existing: bool = existing
@@ -90,10 +93,11 @@ class TaskHandle(Generic[R_co]):
         """
         ending = await self._wait()
         if ending.output is not None and ending.head.status is SUCCESS:
-            session = self._client.session
-            return cast(R_co, session.decode(ending.head.name, ending.output.value))
-        result: TaskResult[R_co] = self._client.session.result(ending)
-        return result.unwrap()
+            value = ending.output.value
+            if self._read is not None and value is not None:
+                return cast(R_co, self._read(value))
+            return cast(R_co, self._client.session.decode(ending.head.name, value))
+        return self.peek().unwrap()
 
     async def _wait(self) -> Ending:
         self.watch()
@@ -109,7 +113,7 @@ class TaskHandle(Generic[R_co]):
 
     def peek(self) -> TaskResult[R_co]:
         """Return the result of a task that is known to have ended."""
-        return self._client.session.result(self._ending.peek())
+        return self._client.session.result(self._ending.peek(), self._read)
 
     def failure(self) -> Exception | None:
         """Return what `value` would raise if the task has failed; None if it has not, or yet."""

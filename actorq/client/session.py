@@ -94,7 +94,7 @@ class Session:
         """Those up to this number were given up by the owner, and all of their tasks."""
         self._losses = 0
         self.lineage: str | None = None
-        """The records that the owner rests on, as it last said."""
+        """The records that the owner rests on, while it is connected."""
         self._port: Port | None = None
         self._greeting: Port | None = None
         """A connection on which the owner has been greeted."""
@@ -110,15 +110,18 @@ class Session:
         """The ends that are waited for though nobody keeps a handle."""
         self._listeners: dict[int, Listener] = {}
 
-    def result(self, ending: m.Outcome | m.Snapshot) -> TaskResult[Any]:
-        """Return what people see of a task.
+    def result(
+        self, ending: m.Outcome | m.Snapshot, read: Callable[[Any], Any] | None = None
+    ) -> TaskResult[Any]:
+        """Return what people see of a task; ``read`` knows its value's type, if the name does not.
 
         Raises:
             EncodeError: Its value cannot be rebuilt here.
         """
         output = ending.output
         if output is not None and output.value is not None:
-            output = Output(self.decode(ending.head.name, output.value), output.error, output.kind)
+            value = read(output.value) if read else self.decode(ending.head.name, output.value)
+            output = Output(value, output.error, output.kind)
         if isinstance(ending, m.Outcome):
             return task_result(ending.head, output, ending.cause)
         return task_result(ending.head, output, unknown=ending.unknown)
@@ -325,7 +328,7 @@ class Session:
         """Keep everything for the next connection; without one, everybody who waits is told."""
         if self._port is not None and not self._leased:
             self._count_deaths()  # (a connection of a wire has many ways to end)
-        self._port = self._greeting = None
+        self._port = self._greeting = self.lineage = None
         if error is None:
             return
         self._error = error

@@ -254,6 +254,11 @@ class Attending(Accepting):
         elif (session := self._session_of.get(origin)) is not None:
             self._until.set(_CLIENT + session, window)
 
+    def _give_up(self, origin: int, _: m.GiveUp) -> None:
+        session = self._session_of.get(origin)
+        if session is not None:
+            self._lose_session(session)
+
     def _gone(self, origin: int, _: m.Gone) -> None:
         """A connection has ended for good: the peer has said goodbye, or was in this process."""
         self._parting = True

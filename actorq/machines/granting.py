@@ -66,7 +66,8 @@ class Granting(Ending):
 
     def _started(self, origin: int, started: m.Started) -> None:
         live = self._held(origin, started.id, started.fence)
-        if live is not None and live.run is not None:
+        # (A worker says it again on each connection.)
+        if live is not None and live.run is not None and live.run.started is None:
             live.run.started = started.at
             if self._news.any:
                 head = replace(live.head, **has_started(live))

@@ -80,6 +80,7 @@ class QueueMachine(Attending):
             Searched: self._searched,
             m.Away: self._away,
             m.Gone: self._gone,
+            m.GiveUp: self._give_up,
             m.Tick: self._tick,
         }
 

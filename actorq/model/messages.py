@@ -429,6 +429,10 @@ class Finished(Struct, frozen=True, gc=False, array_like=True, tag="finished"):
     accepted: bool
 
 
+class GiveUp(Struct, frozen=True):
+    """Whoever stands for this client gives it up: there is more to say than it reads."""
+
+
 class Lost(Struct, frozen=True):
     """The peer was out of reach for too long and is given up; told to whoever stands for it."""
 

@@ -225,7 +225,7 @@ class House:
         calls: Calls = Direct() if direct else Encoded(registry, settings.max_message)
         self._worker = worker = WorkerActor(
             self._node,
-            self.engine.find("worker actor").incarnation,
+            str(self.engine.find("worker actor").incarnation),
             concurrency=settings.concurrency,
             processes=settings.processes,
             grace=settings.grace,

@@ -133,6 +133,7 @@ class _Place:
         random: Random,
     ) -> None:
         self.node = node
+        self._process = token_hex(3)
         self.drain_seconds = settings.drain
         self._settings = settings
         self._registry = registry
@@ -194,7 +195,8 @@ class _Place:
         settings = self._settings
         self._worker = worker = WorkerActor(
             self.node,
-            self._engine.find("worker actor").incarnation,
+            # Another process of this name is another worker: what its predecessor ran, it has not.
+            f"{self._process}{self._engine.find('worker actor').incarnation}",
             concurrency=settings.concurrency,
             processes=settings.processes,
             grace=settings.grace,

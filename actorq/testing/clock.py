@@ -54,9 +54,9 @@ def current_clock() -> VirtualClock:
     """Return the clock of this run.
 
     Raises:
-        RuntimeError: It is another one.
+        TypeError: It is another one.
     """
     clock = trio.lowlevel.current_clock()
     if not isinstance(clock, VirtualClock):
-        raise RuntimeError(f"this needs trio.run(..., clock=VirtualClock()), not {clock!r}")
+        raise TypeError(f"this needs trio.run(..., clock=VirtualClock()), not {clock!r}")
     return clock

@@ -1,4 +1,4 @@
-"""A whole cluster in one trio loop: clients, a queue node, workers and their parent, on one network.
+"""A whole cluster in one trio loop: clients, a queue node, workers and a parent, on one network.
 
 Each node is opened as users open it, over the real WebSocket transport; only the network below that
 is simulated. What happens to it is a list of faults.
@@ -225,9 +225,10 @@ class Cluster:
         self.history.note("left")
 
     async def _be_parent(self, node: Node) -> None:
-        async with open_parent(
-            node.transport(), insecure=True, instruments=[self.history]
-        ) as parent, trio.open_nursery() as nursery:
+        async with (
+            open_parent(node.transport(), insecure=True, instruments=[self.history]) as parent,
+            trio.open_nursery() as nursery,
+        ):
             async for name in self._news:
                 nursery.start_soon(parent.died, name)
 
@@ -389,7 +390,8 @@ class Cluster:
             self.store.heal()
         for role, node in list(self.nodes.items()):
             node.process.go_on()
-            if node.process.dead and not role.startswith("client"):
+            gone = node.process.dead or node.leave.is_set()
+            if gone and not role.startswith("client"):
                 self.start(role)
 
 

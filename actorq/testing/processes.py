@@ -70,7 +70,7 @@ class Process:
             self._release()
 
     def die(self) -> None:
-        """Let nothing of it run ever again. (The task that calls this runs to its next wait.)"""
+        """Let nothing of it run ever again; the task that calls this runs to its next wait."""
         self.hold()
         self.dead = True
 
@@ -92,9 +92,7 @@ class Process:
 class _Gate(trio.abc.Instrument):
     """Keeps the tasks of a process off trio's queue of those that are to run next."""
 
-    def __init__(
-        self, process: Process, apart: Callable[[trio.lowlevel.Task], bool]
-    ) -> None:
+    def __init__(self, process: Process, apart: Callable[[trio.lowlevel.Task], bool]) -> None:
         self._process = process
         self._apart = apart
         # trio has no other way to hold a task that was woken.
@@ -165,8 +163,8 @@ def _patches(random: Random) -> list[tuple[Any, str, Any]]:
     def token_hex(size: int) -> str:
         return names.randbytes(size).hex()
 
-    def another(seed: object = None) -> Random:
-        return Random(names.random() if seed is None else seed)
+    def another() -> Random:
+        return Random(names.random())
 
     def wall() -> float:
         return EPOCH + trio.current_time()

@@ -95,8 +95,7 @@ class _Judge:
                 if now["deaths"] > deaths:
                     yield from self._death(id, holder, index, event)
                 if now["status"] == "failure" and cancel is not None:
-                    step_job = self._jobs[id][1]
-                    if "deadline" not in step_job.options:
+    X
                         yield f"{self._name(id)} was cancelled by {cancel}, and is a failure"
                 fence, deaths, cancel = now["fence"], now["deaths"], now["cancel"]
                 holder = now["worker"] or ""
@@ -112,7 +111,7 @@ class _Judge:
                 return
             if earlier.what == "poisoned" and earlier.where == worker:
                 return
-        yield f"{self._name(id)} was lost with {worker} at {event.at:.4f}, to which nothing happened"
+        yield f"{self._name(id)} was lost at {event.at:.4f}: nothing had happened to {worker}"
 
     def _longest(self) -> float:
         return max((fault.seconds for fault in self._faults), default=0.0)
@@ -138,11 +137,7 @@ class _Judge:
         starts, (_, job) = self._starts[id], self._jobs[id]
         if job.options.get("at_most_once") and len(starts) > 1:
             yield f"{self._name(id)} is at_most_once and started {len(starts)} times"
-        grants = [
-            event
-            for queue in self._queues
-            for event in self._grants(id, queue)
-        ]
+        grants = [event for queue in self._queues for event in self._grants(id, queue)]
         if len(starts) > len(grants):
             yield f"{self._name(id)} started {len(starts)} times on {len(grants)} grants"
 

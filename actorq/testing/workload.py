@@ -10,6 +10,7 @@ import attrs
 import trio
 
 from actorq.actors.executors.current import current
+from actorq.client.batches import Outcomes
 from actorq.client.client import Client
 from actorq.client.handle import TaskHandle
 from actorq.errors import ActorqError, GiveUp, RetryLater, TaskNotFound, leaves
@@ -36,6 +37,7 @@ class Job:
             to stop when it is cancelled.
         seconds: How long it sleeps.
         times: See ``kind``.
+        size: Bytes that its argument and its value have besides.
         options: Of the submit.
     """
 
@@ -43,6 +45,7 @@ class Job:
     kind: Kind = "ok"
     seconds: float = 0.0
     times: int = 0
+    size: int = 0
     options: dict[str, Any] = attrs.field(factory=dict)
 
 
@@ -89,8 +92,8 @@ def set_world(world: World) -> None:
 
 
 @task(name="perform")
-async def perform(label: str, kind: str, seconds: float, times: int) -> str:
-    """Do what `Job` says; return a text that names this one run."""
+async def perform(label: str, kind: str, seconds: float, times: int, load: bytes) -> str:
+    """Do what `Job` says; return a text that names this one run, and is as long as its load."""
     world, me = _world.get(), current()
     world.runs += 1
     run = world.runs
@@ -109,7 +112,7 @@ async def perform(label: str, kind: str, seconds: float, times: int) -> str:
             world.kill(process)
             await trio.sleep_forever()
         how = "returned"
-        return f"{label} {me.id} {run}"
+        return f"{label} {me.id} {run}".ljust(len(load))
     finally:
         if how == "cancelled" and kind == "linger":
             with trio.CancelScope(shield=True):
@@ -131,7 +134,18 @@ def message_of(job: Job) -> TaskMessage[str]:
     options = dict(job.options)
     if "retry" in options:
         options["retry"] = Retry(attempts=options["retry"], delay=0.5)
-    return perform.options(**options).message(job.label, job.kind, job.seconds, job.times)
+    load = bytes(job.size)
+    return perform.options(**options).message(job.label, job.kind, job.seconds, job.times, load)
+
+
+class _AsItIs:
+    """Passes for a task whose items are the messages: their ids are known before."""
+
+    def message(self, message: TaskMessage[str]) -> TaskMessage[str]:
+        return message
+
+
+_AS_IT_IS: Any = _AsItIs()
 
 
 class Doer:
@@ -161,8 +175,9 @@ class Doer:
 
     def _told(self, id: str, result: TaskResult[str]) -> None:
         error = None if result.error is None else result.error.type.rpartition(".")[2]
+        value = None if result.value is None else result.value.rstrip()
         self._note(
-            "told", id=id, about=result.id, status=str(result.status), value=result.value,
+            "told", id=id, about=result.id, status=str(result.status), value=value,
             error=error, worker=result.worker, attempts=result.attempts,
         )  # fmt: skip
 
@@ -188,13 +203,20 @@ class Doer:
             for message in messages:
                 value = await self._client.call(message)
                 self._note(
-                    "told", id=message.id, about=message.id, status="success", value=value
+                    "told", id=message.id, about=message.id, status="success", value=value.rstrip()
                 )
         if scope.cancelled_caught:
             self._note("left", ids=[message.id for message in messages])
 
     async def _map(self, messages: list[TaskMessage[str]], patience: float) -> None:
-        await self._nursery(messages, patience)
+        window: Outcomes[Any, str] = Outcomes(self._client, _AS_IT_IS, messages, 3, ordered=False)
+        try:
+            with trio.move_on_after(patience):
+                async with window as results:
+                    async for result in results:
+                        self._told(result.id, result)
+        finally:
+            self._note("left", ids=[message.id for message in messages])
 
     async def _nursery(self, messages: list[TaskMessage[str]], patience: float) -> None:
         try:
@@ -233,9 +255,11 @@ class Doer:
             self._accepted(await self._client.submit_many(messages))
             with trio.move_on_after(patience):
                 async for event in events:
+                    ended: set[str] = set()
                     if isinstance(event, TaskEvent):
                         self._note("news", id=event.id, kind=str(event.kind))
-                        ended = {event.id} if event.kind is TaskEventKind.ENDED else set()
+                        if event.kind is TaskEventKind.ENDED:
+                            ended = {event.id}
                     elif isinstance(event, Snapshot):
                         snapshots += 1
                         ended = {one.id for one in event.tasks if one.status.terminal}

@@ -328,7 +328,7 @@ async def test_a_node_that_says_anything_else_is_cut(
                 code, reason = await caller.end()
             assert code == w.Close.BAD_MESSAGE, message
             assert reason
-            assert house.clerk.messages.count(message) == (message == HELLOS[who])
+            assert house.clerk.messages.count(message) <= (message == HELLOS[who])
             for guest in house.guests:
                 if guest.name != "bystander":
                     house.guests.leave(guest)
@@ -511,6 +511,7 @@ async def test_a_node_that_is_silent_is_cut_after_nine_seconds(
             assert await caller.end() == (w.Close.SILENT, "nothing came for 9 s")
 
         assert trio.current_time() - before == pytest.approx(w.SILENCE_AT_LISTENER, abs=1.1)
+        await wait_all_tasks_blocked()
         assert house.clerk.messages.count(m.Away()) == 1
 
 
@@ -662,7 +663,7 @@ async def test_a_bug_of_ours_over_one_nodes_words_costs_only_that_connection(
         async with house.call(HELLO, CLIENT, m.GetTree(1)) as caller:
             code, _ = await caller.end()
 
-        assert code in (1000, 1011)
+        assert code == 1011
         assert "a bug" in house.told(EventKind.DISCONNECTED)[-1]["reason"]
 
 

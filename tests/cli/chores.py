@@ -1,12 +1,14 @@
 """Tasks for the programs that these tests start, and for the queue nodes in them."""
 
-import datetime
+import datetime as dt
 import os
+import sys
+import threading
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import trio
 
@@ -56,22 +58,22 @@ async def until(path: str) -> str:
 
 
 @actorq.task
-def blocked(path: str) -> None:
-    """Never return, however it is asked."""
-    actorq.current().progress(os.getpid())
-    with open(path) as pipe:  # a named pipe that nobody writes to
-        pipe.read()
+async def blocked(path: str) -> None:
+    """Block the loop for ever, once there is a file that says so."""
+    Path(path).touch()  # noqa: ASYNC240 - and blocks from then on
+    threading.Event().wait()
 
 
 @actorq.task
-async def resources() -> object:
-    return actorq.current().resources
+def surroundings() -> tuple[object, str]:
+    """Return what the lifespan gives, and what there is to read on standard input."""
+    return actorq.current().resources, sys.stdin.read()
 
 
 @actorq.task
 async def odd_values() -> dict[str, object]:
     return {
-        "at": datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.UTC),
+        "at": dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC),
         "id": uuid.UUID(int=1),
         "path": PurePosixPath("a/b"),
         "bytes": b"\x00",

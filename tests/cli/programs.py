@@ -24,6 +24,7 @@ class Program:
     def __init__(self, process: trio.Process) -> None:
         self.process = process
         self.stderr = ""
+        self._more = trio.Event()
         self._rest = b""
 
     @property
@@ -60,12 +61,17 @@ class Program:
         assert self.process.stderr is not None
         async for data in self.process.stderr:
             self.stderr += data.decode()
+            self._more.set()
+            self._more = trio.Event()
+
+    async def said(self, text: str) -> None:
+        """Return when it has written this to stderr."""
+        while text not in self.stderr:
+            await self._more.wait()
 
 
 @asynccontextmanager
-async def program(
-    *arguments: str, cwd: Path = ROOT, **environment: str
-) -> AsyncIterator[Program]:
+async def program(*arguments: str, cwd: Path = ROOT, **environment: str) -> AsyncIterator[Program]:
     """Start it; it has ended when the block has."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("ACTORQ_")}
     process = await trio.lowlevel.open_process(
@@ -80,10 +86,12 @@ async def program(
         async with trio.open_nursery() as nursery:
             started = Program(process)
             nursery.start_soon(started.read_stderr)
-            yield started
+            try:
+                yield started
+            finally:
+                process.kill()  # and stderr ends when its own processes have
     finally:
         with trio.CancelScope(shield=True):
-            process.kill()
             await process.wait()
             for pipe in (process.stdout, process.stderr):
                 assert pipe is not None
@@ -109,3 +117,9 @@ async def said_by(system: actorq.System, id: str) -> int:
                 if known is not None:
                     return int(known.done)
     raise AssertionError("the subscription has ended")
+
+
+async def appears(path: Path) -> None:
+    """Return when there is a file."""
+    while not await trio.Path(path).exists():  # noqa: ASYNC110 - nobody tells of a file
+        await trio.sleep(0.02)  # real: it is another process that makes it

@@ -72,9 +72,7 @@ def test_nobody_there_is_told_as_a_check_and_exit_code_4(cli):
 
 def test_different_versions_are_a_warning():
     assert _versions("1.0", "1.0").level == "ok"
-    assert _versions("1.0", "1.1") == Check(
-        "versions", "warning", "actorq 1.0 there, 1.1 here"
-    )
+    assert _versions("1.0", "1.1") == Check("versions", "warning", "actorq 1.0 there, 1.1 here")
 
 
 def test_no_worker_is_a_problem_only_if_tasks_wait():
@@ -101,5 +99,7 @@ def test_a_full_queue_and_different_signatures_are_warnings():
 
     assert found[2:] == [
         Check("queues", "warning", "7 submissions wait for room in a full queue"),
-        Check("task versions", "warning", "shop:buy: its workers have 2 different signatures of it"),
+        Check(
+            "task versions", "warning", "shop:buy: its workers have 2 different signatures of it"
+        ),
     ]

@@ -7,24 +7,7 @@ import trio
 
 import actorq
 from actorq.cli.exits import Exit, Failure
-from actorq.cli.options import ANSWER_SECONDS, Connection, answered, dialled, several
-
-
-def test_addresses_are_separated_by_commas_too():
-    assert several(("ws://a, ws://b", "ws://c,")) == ("ws://a", "ws://b", "ws://c")
-
-
-def test_an_address_that_cannot_be_is_a_wrong_command_line():
-    for url in ("http://a", "ws://", "ws://user:secret@a", ""):
-        with pytest.raises(Failure) as caught:
-            dialled((url,), None, insecure=False)
-        assert caught.value.code is Exit.USAGE
-        assert "secret" not in str(caught.value)
-
-
-def test_an_authority_that_cannot_be_read_is_a_wrong_command_line(tmp_path):
-    with pytest.raises(Failure, match="nowhere"):
-        dialled(("wss://localhost",), tmp_path / "nowhere", insecure=False)
+from actorq.cli.options import ANSWER_SECONDS, Connection, answered
 
 
 async def test_a_token_over_the_network_needs_encryption_or_a_word(tmp_path: Path) -> None:

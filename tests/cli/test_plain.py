@@ -1,16 +1,17 @@
 """What values become in JSON and on a terminal."""
 
-import datetime
+import datetime as dt
 import enum
 import json
 import math
+import unicodedata
 import uuid
 from decimal import Decimal
 from pathlib import PurePosixPath
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actorq.cli.plain import dumps, one_line, printable, shown, to_json
@@ -29,8 +30,8 @@ class Point:
 @pytest.mark.parametrize(
     ("value", "plain"),
     [
-        (datetime.date(2026, 3, 1), "2026-03-01"),
-        (datetime.time(12, 30), "12:30:00"),
+        (dt.date(2026, 3, 1), "2026-03-01"),
+        (dt.time(12, 30), "12:30:00"),
         (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
         (PurePosixPath("a/b"), "a/b"),
         (Decimal("1.50"), "1.50"),
@@ -42,7 +43,10 @@ class Point:
         ({1: 2, None: 3, (4,): 5}, {"1": 2, "None": 3, "(4,)": 5}),
         (b"\x00", {"$type": "bytes", "$repr": "b'\\x00'"}),
         (math.inf, {"$type": "float", "$repr": "inf"}),
-        (datetime.timedelta(1), {"$type": "datetime.timedelta", "$repr": "datetime.timedelta(days=1)"}),
+        (
+            dt.timedelta(1),
+            {"$type": "datetime.timedelta", "$repr": "datetime.timedelta(days=1)"},
+        ),
     ],
 )
 def test_json_says_it_as_well_as_it_can(value, plain):
@@ -64,11 +68,13 @@ def test_a_very_deep_value_does_not_bring_it_down():
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    st.none() | st.booleans() | st.integers() | st.text() | st.floats(-1e9, 1e9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
 )
 
 
+@settings(max_examples=50)
 @given(json_values)
 def test_what_json_can_say_is_said_unchanged(value):
     assert json.loads(dumps(value)) == value
@@ -76,8 +82,7 @@ def test_what_json_can_say_is_said_unchanged(value):
 
 @given(st.text())
 def test_printed_text_has_no_control_characters_but_lines_and_tabs(text):
-    assert all(char.isprintable() or char in "\n\t" or char == "\u3000" or char.isspace() for char in printable(text))
-    assert not set(printable(text)) & {"\x1b", "\x07", "\r", "\x00", "\u202e"}
+    assert all(char in "\n\t" or unicodedata.category(char)[0] != "C" for char in printable(text))
 
 
 @given(st.text())

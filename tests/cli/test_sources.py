@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+from math import inf
 
 import pytest
 
@@ -29,7 +30,7 @@ def test_an_imported_file_that_changes_is_told_once(here):
     file = here / "watched_a.py"
     file.write_text("")
     importlib.import_module("watched_a")
-    sources = Sources(here)
+    sources = Sources(here, inf)
     assert sources.changed() == []
 
     touch(file)
@@ -42,7 +43,7 @@ def test_a_file_that_is_gone_has_changed(here):
     file = here / "watched_b.py"
     file.write_text("")
     importlib.import_module("watched_b")
-    sources = Sources(here)
+    sources = Sources(here, inf)
     sources.changed()
 
     file.unlink()
@@ -51,7 +52,7 @@ def test_a_file_that_is_gone_has_changed(here):
 
 
 def test_what_is_imported_later_is_watched_from_then_on(here):
-    sources = Sources(here)
+    sources = Sources(here, inf)
     sources.changed()
     file = here / "watched_c.py"
     file.write_text("")
@@ -71,7 +72,7 @@ def test_other_files_do_not_matter(here):
     (installed / "watched_d.py").write_text("")
     sys.path.insert(0, str(installed))
     importlib.import_module("watched_d")
-    sources = Sources(here)
+    sources = Sources(here, inf)
     sources.changed()
 
     touch(stranger)
@@ -84,7 +85,7 @@ def test_around_a_module_that_cannot_be_imported_every_file_matters(here):
     package = here / "shop"
     package.mkdir()
     (package / "tasks.py").write_text("1 /")
-    around = Around(here, ["shop.tasks"])
+    around = Around(here, ["shop.tasks"], inf)
     assert around.changed() == []
 
     touch(package / "tasks.py")
@@ -93,3 +94,16 @@ def test_around_a_module_that_cannot_be_imported_every_file_matters(here):
     assert around.changed() == [here / "missing.py"]
     (here / "missing.py").unlink()
     assert around.changed() == [here / "missing.py"]
+
+
+def test_what_is_written_while_it_is_imported_has_changed(here):
+    file = here / "watched_e.py"
+    file.write_text("")
+    began = file.stat().st_mtime
+    importlib.import_module("watched_e")
+    touch(file)
+
+    sources, around = Sources(here, began), Around(here, [], began)
+
+    assert sources.changed() == around.changed() == [file]
+    assert sources.changed() == around.changed() == []

@@ -346,6 +346,7 @@ def test_what_is_not_given_is_the_default(cls: Any, wire: dict[str, Any], value:
         (Point, [1, 2], "must be Point, not list"),
         (Point, None, "must be Point, not None"),
         (Movie, [], "must be Movie, not list"),
+        (Size, {"unit": 1, "width": "x"}, "must be .*, not"),
     ],
     ids=str,
 )

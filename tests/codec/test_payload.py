@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import attrs
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.msgpack import Ext
 
@@ -96,11 +96,13 @@ def is_compiled(types: Typed) -> bool:
 
 
 annotated = typed.filter(is_compiled)
+fewer = settings(max_examples=60)  # each is a function, and often a class, of its own
 
 
 # --- What arrives ------------------------------------------------------------------------
 
 
+@fewer
 @given(st.lists(annotated, min_size=1, max_size=3), st.data())
 def test_arguments_of_any_annotation_arrive_equal_and_of_the_same_type(
     types: list[Typed], data: st.DataObject
@@ -116,6 +118,7 @@ def test_arguments_of_any_annotation_arrive_equal_and_of_the_same_type(
     assert told(signature.decode_call(call)) == told(((), kwargs))
 
 
+@fewer
 @given(annotated, typed, st.data())
 def test_an_argument_of_another_type_arrives_as_it_was_or_is_refused_by_name(
     wanted: Typed, given: Typed, data: st.DataObject
@@ -132,6 +135,7 @@ def test_an_argument_of_another_type_arrives_as_it_was_or_is_refused_by_name(
     assert refusal.startswith("task job: argument 'p1'")
 
 
+@fewer
 @given(annotated, st.data())
 def test_a_value_arrives_equal_and_of_the_same_type(types: Typed, data: st.DataObject) -> None:
     signature = returning(types[0])
@@ -411,6 +415,7 @@ def test_any_messagepack_is_read_or_an_encode_error(signature: Signature, wire: 
     read(signature, pack([[], {"order": wire}]))
 
 
+@fewer
 @given(annotated, st.data())
 def test_a_mutilated_call_is_read_or_an_encode_error(types: Typed, data: st.DataObject) -> None:
     signature = signature_of(types[0])
@@ -548,7 +553,7 @@ def test_a_parameter_whose_annotation_cannot_be_resolved_takes_plain_values() ->
 
 
 def test_typed_keywords_have_the_types_of_their_dict() -> None:
-    def typed_keywords(name: str, **settings: Unpack[Settings]) -> None: ...
+    def typed_keywords(name: str, **more: Unpack[Settings]) -> None: ...
 
     signature = Signature("job", typed_keywords)
     call = signature.encode_call(("a",), {"point": Point(1), "width": 2})

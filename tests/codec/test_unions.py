@@ -1,4 +1,5 @@
 import enum
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ def test_a_label_is_put_on_only_where_it_is_needed(annotation: object, labelled:
         (dict[str, Point] | Movie, "a dict"),
         (Box[int] | Box[str], "a Box"),
         (tuple[int, Point] | tuple[Point, int], "a tuple"),
+        (list[Point] | Sequence[Size], "a list"),
     ],
     ids=str,
 )
@@ -168,6 +170,24 @@ def test_a_label_that_was_not_needed_here_is_understood() -> None:
     assert shape(Any).decode(wire, 0) == {"x": 1, "y": 0}
     with pytest.raises(Refusal):
         shape(Size).decode(wire, 0)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "natives"),
+    [
+        (int | Point, {int, bool}),
+        (Color | None, {type(None)}),
+        (Color | str, {str}),
+        (Level | Color | Point, set()),
+        (list[int] | list[str], set()),
+        (Point | Any, {type(None), bool, int, float, str, bytes}),
+    ],
+    ids=str,
+)
+def test_only_what_means_the_same_both_ways_is_its_own_wire(
+    annotation: object, natives: set[type]
+) -> None:
+    assert shape(annotation).natives == natives
 
 
 def test_a_union_of_one_is_that_one() -> None:

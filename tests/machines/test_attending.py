@@ -828,6 +828,17 @@ def test_after_a_restart_a_worker_that_does_not_come_is_given_up_after_a_lease()
     assert (stage.status("a"), stage.head("a").deaths) == (PENDING, 1)
 
 
+def test_after_a_restart_a_worker_that_does_not_come_is_reported() -> None:
+    stage = Stage()
+    Worker(stage, leased=True)
+    stage.submit(task("a"))
+    stage.crash()
+
+    stage.pass_time(LEASE + 0.1)
+
+    assert stage.told(EventKind.WORKER_LOST) == [{"worker": "w.0", "tasks": 1}]
+
+
 def test_after_a_restart_a_client_has_a_lease_to_come_back_in() -> None:
     stage = Stage()
     guest = Guest(stage)

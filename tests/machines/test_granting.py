@@ -466,6 +466,20 @@ def test_only_the_holder_can_finish() -> None:
     assert stage.output("a") == Output("mine")
 
 
+def test_a_finish_that_is_not_the_holders_is_refused() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    thief = Worker(stage, 0, name="v.0", at=200)
+    stage.submit(task("a"))
+
+    thief.say(m.Finish("a", 1, "ok", Output("stolen"), None))
+    assert thief.answers == [m.Finished("a", 1, False)]
+    assert stage.status("a") is RUNNING
+
+    worker.finish("a", output=Output("mine"))
+    assert stage.output("a") == Output("mine")
+
+
 def test_a_start_or_progress_of_an_old_fence_is_ignored() -> None:
     stage = Stage()
     worker = Worker(stage)
@@ -800,6 +814,15 @@ def test_what_was_submitted_by_name_is_still_what_it_is_after_a_crash() -> None:
     worker = Worker(stage, 5, 5, tasks=["f", "g"], declared={"g": m.Declared("main", NO_OPTIONS)})
 
     assert [worker.grants[id].head.pool for id in "ab"] == ["process", "main"]
+
+
+def test_a_worker_that_declares_no_pool_does_not_hold_up_the_owner() -> None:
+    stage = Stage()
+    stage.submit(task("a", name="f", pool="any"))
+
+    worker = Worker(stage, 1, 1, tasks=["f"], declared={"f": m.Declared("any", NO_OPTIONS)})
+
+    assert worker.grants["a"].head.pool == "main"
 
 
 def test_a_name_that_is_known_and_not_declared_runs_on_the_loop() -> None:

@@ -493,6 +493,19 @@ def test_the_story_of_a_task_is_told_in_order() -> None:
     ]  # fmt: skip
 
 
+def test_a_start_that_is_said_again_after_a_cut_is_told_once() -> None:
+    stage = Stage()
+    follower, worker = Follower(stage, ids=["a"]), Worker(stage, leased=True)
+    stage.submit(task("a"))
+    worker.start("a")
+
+    worker.cut()
+    worker.back()
+    worker.start("a")
+
+    assert follower.told == ["submitted a", "started a"]
+
+
 def test_a_step_in_which_nothing_happens_is_not_news() -> None:
     stage = Stage()
     follower = Follower(stage)

@@ -24,11 +24,16 @@ BOOM = RemoteError("builtins.ValueError", "boom")
 
 
 def result(
-    status: TaskStatus, output: Output | None = None, cause: Any = None, **fields: Any
+    status: TaskStatus,
+    output: Output | None = None,
+    cause: Any = None,
+    *,
+    unknown: bool = False,
+    **fields: Any,
 ) -> TaskResult[Any]:
     options = TaskOptions(queue="images", meta={"user": 7})
     head = Head("a", "pkg:job", options, "main", None, 100.0, 100.0, 100.0, 160.0, status, **fields)
-    return task_result(head, output, cause)
+    return task_result(head, output, cause, unknown=unknown)
 
 
 def test_a_result_has_everything_that_is_known() -> None:
@@ -73,6 +78,13 @@ def test_a_live_task_says_why_it_waits(
     status: TaskStatus, attempts: int, reason: str | None
 ) -> None:
     assert result(status, attempts=attempts).reason == reason
+
+
+def test_a_task_that_waits_for_somebody_who_knows_it_says_so() -> None:
+    waiting = result(PENDING, unknown=True)
+
+    assert waiting.reason == "no worker that is connected knows this task"
+    assert waiting.status is PENDING
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import pytest
 
+from actorq.model.results import WorkerInfo
 from actorq.model.tree import ActorNode, ActorState, ActorTree, SupervisorNode, TaskNode
 
 
@@ -72,6 +73,25 @@ def test_the_tasks_of_an_actor_are_drawn_before_its_supervisors() -> None:
         "        ├── task job 1, attempt 1, 0.0 s",
         "        └── s (apart)",
     ]
+
+
+def test_workers_elsewhere_are_told_below_the_actors() -> None:
+    near = WorkerInfo("near.0", connected=True, remote=True, slots=4, running=3)
+    far = WorkerInfo("far.7", connected=False, remote=True, slots=2, running=0)
+    top = SupervisorNode("top", "apart", ())
+
+    assert str(ActorTree("node", 0, (top,), (near, far))).splitlines() == [
+        "system node",
+        "└── top (apart)",
+        "worker near.0: 3 of 4 slots busy",
+        "worker far.7: 0 of 2 slots busy, out of reach",
+    ]
+
+
+def test_workers_elsewhere_are_no_actors_of_this_system() -> None:
+    near = WorkerInfo("near.0", connected=True, remote=True, slots=4, running=3)
+
+    assert list(ActorTree("node", 0, (), (near,)).actors()) == []
 
 
 def test_two_that_look_alike_are_both_drawn_with_the_right_lines() -> None:

@@ -37,7 +37,8 @@ class FakeConnection:
 
     def hold_up(self) -> None:
         """Let no batch pass from now on."""
-        self._open = trio.Event()
+        if self._open.is_set():
+            self._open = trio.Event()
 
     def let_pass(self) -> None:
         """Let them pass again."""

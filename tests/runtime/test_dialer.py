@@ -387,6 +387,20 @@ async def test_it_pings_each_second_and_says_how_much_has_come(
     nursery.cancel_scope.cancel()
 
 
+async def test_it_does_not_ping_before_it_was_accepted(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """The peer may not have said hello yet, and nothing may come before that."""
+    line = FakeConnection()
+    nursery.start_soon(Dialling(FakeTransport(line), peer=Somebody(w.Got(0))).run)
+    await trio.sleep(3.5)  # virtual
+    assert pings(line) == []
+    line.deliver(ACCEPTED)
+    await trio.sleep(1.5)  # virtual
+
+    assert len(pings(line)) >= 1
+
+
 async def test_an_owner_that_is_silent_is_dialled_again_after_four_seconds(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
@@ -472,6 +486,7 @@ async def test_answers_and_outcomes_are_acknowledged_every_so_often(
 ) -> None:
     line = FakeConnection()
     nursery.start_soon(Dialling(FakeTransport(line)).run)
+    await wait_all_tasks_blocked()
     line.deliver(ACCEPTED)
     for _ in range(2 * GOT_EVERY + 1):
         line.deliver(outcome())
@@ -490,6 +505,7 @@ async def test_a_large_outcome_is_acknowledged_at_once(
     """Or the owner would keep megabytes until the next ping."""
     line = FakeConnection()
     nursery.start_soon(Dialling(FakeTransport(line)).run)
+    await wait_all_tasks_blocked()
     line.deliver(ACCEPTED, outcome(b"x" * 100_000))
     await wait_all_tasks_blocked()
 

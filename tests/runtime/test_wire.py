@@ -422,6 +422,43 @@ async def test_what_is_no_message_ends_it_and_says_so(
     assert "no batch of messages" in reason
 
 
+@pytest.mark.parametrize("code", [w.Close.BAD_MESSAGE, w.Close.SUPERSEDED, w.Close.SILENT])
+async def test_the_reason_is_told_though_something_is_being_sent(
+    autojump_clock: MockClock, at_work: Running, code: w.Close
+) -> None:
+    """A send that is cancelled ends the connection, and the peer would never know why."""
+    at_work.line.hold_up()
+    at_work.wire.send(numbered(0))
+    await wait_all_tasks_blocked()
+
+    if code is w.Close.BAD_MESSAGE:
+        at_work.line.deliver_bytes(b"\xc1")
+    else:
+        at_work.wire.close(code, "because")
+    await wait_all_tasks_blocked()
+    at_work.line.let_pass()
+    await wait_all_tasks_blocked()
+
+    assert at_work.numbers() == [[0]]
+    assert at_work.end is not None
+    assert at_work.end[0] == code
+    assert at_work.line.closed == at_work.end
+
+
+async def test_a_peer_that_does_not_read_is_cut_soon_all_the_same(
+    autojump_clock: MockClock, at_work: Running
+) -> None:
+    at_work.line.hold_up()
+    at_work.wire.send(numbered(0))
+    await wait_all_tasks_blocked()
+    before = trio.current_time()
+
+    at_work.wire.close(w.Close.SILENT, "nothing came")
+    await until(lambda: at_work.end is not None)
+
+    assert trio.current_time() - before <= 2.1
+
+
 async def test_cancelling_it_ends_the_connection(autojump_clock: MockClock) -> None:
     running = Running()
     with trio.move_on_after(1):

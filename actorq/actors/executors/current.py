@@ -9,6 +9,7 @@ from typing import Any
 from actorq.errors import readable
 from actorq.model.results import Progress
 
+_INT_MAX = 2**63 - 1
 _NOT_IN_A_TASK = "actorq.current() is for code that runs in a task; no task is running here"
 
 
@@ -88,7 +89,12 @@ class Current:
                 "split the work into more tasks, or run it in a thread"
             )
         text = None if message is None else readable(str(message))
-        self._report(Progress(float(done), None if total is None else float(total), text))
+        self._report(Progress(_portable(done), None if total is None else _portable(total), text))
+
+
+def _portable(number: float) -> float:
+    """Return a number that can go anywhere: larger ones than 64 bits become floats."""
+    return number if isinstance(number, int) and -_INT_MAX <= number <= _INT_MAX else float(number)
 
 
 running: ContextVar[Current | None] = ContextVar("actorq.current")

@@ -1,0 +1,168 @@
+"""What a seed stands for: a plan of what clients do, and of what goes wrong meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import inf
+from random import Random
+from typing import Any
+
+import attrs
+
+from actorq.testing.cluster import Fault, FaultKind, Setup
+from actorq.testing.network import Side
+from actorq.testing.workload import Job, Kind, Step, Verb
+
+
+@attrs.frozen
+class Plan:
+    """One simulation.
+
+    Attributes:
+        seed: Of all chance that is left: latencies, jitter, names, the order of trio's tasks.
+        setup: The cluster.
+        steps: What clients do.
+        faults: What goes wrong.
+        calm: From when on nothing goes wrong.
+    """
+
+    seed: int
+    setup: Setup
+    steps: tuple[Step, ...]
+    faults: tuple[Fault, ...]
+    calm: float
+
+
+def plan_of(seed: int) -> Plan:
+    """Return the plan that a seed stands for."""
+    return _Planner(seed).plan()
+
+
+# What is drawn most often is named most often.
+_CALM = [1.0, 2.0, 3.0, 4.0, 6.0, 12.0]
+_FAULTS = [0, 1, 1, 2, 3, 4, 6]
+_VERBS: list[Verb] = [
+    "submit", "submit", "many", "call", "call", "map", "nursery", "nursery", "cancel", "by id",
+    "subscribe",
+]  # fmt: skip
+_JOBS_MAX: dict[Verb, int] = {"many": 8, "map": 6, "nursery": 4, "call": 2}
+_PATIENCE = [inf, inf, 0.0, 0.01, 0.5, 2.0]
+_KINDS: list[Kind] = [
+    "ok", "ok", "ok", "ok", "ok", "fail", "flaky", "flaky", "later", "give up", "poison", "linger",
+]  # fmt: skip
+_SECONDS = [0.0, 0.0, 0.01, 0.3, 1.0, 3.0, 8.0]
+_SIZES = [0, 0, 0, 0, 0, 2_000, 100_000]
+_OPTIONS: list[tuple[float, str, list[Any]]] = [
+    (0.1, "timeout", [0.2, 2.0]),
+    (0.1, "deadline", [0.5, 3.0, 10.0]),
+    (0.1, "delay", [0.2, 2.0]),
+    (0.05, "expires", [0.5, 3.0]),
+    (0.1, "priority", ["low", "high"]),
+    (0.1, "result_ttl", [0.0, 1.0]),
+    (0.05, "max_deliveries", [1, 2]),
+]
+_WRONGS: list[FaultKind] = [
+    "cut", "cut", "cut", "cut", "hold", "hold", "half close", "slow", "refuse", "silence", "stall",
+    "stall", "block", "crash", "crash", "drain", "crash actor", "restart queue",
+]  # fmt: skip
+_LASTING = [0.1, 1.0, 3.0, 5.5, 8.0, 16.0]
+_WORKERS = ["worker-0", "worker-1", "worker-2"]
+_OTHERS = ["client-0", "client-0", "client-1", "parent", "queue"]
+_SIDES: list[Side | None] = ["near", "far", None]
+
+
+class _Planner:
+    """Draws a plan."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._random = Random(f"plan {seed}")
+        self._labels = 0
+
+    def plan(self) -> Plan:
+        draw = self._random.choice
+        calm = draw(_CALM)
+        setup = Setup(
+            clients=draw([1, 1, 2]),
+            slots=draw([1, 2, 4]),
+            lease=draw([6.0, 15.0]),
+            suspends=self._happens(0.2),
+            max_pending=draw([5, 1_000, 1_000]),
+            parent=self._happens(0.4),
+        )
+        faults = [self._fault(calm) for _ in range(draw(_FAULTS))]
+        steps = [self._step(setup, calm) for _ in range(self._random.randint(2, 8))]
+        return Plan(
+            self._seed,
+            setup,
+            tuple(sorted(steps, key=lambda step: step.at)),
+            tuple(sorted(faults, key=lambda fault: fault.at)),
+            calm,
+        )
+
+    def _happens(self, probability: float) -> bool:
+        return self._random.random() < probability
+
+    def _step(self, setup: Setup, calm: float) -> Step:
+        verb = self._random.choice(_VERBS)
+        patience = self._random.choice(_PATIENCE)
+        if verb in ("cancel", "by id") and patience == inf:
+            patience = 1.0
+        count = self._random.randint(1, _JOBS_MAX.get(verb, 3))
+        jobs = tuple(self._job() for _ in range(count))
+        at = self._random.uniform(0.0, calm * 0.8)
+        return Step(at, self._random.randrange(setup.clients), verb, jobs, patience)
+
+    def _job(self) -> Job:
+        draw = self._random.choice
+        self._labels += 1
+        kind = draw(_KINDS)
+        seconds = draw(_SECONDS)
+        times = draw([1, 1, 2, 4]) if kind in ("flaky", "later", "poison") else 0
+        options = {name: draw(values) for share, name, values in _OPTIONS if self._happens(share)}
+        if kind != "later" and self._happens(0.15):
+            options["at_most_once"] = True
+        elif kind == "flaky":
+            options["retry"] = draw([1, 2, 3])
+        if kind != "ok":
+            seconds = min(seconds, 3.0 if kind == "linger" else 0.5)
+        return Job(f"t{self._labels}", kind, seconds, times, draw(_SIZES), options)
+
+    def _fault(self, calm: float) -> Fault:
+        draw, number = self._random.choice, self._random.randrange
+        at, kind = self._random.uniform(0.0, calm * 0.9), draw(_WRONGS)
+        told, seconds = self._happens(0.6), draw(_LASTING)
+        if kind == "crash actor":
+            return Fault(at, kind, after=number(4), applied=told)
+        if kind == "restart queue":
+            return Fault(at, kind, seconds=min(seconds, 3.0), told=told)
+        whom = draw([*_WORKERS, *_OTHERS])
+        if kind in ("drain", "block") or (whom == "queue" and kind not in ("stall", "cut", "hold")):
+            whom = draw(_WORKERS)
+        if kind in ("crash", "drain"):
+            seconds = min(seconds, 3.0)
+        return Fault(
+            at,
+            kind,
+            whom,
+            seconds,
+            side=draw(_SIDES),
+            after=draw([0, number(200), number(2_000), number(100_000)]),
+            told=told,
+            reported=self._happens(0.4),
+        )
+
+
+def smaller(plan: Plan) -> Iterator[Plan]:
+    """Iterate over plans with one part less."""
+    for size in (len(plan.steps) // 2, 1):
+        for start in range(0, len(plan.steps), size or 1):
+            if size and len(plan.steps) > size:
+                rest = plan.steps[:start] + plan.steps[start + size :]
+                yield attrs.evolve(plan, steps=rest)
+    for start in range(len(plan.faults)):
+        yield attrs.evolve(plan, faults=plan.faults[:start] + plan.faults[start + 1 :])
+    for index, step in enumerate(plan.steps):
+        for job in range(len(step.jobs) if len(step.jobs) > 1 else 0):
+            fewer = attrs.evolve(step, jobs=step.jobs[:job] + step.jobs[job + 1 :])
+            yield attrs.evolve(plan, steps=(*plan.steps[:index], fewer, *plan.steps[index + 1 :]))

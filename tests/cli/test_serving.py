@@ -1,0 +1,176 @@
+"""`actorq serve` as a program: where it listens, whom it lets in, and how it ends."""
+
+import signal
+from pathlib import Path
+
+import pytest
+import trustme
+
+import actorq
+from actorq.cli.app import run
+from tests.cli.programs import CHORES, Program, program, said_by
+
+ANYWHERE = ("--listen", "ws://127.0.0.1:0", "--json")
+
+
+async def address_of(serving: Program) -> str:
+    (address,) = (await serving.event("listening"))["addresses"]
+    return str(address)
+
+
+async def test_it_says_where_it_listens_and_where_tasks_are_kept() -> None:
+    async with program("serve", "--listen", "ws://127.0.0.1:0") as serving:
+        assert (await serving.line()).startswith(b"listening at ws://127.0.0.1:")
+        assert await serving.line() == b"tasks are kept in memory://: they end with this process"
+        serving.terminate()
+
+        assert await serving.end() == 0
+        assert serving._rest.endswith(b"ended: all was finished\n")
+
+
+async def test_running_tasks_finish_before_it_ends(tmp_path: Path) -> None:
+    async with (
+        program("serve", CHORES, *ANYWHERE) as serving,
+        actorq.connect(await address_of(serving)) as client,
+    ):
+        handle = await client.submit(f"{CHORES}:until", str(tmp_path / "go"))
+        await said_by(client, handle.id)
+
+        serving.terminate()
+        await serving.event("draining")
+        (tmp_path / "go").touch()
+
+        assert await handle.value() == "seen"
+        assert await serving.event("ended") == {"event": "ended", "cut_off": 0}
+        assert await serving.end() == 0
+
+
+async def test_how_many_tasks_were_cut_off_is_told_and_the_exit_code_says_so() -> None:
+    async with (
+        program("serve", CHORES, "--drain", "0.1", *ANYWHERE) as serving,
+        actorq.connect(await address_of(serving)) as client,
+    ):
+        running = await client.submit(f"{CHORES}:announced_forever")
+        await said_by(client, running.id)
+        await client.submit("nobody:knows_it")
+        cancelled = await client.submit(f"{CHORES}:forever")
+        await cancelled.cancel()
+
+        serving.terminate()
+
+        assert (await running.wait()).reason.startswith("cancelled by shutdown")
+        assert await serving.event("ended") == {"event": "ended", "cut_off": 2}
+        assert await serving.end() == 3
+
+
+async def test_a_second_signal_stops_it_at_once() -> None:
+    async with (
+        program("serve", CHORES, *ANYWHERE) as serving,
+        actorq.connect(await address_of(serving)) as client,
+    ):
+        running = await client.submit(f"{CHORES}:announced_forever")
+        await said_by(client, running.id)
+
+        serving.terminate()
+        await serving.event("draining")
+        serving.process.send_signal(signal.SIGINT)
+
+        assert await serving.event("ended") == {"event": "ended", "cut_off": None}
+        assert await serving.end() == 3
+
+
+async def test_its_tokens_are_read_again_and_bad_ones_change_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text("client:the-first-token\n")
+    async with program("serve", "--token-file", str(file), *ANYWHERE) as serving:
+        url = await address_of(serving)
+
+        async def lets_in(token: str) -> bool:
+            try:
+                async with actorq.connect(url, token=token, instruments=()):
+                    return True
+            except actorq.AuthenticationFailed:
+                return False
+
+        async def reload(said: str) -> None:
+            serving.process.send_signal(signal.SIGHUP)
+            await serving.said(said)
+
+        assert await lets_in("the-first-token")
+        assert not await lets_in("the-second-token")
+
+        file.write_text("client:the-second-token\n")
+        await reload("the tokens were read again")
+        assert await lets_in("the-second-token")
+        assert not await lets_in("the-first-token")
+
+        file.write_text("nonsense\n")
+        await reload("the tokens stay as they were")
+        assert await lets_in("the-second-token")
+        assert "-token\n" not in serving.stderr
+
+
+async def test_the_token_of_the_environment_and_a_certificate_are_asked_for(
+    tmp_path: Path,
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    made = authority.issue_cert("127.0.0.1")
+    made.private_key_pem.write_to_path(tmp_path / "key.pem")
+    made.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    async with program(
+        "serve", "--listen", "wss://127.0.0.1:0", "--json",
+        "--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem"),
+        ACTORQ_TOKEN="the-token-of-all",
+    ) as serving:  # fmt: skip
+        url = await address_of(serving)
+        ca = tmp_path / "ca.pem"
+
+        async with actorq.connect(url, token="the-token-of-all", tls=ca) as client:
+            assert (await client.stats()).workers == 0
+        with pytest.raises(actorq.AuthenticationFailed):
+            async with actorq.connect(url, tls=ca):
+                pytest.fail("it must not open")
+
+
+async def test_an_address_that_is_taken_is_one_line_and_exit_code_1() -> None:
+    async with actorq.open_system(
+        listen="ws://127.0.0.1:0", concurrency=0, processes=0, instruments=()
+    ) as system:
+        taken = system.addresses[0]
+        async with program("serve", "--listen", taken, "--log-level", "error") as serving:
+            assert await serving.end() == 1
+
+    assert serving.stderr.startswith("actorq: cannot listen: ")
+    assert serving.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--store", "paper://"], "no store for 'paper://'"),
+        (["--listen", "http://a"], "an address begins with ws://"),
+        (["--listen", ""], "there is no address"),
+        (["--listen", "wss://127.0.0.1:0"], "needs --tls-cert and --tls-key"),
+        (["--listen", "ws://0.0.0.0:0"], "give --token-file, or say --insecure"),
+        (["--tls-cert", "a", "--tls-key", "b"], "--tls-cert a, --tls-key b: No such file"),
+        (["--tls-cert", "a"], "go together"),
+        (["--token-file", "/nowhere"], "/nowhere"),
+        (["--lease", "0"], "lease must be at least 1"),
+        (["--concurrency", "-1"], "concurrency must be 0"),
+        (["--max-pending", "0"], "max_pending must be 1"),
+        (["shop/tasks.py"], "as shop.tasks"),
+        (["--lifespan", "nonsense"], "--lifespan must be module:attribute"),
+    ],
+)
+def test_a_command_line_that_makes_no_sense_starts_nothing(arguments, said, capsys):
+    assert run(["serve", *arguments]) == 2
+
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
+
+
+def test_a_module_that_cannot_be_imported_is_told_with_exit_code_1(capsys):
+    assert run(["serve", "nowhere.tasks"]) == 1
+    assert "there is no module nowhere" in capsys.readouterr().err
