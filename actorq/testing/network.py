@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from operator import index
@@ -448,7 +448,7 @@ class End(trio.abc.Stream):
             raise trio.ClosedResourceError("this end is closed")
 
     @contextmanager
-    def _alone(self, what: Literal["_sending", "_receiving"]) -> Iterator[None]:
+    def _alone(self, what: Literal["_sending", "_receiving"]) -> Generator[None, None, None]:
         if getattr(self, what):
             raise trio.BusyResourceError(f"another coroutine is {what[1:]}")
         setattr(self, what, True)

@@ -137,19 +137,17 @@ class _Judge:
         starts, (_, job) = self._starts[id], self._jobs[id]
         if job.options.get("at_most_once") and len(starts) > 1:
             yield f"{self._name(id)} is at_most_once and started {len(starts)} times"
-        grants = [event for queue in self._queues for event in self._grants(id, queue)]
-        if len(starts) > len(grants):
-            yield f"{self._name(id)} started {len(starts)} times on {len(grants)} grants"
+        grants = sum(len(self._grants(id, queue)) for queue in self._queues)
+        if len(starts) > grants:
+            yield f"{self._name(id)} started {len(starts)} times on {grants} grants"
 
-    def _grants(self, id: str, queue: str) -> list[Happening]:
-        """Return the records that grant it, and check why each but the first was made."""
-        grants: list[Happening] = []
-        for _, event in self._records[id]:
-            fence = event.details["fence"]
-            if event.where == queue and event.details["status"] == "running":
-                if not grants or grants[-1].details["fence"] < fence:
-                    grants.append(event)
-        return grants
+    def _grants(self, id: str, queue: str) -> set[int]:
+        """Return the fences of its grants."""
+        return {
+            event.details["fence"]
+            for _, event in self._records[id]
+            if event.where == queue and event.details["status"] == "running"
+        }
 
     # --- what clients were told ------------------------------------------------------------------
 

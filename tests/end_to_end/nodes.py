@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -65,7 +65,7 @@ async def hold(key: str) -> int:
 async def block(key: str) -> int:
     """Wait at a gate, as a coroutine should not: nothing else in its loop runs meanwhile."""
     note("began", key)
-    with (folder() / key).open("rb", buffering=0) as gate:  # noqa: ASYNC230 - on purpose
+    with (folder() / key).open("rb", buffering=0) as gate:
         gate.read(1)
     return os.getpid()
 
@@ -249,7 +249,7 @@ class Launcher:
         )
 
     @contextmanager
-    def node(self, role: Callable[..., Any], *arguments: Any) -> Iterator[Node]:
+    def node(self, role: Callable[..., Any], *arguments: Any) -> Generator[Node]:
         """Start a node; it has been killed when the block has ended."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -298,7 +298,7 @@ class Crew:
 
 
 @asynccontextmanager
-async def crew(url: str, *, processes: int, concurrency: int) -> AsyncIterator[Crew]:
+async def crew(url: str, *, processes: int, concurrency: int) -> AsyncGenerator[Crew]:
     """Run ``actorq worker``; all of its processes have been killed when the block has ended."""
     process = await trio.lowlevel.open_process(
         [

@@ -1,6 +1,6 @@
 """A TCP proxy between nodes: it can fall silent, as a broken network does, and cut at any byte."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from math import inf
 from urllib.parse import urlsplit
@@ -84,7 +84,7 @@ class Proxy:
 
 
 @asynccontextmanager
-async def open_proxy(url: str, lifetimes: Iterable[Lifetime] = ()) -> AsyncIterator[Proxy]:
+async def open_proxy(url: str, lifetimes: Iterable[Lifetime] = ()) -> AsyncGenerator[Proxy]:
     """Run a proxy to ``url``; the n-th connection lives as long as the n-th lifetime says."""
     proxy = Proxy(url, lifetimes)
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")

@@ -63,8 +63,8 @@ def test_a_seed_is_one_history() -> None:
 
 def test_a_seed_is_one_history_in_every_process() -> None:
     program = (
-        "from actorq.testing.plans import Plan, plan_of
-from actorq.testing.simulation import plan_of, play; import hashlib;"
+        "from actorq.testing.plans import plan_of; from actorq.testing.simulation import play;"
+        "import hashlib;"
         "print(hashlib.sha256(play(plan_of(5)).story().encode()).hexdigest())"
     )
     told = subprocess.run(
