@@ -237,7 +237,7 @@ def plan(quick: bool) -> Plan:
             (f"{name} processes, map", partial(ratio, set_up, mapped, count, slices)),
             (f"{name} processes, call", partial(call_latency, set_up, count // 10, slices)),
         ]
-    measures.append(("results of 1 MiB", partial(large_results, 10 if quick else 30)))
+    measures.append(("three processes, 1 MiB results", partial(large_results, 10 if quick else 30)))
     for name, environment in (
         ("dramatiq", {}),
         ("taskiq", {}),
@@ -253,7 +253,7 @@ def lacks(names: list[str]) -> str | None:
     if any(name.startswith("redis") for name in names) and not shutil.which("redis-server"):
         return (
             "redis-server is not on the PATH (Debian: apt-get install redis-server); "
-            "without it: --only processes, or --only MiB"
+            "without it: --only processes"
         )
     return None
 

@@ -147,7 +147,9 @@ def _work(
     yield _slots(stats, pending)
     parked = sum(queue.parked for queue in stats.queues.values())
     if parked:
-        yield Check("queues", "warning", f"{parked} submissions wait for room in a full queue")
+        yield Check(
+            "queues", "warning", f"submissions that wait for room in a full queue: {parked}"
+        )
     for name, count in stats.unknown.items():
         found = f"{name}: {count} waiting, and no worker that is connected knows it"
         yield Check("unknown task", "problem", found)
@@ -159,7 +161,7 @@ def _work(
 
 def _workers(stats: Stats, workers: Sequence[WorkerInfo], pending: int) -> Check:
     if not stats.workers:
-        waits = f", and {pending} tasks wait" if pending else ""
+        waits = f"; tasks that wait: {pending}" if pending else ""
         return Check("workers", "problem" if pending else "warning", f"none is connected{waits}")
     away = [worker.worker for worker in workers if not worker.connected]
     if away:
@@ -171,5 +173,5 @@ def _slots(stats: Stats, pending: int) -> Check:
     found = ", ".join(
         f"{pool.free} of {pool.slots} free ({name})" for name, pool in stats.pools.items()
     )
-    waits = f"; {pending} tasks wait" if pending else ""
+    waits = f"; tasks that wait: {pending}" if pending else ""
     return Check("slots", "ok", f"{found}{waits}")

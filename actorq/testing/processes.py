@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from random import Random
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import trio
 from trio._core import _run as trio_run
@@ -96,7 +96,7 @@ class _Gate(trio.abc.Instrument):
         self._process = process
         self._apart = apart
         # trio has no other way to hold a task that was woken.
-        self._queue: deque[trio.lowlevel.Task] = trio_run.GLOBAL_RUN_CONTEXT.runner.runq
+        self._queue: deque[trio.lowlevel.Task] = cast(Any, trio_run).GLOBAL_RUN_CONTEXT.runner.runq
         self._kept: list[trio.lowlevel.Task] = []
         for task in list(self._queue):
             if self._stops(task):

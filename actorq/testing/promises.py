@@ -32,6 +32,7 @@ class _Judge:
     ) -> None:
         self._history = history
         self._slots = setup.slots
+        self._steps = steps
         self._faults = faults
         jobs = {job.label: (step, job) for step in steps for job in step.jobs}
         self._jobs: dict[str, tuple[Step, Job]] = {}
@@ -94,9 +95,9 @@ class _Judge:
                     yield f"{self._name(id)} has gone back at {event.at:.4f}"
                 if now["deaths"] > deaths:
                     yield from self._death(id, holder, index, event)
-                if now["status"] == "failure" and cancel is not None:
-    X
-                        yield f"{self._name(id)} was cancelled by {cancel}, and is a failure"
+                unasked = "deadline" not in self._jobs[id][1].options
+                if now["status"] == "failure" and cancel is not None and unasked:
+                    yield f"{self._name(id)} was cancelled by {cancel}, and is a failure"
                 fence, deaths, cancel = now["fence"], now["deaths"], now["cancel"]
                 holder = now["worker"] or ""
                 ended = now["status"] if now["status"] in _TERMINAL else None
@@ -225,8 +226,15 @@ class _Judge:
                 "TaskFailed", "TaskTimeout", "TaskCancelled", "TaskExpired", "WorkerLost",
                 "SubmitError", "QueueFull",
             )  # fmt: skip
-            if not fine and not (error == "TaskNotFound" and self._restarted):
+            gone = error == "TaskNotFound" and self._may_be_gone(event.details["step"])
+            if not fine and not gone:
                 yield f"step {event.details['step']} got {error}: {event.details['said']}"
+
+    def _may_be_gone(self, number: int) -> bool:
+        """Say whether the queue may have forgotten what this step asks for by its id."""
+        step = self._steps[number]
+        brief = any("result_ttl" in job.options for job in step.jobs)
+        return self._restarted or (step.verb == "cancel" and brief)
 
     # --- blocks ----------------------------------------------------------------------------------
 
@@ -266,7 +274,7 @@ class _Judge:
                 return True
             if event.what == "poisoned" and event.where == worker:
                 return True
-            if event.what == "event" and event.details.get("kind") == "cancel_unconfirmed":
-                if event.details["id"] == id:
-                    return True
+            told = event.details
+            if told.get("kind") == "cancel_unconfirmed" and told["id"] == id:
+                return True
         return False

@@ -24,6 +24,8 @@ class Program:
     def __init__(self, process: trio.Process) -> None:
         self.process = process
         self.stderr = ""
+        self.silent = trio.Event()
+        """Set when it and all processes of its own have ended."""
         self._more = trio.Event()
         self._rest = b""
 
@@ -63,6 +65,7 @@ class Program:
             self.stderr += data.decode()
             self._more.set()
             self._more = trio.Event()
+        self.silent.set()
 
     async def said(self, text: str) -> None:
         """Return when it has written this to stderr."""

@@ -73,7 +73,8 @@ async def test_it_works_and_ends_in_order() -> None:
             assert parent.child.ready
             resources, stdin = await system.call(f"{CHORES}:surroundings")
             assert (resources, stdin) == ("from the lifespan", "")
-            assert [info.worker for info in (await system.tree()).workers] == ["a-node.1"]
+            (info,) = (await system.tree()).workers
+            assert info.worker.startswith("a-node.")
 
             parent.child.say(pipe.Drain())
 

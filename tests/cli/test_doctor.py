@@ -78,7 +78,7 @@ def test_different_versions_are_a_warning():
 def test_no_worker_is_a_problem_only_if_tasks_wait():
     assert _workers(stats(workers=0), [], 0).level == "warning"
     assert _workers(stats(workers=0), [], 3) == Check(
-        "workers", "problem", "none is connected, and 3 tasks wait"
+        "workers", "problem", "none is connected; tasks that wait: 3"
     )
 
 
@@ -89,7 +89,7 @@ def test_a_worker_out_of_reach_is_a_warning():
 
 
 def test_what_waits_though_there_are_slots_is_told():
-    assert _slots(stats(), 2).found == "4 of 5 free (main); 2 tasks wait"
+    assert _slots(stats(), 2).found == "4 of 5 free (main); tasks that wait: 2"
 
 
 def test_a_full_queue_and_different_signatures_are_warnings():
@@ -98,7 +98,7 @@ def test_a_full_queue_and_different_signatures_are_warnings():
     found = list(_work(stats(parked=7), infos, []))
 
     assert found[2:] == [
-        Check("queues", "warning", "7 submissions wait for room in a full queue"),
+        Check("queues", "warning", "submissions that wait for room in a full queue: 7"),
         Check(
             "task versions", "warning", "shop:buy: its workers have 2 different signatures of it"
         ),

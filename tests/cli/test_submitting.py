@@ -1,8 +1,15 @@
 """`submit`, `result` and `cancel`, against a queue node over a real socket."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
+
+from actorq.cli.exits import Exit, Failure
+from actorq.cli.submitting import _ended
+from tests.cli.programs import ROOT
 
 CHORE = "tests.cli.chores:"
 
@@ -198,3 +205,39 @@ def test_whoever_waits_for_a_cancelled_task_is_told_by_whom(cli):
 
     assert done.code == 1
     assert "reason     cancelled by user: enough" in done.out
+
+
+# --- Ctrl-C ---------------------------------------------------------------------------------
+
+
+class Interrupted:
+    """The handle of a task whose waiter is interrupted."""
+
+    id = "an-id"
+
+    async def wait(self):
+        raise KeyboardInterrupt
+
+
+async def test_whoever_interrupts_a_wait_is_told_that_the_task_goes_on():
+    with pytest.raises(Failure, match="task an-id goes on: actorq result an-id --wait") as caught:
+        await _ended(Interrupted())
+
+    assert caught.value.code is Exit.INTERRUPTED
+
+
+def test_an_interrupt_ends_the_verb_and_not_the_task(cli, node):
+    with subprocess.Popen(
+        [sys.executable, "-m", "actorq", "submit", f"{CHORE}forever", "--wait", "--url", node],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        found = []
+        while not found:
+            page = cli("ls", "--task", f"{CHORE}forever", "--status", "running", "--json")
+            found = json.loads(page.out)["tasks"]
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+
+    assert (process.returncode, out, err.count("\n")) == (130, "", 1)
+    assert cli("result", found[0]["id"]).code == 6
+    cli("cancel", found[0]["id"])

@@ -44,13 +44,14 @@ async def test_the_task_of_a_dead_process_runs_elsewhere_at_once(
             await worker.wait_connected()
             handle = await system.submit(chores.forever)
             await wait_all_tasks_blocked()
-            assert (await system.result(handle.id)).worker == "first.1"
+            holder = (await system.result(handle.id)).worker
+            assert str(holder).startswith("first.")
 
             teller.died("first")
             await wait_all_tasks_blocked()
 
             assert trio.current_time() == 0
-            assert noted.lost == ["first.1"]
+            assert noted.lost == [holder]
         await handle.cancel()
         await teller.finish(1.0)
         nursery.cancel_scope.cancel()

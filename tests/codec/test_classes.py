@@ -436,10 +436,13 @@ def test_only_what_may_fail_is_built_on_trial() -> None:
 
 
 def test_a_class_is_defined_in_words() -> None:
+    class Film(Movie):
+        year: int
+
     annotations = Annotations()
-    annotations.shape(Movie)
+    annotations.shape(Film)
 
     assert annotations.definitions == [
-        "Movie(title?: str, poster?: Size)",
+        "Film(title?: str, poster?: Size, year: int)",
         "Size(width: int, unit: str)",
     ]

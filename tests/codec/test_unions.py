@@ -1,7 +1,7 @@
 import enum
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import attrs
 import pytest
@@ -42,6 +42,8 @@ def there_and_back(of: Shape, value: object) -> Any:
         (list[Point] | tuple[Point, ...], [[Point(1)], (Point(1),)]),
         (list[Point] | dict[str, Point] | Point, [[Point(1)], {"a": Point(1)}, Point(1)]),
         (Pair | tuple[int, int], [Pair(1), (1, 2)]),
+        (Annotated[Point | Size, "a union in a union"] | Pair, [Point(1), Size(1), Pair(1)]),
+        (Sequence[Point] | Point | None, [[Point(1)], (Point(1),), Point(1), None]),
         (Tree | Box[int] | None, [Tree("a"), Box(1), None]),
         (list[Point | Size], [[Point(1), Size(1)]]),
         (set[Point | Size | str], [{Point(1), Size(1), "a"}]),

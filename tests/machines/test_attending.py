@@ -114,6 +114,30 @@ def test_a_lost_client_is_told_so_at_once_and_when_it_is_back() -> None:
         assert guest.welcome.losses == losses
 
 
+def test_a_client_that_is_given_up_for_another_reason_is_lost_at_once_and_once() -> None:
+    stage = Stage()
+    guest = Guest(stage)
+    guest.submit(task("a", scope="guest:1"), task("b"))
+
+    stage.say(guest.connection, m.GiveUp())
+    stage.say(guest.connection, m.Away())
+    stage.disconnect(guest.connection)
+    stage.pass_time(LONG)
+
+    assert (stage.status("a"), stage.status("b")) == (CANCELLED, PENDING)
+    assert guest.lost == 1
+    assert Guest(stage, at=51).welcome.losses == 1
+    assert stage.told(EventKind.CLIENT_LOST) == [{"session": "guest", "tasks": 1}]
+
+
+def test_nobody_is_given_up_on_the_word_of_a_stranger() -> None:
+    stage = Stage()
+
+    stage.say(666, m.GiveUp())
+
+    assert stage.last == []
+
+
 def test_a_lost_client_that_is_back_owns_tasks_again() -> None:
     stage = Stage()
     guest = Guest(stage)
