@@ -87,6 +87,9 @@ class Crew:
     async def _pass_on(self, block: trio.CancelScope) -> None:
         """Have all of them end when this program is to."""
         await self._stopping.asked.wait()
+        _log.info(
+            "draining, for %g s at most; a second signal stops at once", self._stopping.seconds
+        )
         for child in self._children:
             child.say(pipe.Drain())
         with trio.move_on_after(self._patience):
@@ -140,8 +143,11 @@ class Crew:
                 self._cut_off = True
 
     def _report(self, event: str, place: int, child: Child, **details: object) -> None:
-        _log.info("%s is %s", _label(place, child), event)
+        _log.info("%s %s", _label(place, child), _SAID[event])
         self._tell(event, process=place, node=child.node, pid=child.pid, **details)
+
+
+_SAID = {"started": "has started", "ready": "is ready: a queue has accepted it"}
 
 
 def _label(place: int, child: Child) -> str:

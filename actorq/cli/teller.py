@@ -52,8 +52,10 @@ class Teller:
         while True:
             began = trio.current_time()
             try:
-                async with open_parent(self._transports, token=self._token()) as parent:
-                    await self._tell(parent)
+                # Whether the queue is in reach is for the processes to say.
+                parent = open_parent(self._transports, token=self._token(), instruments=())
+                async with parent as connected:
+                    await self._tell(connected)
             except (ActorqError, Failure) as error:
                 wait = streak.next(trio.current_time() - began, self._random())
                 _log.error("the queue cannot be told of dead processes: %s", error)

@@ -67,6 +67,8 @@ class Wire:
         self._scope = trio.CancelScope()
         self._end: tuple[int, str] | None = None
         self._leaving = False
+        self._error: Exception | None = None
+        """What the reader of the messages has raised."""
 
     def send(self, data: bytes) -> None:
         """Send an encoded message, after those that were sent before."""
@@ -109,15 +111,17 @@ class Wire:
         """Read and write until the connection ends; return the code and the reason of that.
 
         Cancelling it ends the connection.
+
+        Raises:
+            Exception: What ``receive`` has raised, once the peer was told that something broke.
         """
         try:
             self._end = await self._pump()
-            return self._end
-        except Exception:
-            self._end = (Close.BROKEN, "an error of this node")
-            raise
         finally:
             await self._connection.aclose(*(self._end or (Close.GOING_AWAY, "")))
+        if self._error is not None:
+            raise self._error
+        return self._end
 
     async def _pump(self) -> tuple[int, str]:
         code, reason = Close.NORMAL.value, ""
@@ -138,11 +142,14 @@ class Wire:
             batch = await receive()
             self.heard_at = trio.current_time()
             try:
-                messages = self._decode(batch)
+                self._receive(self._decode(batch))
             except WireError as error:
                 self.close(Close.BAD_MESSAGE, str(error), flush=True)
                 await trio.sleep_forever()
-            self._receive(messages)
+            except Exception as error:  # noqa: BLE001 - raised again, when the peer was told
+                self._error = error
+                self.close(Close.BROKEN, "an error of this node", flush=True)
+                await trio.sleep_forever()
 
     async def _write(self) -> None:
         send = self._connection.send

@@ -130,10 +130,11 @@ class _Place:
         lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None,
         tell: Callable[..., None],
         node: str,
+        process: str,
         random: Random,
     ) -> None:
         self.node = node
-        self._process = token_hex(3)
+        self._process = process
         self.drain_seconds = settings.drain
         self._settings = settings
         self._registry = registry
@@ -195,7 +196,6 @@ class _Place:
         settings = self._settings
         self._worker = worker = WorkerActor(
             self.node,
-            # Another process of this name is another worker: what its predecessor ran, it has not.
             f"{self._process}{self._engine.find('worker actor').incarnation}",
             concurrency=settings.concurrency,
             processes=settings.processes,
@@ -297,9 +297,11 @@ async def open_worker(
     registry.declared()  # or nobody would ever accept the worker
     if node is not None:
         check_name("node", node)
+    # Another process of the same name is another worker: what its predecessor ran, it has not.
+    process = "" if node is None else token_hex(3)
     place = _Place(
         transports, own_token(token), registry, settings, lifespan,
-        teller(instruments), node or token_hex(4), Random(),
+        teller(instruments), node or token_hex(4), process, Random(),
     )  # fmt: skip
     left_by: BaseException | None = None
     async with trio.open_nursery() as nursery:

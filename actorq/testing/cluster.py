@@ -53,6 +53,8 @@ class Fault:
         whom: A node by the name of its role, as ``worker-1``.
         seconds: How long it lasts; after a crash or a drain, how soon there is a new one.
         side: See ``kind``; None is both.
+        link: Which of the node's links, the oldest first: a worker's own, then that of its beats.
+            None is all.
         after: With ``cut``: bytes that still arrive. With ``crash actor``: commits that succeed.
         told: With ``crash``: whether the network says so, and not only the silence.
         reported: With ``crash``: whether its parent says so.
@@ -64,6 +66,7 @@ class Fault:
     whom: str = "queue"
     seconds: float = 0.0
     side: Side | None = None
+    link: int | None = None
     after: int = 0
     told: bool = True
     reported: bool = False
@@ -342,6 +345,8 @@ class Cluster:
     async def _harm_links(self, node: Node, fault: Fault) -> None:
         sides: list[Side] = ["near", "far"] if fault.side is None else [fault.side]
         links = self.internet.between(node.host.name)
+        if fault.link is not None:
+            links = links[fault.link : fault.link + 1]
         for link in links:
             for side in sides:
                 if fault.kind == "cut":

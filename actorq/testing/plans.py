@@ -147,6 +147,7 @@ class _Planner:
             whom,
             seconds,
             side=draw(_SIDES),
+            link=draw([None, None, 0, 1]),
             after=draw([0, number(200), number(2_000), number(100_000)]),
             told=told,
             reported=self._happens(0.4),

@@ -13,6 +13,8 @@ from actorq.testing.workload import Job, Step
 _TERMINAL = frozenset({"success", "failure", "cancelled"})
 _WINDOW = 5.0
 _CLIENT_SLACK = 10.0
+_REPORTED, _SEEN = 1.0, 6.5
+"""Seconds within which the death of a worker is known: from its parent, or from its connection."""
 _MEMORY = 20.0
 """Seconds for which a fault may be the reason of something: longer than any lease."""
 
@@ -32,6 +34,7 @@ class _Judge:
     ) -> None:
         self._history = history
         self._slots = setup.slots
+        self._parent = setup.parent
         self._steps = steps
         self._faults = faults
         jobs = {job.label: (step, job) for step in steps for job in step.jobs}
@@ -68,6 +71,7 @@ class _Judge:
             yield from self._of_runs(id)
         yield from self._accepted_is_kept()
         yield from self._bookings()
+        yield from self._recovery()
         yield from self._results()
         yield from self._errors()
         yield from self._blocks()
@@ -131,6 +135,25 @@ class _Judge:
                     yield f"{worker} holds {count} tasks at {at:.4f}"
             if queue != self._queues[-1]:
                 held.clear()
+
+    def _recovery(self) -> Iterator[str]:
+        """What a dead worker held is taken from it soon, if nothing else goes wrong."""
+        if len(self._faults) != 1 or any(self._history.of("poisoned")):
+            return
+        for index, crash in enumerate(self._history.events):
+            if crash.details.get("kind") != "crash" or crash.details["whom"] in self._queues:
+                continue
+            reported = "reported" in crash.details and self._parent
+            if not reported and crash.details.get("told") is False:
+                continue
+            soon = crash.at + (_REPORTED if reported else _SEEN)
+            for id in self._jobs:
+                before = [e.details for i, e in self._records[id] if i < index]
+                after = [e.at for i, e in self._records[id] if i > index]
+                if before and before[-1]["status"] == "running":
+                    worker = str(before[-1]["worker"]).rpartition(".")[0]
+                    if worker == crash.details["whom"] and after and after[0] > soon:
+                        yield f"{self._name(id)} was missed only at {after[0]:.4f}"
 
     # --- runs ------------------------------------------------------------------------------------
 

@@ -664,6 +664,7 @@ async def test_a_bug_of_ours_over_one_nodes_words_costs_only_that_connection(
             code, _ = await caller.end()
 
         assert code == 1011
+        await wait_all_tasks_blocked()
         assert "a bug" in house.told(EventKind.DISCONNECTED)[-1]["reason"]
 
 

@@ -19,8 +19,8 @@ from actorq.model.options import NO_OPTIONS, Retry, TaskOptions
 from actorq.model.records import Head, Output
 from actorq.model.results import Progress
 from actorq.model.status import RUNNING, FailureKind
-from actorq.runtime.clock import AnchoredClock
 from actorq.registry import Registry
+from actorq.runtime.clock import AnchoredClock
 from actorq.tasks import Call, Task
 
 TWICE = TaskOptions(retry=Retry(attempts=3))

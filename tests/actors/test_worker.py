@@ -19,8 +19,8 @@ from actorq.model.events import EventKind
 from actorq.model.options import NO_OPTIONS, TaskOptions
 from actorq.model.records import Cancel, Head
 from actorq.model.status import RUNNING
-from actorq.runtime.clock import AnchoredClock
 from actorq.registry import Registry
+from actorq.runtime.clock import AnchoredClock
 
 
 class Crowd:

@@ -1000,13 +1000,14 @@ def test_a_stall_extends_the_lease_and_does_not_begin_it_anew() -> None:
     assert (stage.status("a"), worker.lost) == (PENDING, 1)
 
 
-def test_repeated_stalls_do_not_keep_a_dead_worker_for_ever() -> None:
+@pytest.mark.parametrize("awake", [0.5, 2.0])
+def test_repeated_stalls_do_not_keep_a_dead_worker_for_ever(awake: float) -> None:
     stage = Stage()
     Worker(stage, leased=True)
     stage.submit(task("a"))
 
     for _ in range(20):
-        stage.pass_time(2)
+        stage.pass_time(awake)
         stage.stall(7)
         stage.tick()
 

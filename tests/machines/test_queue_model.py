@@ -765,5 +765,6 @@ class QueueBesideModel(RuleBasedStateMachine):
         assert stage.accepted - stage.records.keys() <= stage.discarded, "a task was lost"
 
 
-TestQueueBesideModel = pytest.mark.bound(60)(QueueBesideModel.TestCase)
-TestQueueBesideModel.settings = settings(max_examples=50, stateful_step_count=40)
+@pytest.mark.bound(180)  # so that a failure can be cut down to a short story
+class TestQueueBesideModel(QueueBesideModel.TestCase):
+    settings = settings(max_examples=60, stateful_step_count=40)

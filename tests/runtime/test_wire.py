@@ -477,11 +477,11 @@ async def test_an_error_of_whoever_receives_ends_it_and_is_raised(
     running = Running(fail)
     running.line.deliver(w.Bye())
 
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.raises(ZeroDivisionError):
         await running.run()
 
-    assert caught.group_contains(ZeroDivisionError)
     assert running.line.closed is not None
+    assert running.line.closed[0] == w.Close.BROKEN
 
 
 async def test_a_peer_that_reads_too_slowly_is_cut(
@@ -494,7 +494,7 @@ async def test_a_peer_that_reads_too_slowly_is_cut(
 
     for _ in range(11):
         at_work.wire.send(filler(100_000))
-    await wait_all_tasks_blocked()
+    await trio.sleep(2.5)  # virtual: the batch under way has its chance
 
     assert at_work.end is not None
     code, reason = at_work.end

@@ -1,6 +1,6 @@
 """The rules of the wire protocol: each with the fault that shows it, and what happens without it.
 
-The numbers are those of the rules in `docs/explanation/protocol.md`.
+(Rule 15 is about stores that several owners share.)
 """
 
 from collections.abc import Callable
@@ -168,10 +168,15 @@ async def what_may_have_run_elsewhere_is_refused(stage: Stage) -> None:
     stage.hold("client-0", "far")
     stage.strike(Fault(0.8, "restart queue", seconds=0.5))
 
-    with trio.fail_after(8), pytest.raises(SubmitError):
-        await stage.submit(Job("a", seconds=5.0, options={"at_most_once": True}))
+    refused = False
+    with trio.fail_after(8):
+        try:
+            await stage.submit(Job("a", seconds=5.0, options={"at_most_once": True}))
+        except SubmitError:
+            refused = True
     await trio.sleep(5.0)  # virtual: for it to start there
 
+    assert refused
     assert len(stage.happened("started", "a")) == 1
 
 
@@ -514,7 +519,5 @@ def test_without_the_rule_it_fails(
 ) -> None:
     without(monkeypatch)
 
-    with pytest.raises(
-        (AssertionError, pytest.fail.Exception, trio.TooSlowError, TaskNotFound, TaskError)
-    ):
+    with pytest.raises((AssertionError, trio.TooSlowError, TaskNotFound, TaskError)):
         play(scenario, setup)

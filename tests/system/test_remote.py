@@ -333,7 +333,7 @@ async def test_what_a_dead_worker_had_runs_elsewhere_at_once(autojump_clock: Moc
         await other.wait_connected()
         handle = await system.submit(watched.task)
         await until(lambda: watched.started)
-        assert (await system.result(handle.id)).worker == "doomed.1"
+        assert str((await system.result(handle.id)).worker).startswith("doomed.")
         before = trio.current_time()
 
         await parent.died("doomed")

@@ -6,8 +6,8 @@ import pytest
 import actorq
 from actorq.codec.payload import encode_plain
 from actorq.errors import EncodeError
-from actorq.system.values import decoder
 from actorq.registry import Registry
+from actorq.system.values import decoder
 from actorq.tasks import NamedTask
 
 

@@ -7,10 +7,10 @@ from actorq.testing.clock import VirtualClock, current_clock
 def test_time_jumps_when_nobody_has_anything_to_do() -> None:
     async def main() -> tuple[float, float]:
         began = trio.current_time()
-        await trio.sleep(1_000_000)  # virtual
+        await trio.sleep(10_000)  # virtual
         return began, trio.current_time()
 
-    assert trio.run(main, clock=VirtualClock()) == (0.0, 1_000_000.0)
+    assert trio.run(main, clock=VirtualClock()) == (0.0, 10_000.0)
 
 
 def test_what_is_on_the_timetable_happens_at_its_time_and_in_order() -> None:

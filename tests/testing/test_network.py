@@ -53,10 +53,11 @@ async def read(stream: trio.abc.Stream, count: int) -> bytes:
 async def read_all(stream: trio.abc.Stream) -> bytes:
     """What can be read until the connection breaks."""
     data = b""
-    with pytest.raises(trio.BrokenResourceError):
-        while True:
+    while True:
+        try:
             data += await stream.receive_some(100)
-    return data
+        except trio.BrokenResourceError:
+            return data
 
 
 async def test_its_streams_keep_what_trio_asks_of_streams() -> None:
@@ -165,9 +166,10 @@ def test_who_dials_is_refused_or_not_answered_as_the_door_says() -> None:
         with pytest.raises(ConnectionRefusedError):
             await wires.client.open("server", 80)
         wires.internet.door("client", "server", "silent")
-        with trio.move_on_after(100) as scope:
+        with trio.move_on_after(30) as scope:
             await wires.client.open("server", 80)
         assert scope.cancelled_caught
+        wires.internet.heal()
         with pytest.raises(ConnectionRefusedError):
             await wires.client.open("server", 81)
         with pytest.raises(ConnectionRefusedError):
@@ -186,7 +188,7 @@ def test_a_host_that_is_killed_is_missed_at_once_or_not_at_all() -> None:
     async def silently(wires: Wires) -> None:
         wires.server.kill(silently=True)
         await wires.near.send_all(b"hello?")
-        with trio.move_on_after(100) as scope:
+        with trio.move_on_after(30) as scope:
             await wires.near.receive_some()
         assert scope.cancelled_caught
 

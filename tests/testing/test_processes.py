@@ -1,5 +1,4 @@
 import gc
-from random import Random
 
 import trio
 from trio._core import _run as trio_run
@@ -127,4 +126,3 @@ def test_everything_is_put_back() -> None:
     order(1)
 
     assert (house.token_hex, trio_run._r.getstate(), gc.isenabled(), house.__dict__) == before
-    assert isinstance(Random(), Random)

@@ -1,0 +1,137 @@
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+
+from actorq.system.system import System, open_system
+from actorq.testing.clock import VirtualClock
+from actorq.testing.history import Happening, History
+from actorq.testing.processes import Process
+from actorq.testing.workload import (
+    Doer,
+    Job,
+    Step,
+    Verb,
+    World,
+    message_of,
+    perform,
+    set_world,
+)
+
+
+def play(body: Callable[[System, History], Awaitable[None]]) -> History:
+    """Run in a local system; there is nobody to kill in it."""
+    history = History()
+
+    def kill(process: Process) -> None:
+        raise AssertionError(f"nothing here kills {process}")
+
+    async def main() -> None:
+        set_world(World(history, kill))
+        async with open_system(tasks=[perform], processes=0, encode=True) as system:
+            await body(system, history)
+
+    trio.run(main, clock=VirtualClock())
+    return history
+
+
+def result_of(job: Job) -> tuple[Any, int]:
+    """The status and the error or the value of a job, and how often it ran."""
+    found: list[Any] = []
+
+    async def body(system: System, _: History) -> None:
+        result = await (await system.submit(message_of(job))).wait()
+        error = result.error
+        found.append((str(result.status), error.type.rpartition(".")[2] if error else result.value))
+
+    history = play(body)
+    return found[0], len(list(history.of("started", label=job.label)))
+
+
+@pytest.mark.parametrize(
+    ("job", "status", "error", "runs"),
+    [
+        (Job("a", "fail"), "failure", "Broken", 1),
+        (Job("a", "flaky", times=2, options={"retry": 2}), "failure", "Broken", 2),
+        (Job("a", "give up", options={"retry": 5}), "failure", "GiveUp", 1),
+        (Job("a", seconds=9.0, options={"timeout": 1.0}), "failure", "TaskTimeout", 1),
+    ],
+)
+def test_jobs_fail_as_they_say(job: Job, status: str, error: str, runs: int) -> None:
+    assert result_of(job) == ((status, error), runs)
+
+
+@pytest.mark.parametrize(
+    ("job", "runs"),
+    [
+        (Job("a", seconds=2.0), 1),
+        (Job("a", "flaky", times=2, options={"retry": 3}), 3),
+        (Job("a", "later", times=2), 3),
+        (Job("a", "linger"), 1),
+    ],
+)
+def test_jobs_succeed_as_they_say(job: Job, runs: int) -> None:
+    (status, value), ran = result_of(job)
+
+    assert status == "success"
+    assert value.split(" ")[0] == "a"
+    assert value.split(" ")[2] == str(runs)
+    assert ran == runs
+
+
+def test_a_value_is_as_long_as_its_argument() -> None:
+    (_, value), _ = result_of(Job("a", size=5_000))
+
+    assert len(value) == 5_000
+
+
+def done(step: Step) -> list[Happening]:
+    async def body(system: System, history: History) -> None:
+        with trio.fail_after(60):
+            await Doer(system, history).do(0, step)
+
+    return play(body).events
+
+
+VERBS: list[Verb] = ["submit", "many", "call", "map", "by id"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_whoever_submits_is_told_how_it_ended(verb: Verb) -> None:
+    events = done(Step(1.0, 0, verb, (Job("a"), Job("b", seconds=1.0)), 5.0))
+
+    asked = {e.details["id"] for e in events if e.what == "asked"}
+    told = {e.details["id"]: e.details["status"] for e in events if e.what == "told"}
+    assert told == dict.fromkeys(asked, "success")
+    assert events[-1].what == "done"
+    assert events[0].at >= 1.0
+
+
+@pytest.mark.parametrize("verb", ["call", "map", "nursery"])
+def test_who_loses_patience_leaves_a_block(verb: Verb) -> None:
+    events = done(Step(0.0, 0, verb, (Job("a", seconds=30.0),), 2.0))
+
+    assert [e.details["how"] for e in events if e.what == "ended"] == ["cancelled"]
+    assert [e.what for e in events][-2:] == ["left", "done"]
+    assert events[-1].at < 3
+
+
+def test_a_task_is_cancelled_by_its_handle() -> None:
+    events = done(Step(0.0, 0, "cancel", (Job("a", "linger", seconds=30.0),), 2.0))
+
+    assert [e.details["status"] for e in events if e.what == "told"] == ["cancelled"]
+    assert [e.at for e in events if e.what == "ended"] == [3.0]
+
+
+def test_a_subscriber_sees_its_tasks_end() -> None:
+    events = done(Step(0.0, 0, "subscribe", (Job("a"), Job("b", "fail")), 9.0))
+
+    assert [e.details["kind"] for e in events if e.what == "news"].count("ended") == 2
+    assert events[-1].at < 9
+
+
+def test_what_a_step_raises_is_noted() -> None:
+    events = done(Step(0.0, 0, "nursery", (Job("a", "fail"),), 9.0))
+
+    assert [e.details["error"] for e in events if e.what == "error"] == ["TaskFailed"]
