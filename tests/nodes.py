@@ -105,6 +105,11 @@ async def until(condition: Callable[[], object]) -> None:
         await trio.sleep(0.005)  # virtual
 
 
+def runs_at(result: actorq.TaskResult[Any], node: str) -> bool:
+    """Say whether a task runs, or ran last, at a node."""
+    return result.worker is not None and result.worker.rpartition(".")[0] == node
+
+
 def cut(node: Any) -> None:
     """Cut the connection of a client or a worker node, if there is one now."""
     if isinstance(node, WorkerNode):

@@ -60,7 +60,9 @@ def unpack_options(data: bytes) -> TaskOptions:
         fields = {name: _UNPACK.get(name, _same)(value) for name, value in _decode(data).items()}
         follow, its_data = fields.get("callback"), fields.get("callback_data")
         # (None is a callback too, for somebody else's may be the alternative.)
-        options = TaskOptions(**fields | dict.fromkeys(fields.keys() & _CALLBACK))
+        for name in fields.keys() & _CALLBACK:
+            fields[name] = None
+        options = TaskOptions(**fields)
     except (msgspec.MsgspecError, TypeError, ValueError, KeyError, RecursionError) as error:
         raise SubmitError(f"the queue does not understand the options: {error}") from None
     if follow is not None:

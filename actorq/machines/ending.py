@@ -176,7 +176,7 @@ class Ending(Tables):
                 self._out.reply(parked.origin, parked.submit, error=refusal())
         self._answer_who_waits_for_quiet()
 
-    def _tick(self, _: int, __: m.Tick) -> None:
+    def _tick(self, origin: int, tick: m.Tick) -> None:  # noqa: ARG002 - a handler like others
         for id in self._timers.due(self._now):
             self._on_time(self._live[id])
 

@@ -116,12 +116,12 @@ class Wire:
             Exception: What ``receive`` has raised, once the peer was told that something broke.
         """
         try:
-            self._end = await self._pump()
+            end = self._end = await self._pump()
         finally:
             await self._connection.aclose(*(self._end or (Close.GOING_AWAY, "")))
         if self._error is not None:
             raise self._error
-        return self._end
+        return end
 
     async def _pump(self) -> tuple[int, str]:
         code, reason = Close.NORMAL.value, ""

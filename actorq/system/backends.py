@@ -75,9 +75,9 @@ def open_transports(
         TypeError: One is neither a URL nor a transport.
         ValueError: An unknown scheme, or a URL that its transport does not understand.
     """
-    if isinstance(addresses, str) or hasattr(addresses, "listen"):
-        addresses = cast(list[str | Transport], [addresses])
-    transports = [_transport(address, max_message, tls, insecure) for address in addresses]
+    one = isinstance(addresses, str) or hasattr(addresses, "listen")
+    several = cast(Iterable[str | Transport], [addresses] if one else addresses)
+    transports = [_transport(address, max_message, tls, insecure) for address in several]
     for transport in transports:
         if open_to_all and not insecure and not _is_local(transport.url):
             raise ValueError(

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import attrs
 import trio
 
+from actorq.client.client import Client
 from actorq.contracts.store import Store
 from actorq.model.records import Ownership, Write
 from actorq.stores.memory import MemoryStore
@@ -56,7 +57,8 @@ class Fault:
         link: Which of the node's links, the oldest first: a worker's own, then that of its beats.
             None is all.
         after: With ``cut``: bytes that still arrive. With ``crash actor``: commits that succeed.
-        told: With ``crash``: whether the network says so, and not only the silence.
+        told: With ``crash``: whether the network says so, and not only the silence. With ``hold``:
+            whether what was held arrives in the end; otherwise it is lost with its link.
         reported: With ``crash``: whether its parent says so.
         applied: With ``crash actor``: whether the commit is stored all the same.
     """
@@ -142,7 +144,7 @@ class Cluster:
         self.nodes: dict[str, Node] = {}
         self.system: System | None = None
         self.store: WatchedStore | None = None
-        self.clients: dict[str, Any] = {}
+        self.clients: dict[str, Client] = {}
         self._setup = setup
         self._steps = list(enumerate(steps))
         self._open: dict[str, set[int]] = {}
@@ -268,11 +270,18 @@ class Cluster:
         }
 
     def busy(self, *, at_all: bool = False) -> bool:
-        """Say whether a task is live, or nobody knows; ``at_all``: whether anything is kept."""
+        """Say whether a task is live, or nobody knows; ``at_all``: whether anything goes on."""
         if self.system is None:
             return True
         tables = self.system.tables()
-        return any(tables.values()) if at_all else bool(tables["live"])
+        if not at_all:
+            return bool(tables["live"])
+        asking = (client.session.tables()["unanswered"] for client in self._living_clients())
+        return any(tables.values()) or any(asking)
+
+    def _living_clients(self) -> list[Client]:
+        alive = {role for role, node in self.nodes.items() if not node.process.dead}
+        return [client for role, client in self.clients.items() if role in alive]
 
     def tables(self) -> dict[str, int]:
         """Return every internal table that is not empty, of the queue node and the clients."""
@@ -362,6 +371,8 @@ class Cluster:
             for link in links:
                 for side in sides:
                     link.slow_down(side, 0.0)
+                if fault.kind == "hold" and not fault.told:
+                    link.reset()
                 link.release()
 
     def kill(self, node: Node, *, told: bool, reported: bool) -> None:

@@ -40,7 +40,7 @@ def plan_of(seed: int) -> Plan:
 
 # What is drawn most often is named most often.
 _CALM = [1.0, 2.0, 3.0, 4.0, 6.0, 12.0]
-_FAULTS = [0, 1, 1, 2, 3, 4, 6]
+_FAULTS = [0, 1, 2, 3, 4, 6, 8]
 _VERBS: list[Verb] = [
     "submit", "submit", "many", "call", "call", "map", "nursery", "nursery", "cancel", "by id",
     "subscribe",
@@ -50,7 +50,7 @@ _PATIENCE = [inf, inf, 0.0, 0.01, 0.5, 2.0]
 _KINDS: list[Kind] = [
     "ok", "ok", "ok", "ok", "ok", "fail", "flaky", "flaky", "later", "give up", "poison", "linger",
 ]  # fmt: skip
-_SECONDS = [0.0, 0.0, 0.01, 0.3, 1.0, 3.0, 8.0]
+_SECONDS = [0.0, 0.0, 0.01, 0.3, 1.0, 3.0, 5.0]
 _SIZES = [0, 0, 0, 0, 0, 2_000, 100_000]
 _OPTIONS: list[tuple[float, str, list[Any]]] = [
     (0.1, "timeout", [0.2, 2.0]),
@@ -90,8 +90,10 @@ class _Planner:
             max_pending=draw([5, 1_000, 1_000]),
             parent=self._happens(0.4),
         )
-        faults = [self._fault(calm) for _ in range(draw(_FAULTS))]
         steps = [self._step(setup, calm) for _ in range(self._random.randint(2, 8))]
+        moments = [step.at for step in steps]
+        moments += [step.at + job.seconds for step in steps for job in step.jobs]
+        faults = [self._fault(calm, moments) for _ in range(draw(_FAULTS))]
         return Plan(
             self._seed,
             setup,
@@ -128,9 +130,13 @@ class _Planner:
             seconds = min(seconds, 3.0 if kind == "linger" else 0.5)
         return Job(f"t{self._labels}", kind, seconds, times, draw(_SIZES), options)
 
-    def _fault(self, calm: float) -> Fault:
+    def _fault(self, calm: float, moments: list[float]) -> Fault:
+        """Draw what goes wrong; mostly when something is under way, at one of the ``moments``."""
         draw, number = self._random.choice, self._random.randrange
-        at, kind = self._random.uniform(0.0, calm * 0.9), draw(_WRONGS)
+        kind, at = draw(_WRONGS), self._random.uniform(0.0, calm * 0.9)
+        if self._happens(0.7):
+            soon = draw([0.01, 0.01, 0.2])
+            at = min(max(0.0, draw(moments) + self._random.uniform(-soon, soon)), calm)
         told, seconds = self._happens(0.6), draw(_LASTING)
         if kind == "crash actor":
             return Fault(at, kind, after=number(4), applied=told)

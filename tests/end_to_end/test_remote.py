@@ -33,6 +33,7 @@ from tests.nodes import (
     open_hand,
     open_queue,
     out_of_reach,
+    runs_at,
     three_nodes,
     until,
 )
@@ -563,9 +564,8 @@ async def test_a_snapshot_of_what_runs_and_its_progress(autojump_clock: MockCloc
         result = await client.result(handle.id)
         progress = await handle.progress()
 
-        assert (result.status, result.worker, result.attempts) == (
-            "running", f"{worker.node}.1", 1,
-        )  # fmt: skip
+        assert (result.status, result.attempts) == ("running", 1)
+        assert runs_at(result, worker.node)
         assert result.started_at is not None
         assert progress == actorq.Progress(1, 4, "a quarter")
 
@@ -671,7 +671,8 @@ async def test_the_whole_can_be_looked_at_from_afar(autojump_clock: MockClock) -
         assert (tasks["nap"].workers, tasks["unheard of"].workers) == (1, 0)
         assert tasks["unheard of"].waiting == 1
         assert tree.find("queue actor").incarnation == 1
-        assert (tree.workers[0].worker, tree.workers[0].running) == (f"{worker.node}.1", 1)
+        assert tree.workers[0].worker.startswith(f"{worker.node}.")
+        assert tree.workers[0].running == 1
         assert str(tree) == str(await system.tree())
         await client.cancel_many(status=["pending", "running"])
 
@@ -807,8 +808,8 @@ async def test_a_worker_is_granted_only_what_it_knows(autojump_clock: MockClock)
             await system.submit(nap, 1)
         await system.join()
 
-        by = {(task.name, task.worker) for task in (await system.find()).tasks}
-        assert by == {("add", f"{adder.node}.1"), ("nap", f"{napper.node}.1")}
+        for task in (await system.find()).tasks:
+            assert runs_at(task, (adder if task.name == "add" else napper).node)
 
 
 async def test_two_workers_share_evenly(autojump_clock: MockClock) -> None:

@@ -271,6 +271,7 @@ def test_a_goodbye_with_nothing_left_is_no_loss() -> None:
     stage.disconnect(worker.connection)
 
     assert stage.events == []
+    assert Guest(stage, at=51).welcome.losses == 0
 
 
 def test_a_client_in_this_process_is_there_until_it_leaves() -> None:

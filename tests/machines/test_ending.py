@@ -81,6 +81,19 @@ def test_a_confirmed_cancel_ends_the_task_and_answers_everybody() -> None:
     assert stage.left() == {}
 
 
+def test_a_cancel_that_is_asked_for_again_is_answered_once() -> None:
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a"))
+    cancel = stage.cancel("a")
+
+    stage.say(CLIENT, cancel.message)
+    worker.finish("a", "cancelled")
+
+    assert len(cancel.replies) == 1
+    assert len(worker.interrupts) == 1
+
+
 def test_a_success_wins_over_a_cancel() -> None:
     stage = Stage()
     worker = Worker(stage)

@@ -133,6 +133,17 @@ def joined(fleet: Fleet, at: int, *names: str, free: int = 1, everything: bool =
     return worker
 
 
+def test_only_equals_take_turns() -> None:
+    fleet = Fleet()
+    large, small = joined(fleet, 1, "job", free=3), joined(fleet, 2, "job", free=1)
+
+    for id in "ab":
+        assert fleet.freest("main", "job") is large
+        fleet.charge(large, "main", id)
+
+    assert fleet.freest("main", "job") is small
+
+
 def test_equals_take_turns() -> None:
     fleet = Fleet()
     workers = [joined(fleet, n, "job") for n in range(3)]

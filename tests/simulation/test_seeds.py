@@ -41,6 +41,13 @@ PAST = {
             6.0,
         )
     ),
+    "a call that is cancelled when its result is gone already raises TaskNotFound": Plan(
+        40_007,
+        Setup(clients=2, slots=1, lease=6.0),
+        (Step(2.8, 1, "call", (Job("t10", options={"result_ttl": 0.0}),), 0.008),),
+        (),
+        4.0,
+    ),
 }
 
 

@@ -25,6 +25,7 @@ from tests.nodes import (
     open_hand,
     open_queue,
     out_of_reach,
+    runs_at,
     three_nodes,
     until,
 )
@@ -148,9 +149,8 @@ async def test_it_tells_what_it_knows(autojump_clock: MockClock) -> None:
             ("nap", 1),
         ]
         (info,) = (await client.tree()).workers
-        assert (info.worker, info.connected, info.remote, info.slots) == (
-            f"{worker.node}.1", True, True, 10,
-        )  # fmt: skip
+        assert info.worker.rpartition(".")[0] == worker.node
+        assert (info.connected, info.remote, info.slots) == (True, True, 10)
 
 
 # --- while it runs -------------------------------------------------------------------------------
@@ -198,6 +198,7 @@ async def test_a_worker_actor_that_crashes_is_started_again_and_its_tasks_run_ag
     async with three_nodes(watched.task) as (_, worker, client):
         handle = await client.submit(watched.task)
         await until(lambda: watched.started)
+        first = await client.result(handle.id)
         actor = worker._place._worker
         assert actor is not None
 
@@ -209,7 +210,8 @@ async def test_a_worker_actor_that_crashes_is_started_again_and_its_tasks_run_ag
         await until(lambda: watched.started == 2)
 
         result = await client.result(handle.id)
-        assert result.worker == f"{worker.node}.2"
+        assert runs_at(result, worker.node)
+        assert result.worker != first.worker
         assert (await handle.cancel()).status == "cancelled"
 
 
@@ -251,9 +253,9 @@ async def test_what_it_had_runs_again_when_it_is_out_of_reach_for_too_long(
         async with out_of_reach(worker), open_hand(tasks=[watched.task]) as other:
             await until(lambda: watched.started == 2)
             assert 5 <= trio.current_time() - before < 6.5
-            assert (await system.result(handle.id)).worker == f"{other.node}.1"
+            assert runs_at(await system.result(handle.id), other.node)
             (lost,) = ears.of(EventKind.WORKER_LOST)
-            assert lost.details["worker"] == f"{worker.node}.1"
+            assert lost.details["worker"].startswith(f"{worker.node}.")
             result = await handle.cancel()
         await until(lambda: watched.ended)
 

@@ -28,15 +28,15 @@ async def until_done(cluster: Cluster) -> None:
     raise AssertionError(f"not done after a minute: {cluster.waiting()}")
 
 
-def whats(cluster: Cluster, what: str) -> list[str]:
+def news(cluster: Cluster, what: str) -> list[str]:
     return [event.where for event in cluster.history.of(what)]
 
 
 def test_a_cluster_does_its_steps_and_ends() -> None:
     cluster = play(until_done)
 
-    assert len(whats(cluster, "told")) == 1
-    assert len(whats(cluster, "started")) == 1
+    assert len(news(cluster, "told")) == 1
+    assert len(news(cluster, "started")) == 1
 
 
 def test_it_says_who_waits_and_which_tables_are_not_empty() -> None:
@@ -118,8 +118,8 @@ def test_a_poisoned_worker_is_replaced() -> None:
 
     cluster = play(body, (Step(0.5, 0, "submit", (Job("a", "poison", times=1),)),))
 
-    assert whats(cluster, "poisoned") == whats(cluster, "started")[:1]
-    assert len(whats(cluster, "started")) == 2
+    assert news(cluster, "poisoned") == news(cluster, "started")[:1]
+    assert len(news(cluster, "started")) == 2
     assert max(cluster._numbers.values()) == 2
 
 
