@@ -33,6 +33,7 @@ class Registry:
             TypeError: Something that is neither a task nor a module.
         """
         self._tasks: dict[str, Task[..., Any]] = {}
+        self._declared: dict[str, Declared] = {}
         self._closed = closed
         self.on_change: Callable[[], None] | None = None
         """Called after a task was learnt."""
@@ -65,6 +66,7 @@ class Registry:
         Raises:
             UnknownTask: Nobody could find its function by its name.
             DuplicateTask: Another function has its name.
+            SubmitError: What its decorator says cannot travel.
         """
         known = self._tasks.get(task.name)
         if known is not None and known.function is task.function:
@@ -77,9 +79,21 @@ class Registry:
                 "top of a module can be submitted here, or tasks with a name= of their own that "
                 "are in the tasks= of those who run them"
             )
+        declared = self._declare(task)  # before it is known, as it may not be possible
         self._add(task)
+        self._declared[task.name] = declared
         if self.on_change is not None:
             self.on_change()
+
+    def _declare(self, task: Task[..., Any]) -> Declared:
+        """Return what a task's decorator says, in a form that travels."""
+        assert task.signature.digest  # an annotation that cannot be is an error now
+        settings = self.keepable(task.declared, encode=True)
+        try:
+            pack_options(settings)
+        except EncodeError as error:
+            raise EncodeError(f"task {task.name}: {error}") from None
+        return Declared(task.pool, settings)
 
     def get(self, name: str) -> Task[..., Any] | None:
         """Return the task of that name, if it is known here."""
@@ -93,17 +107,12 @@ class Registry:
         """Return what every task's decorator says, by name.
 
         Raises:
-            SubmitError: Some of it cannot travel.
+            SubmitError: Some of it cannot travel; never after it was asked once.
         """
-        found: dict[str, Declared] = {}
-        for name, task in list(self._tasks.items()):
-            settings = self.keepable(task.settings, encode=True)
-            try:
-                pack_options(settings)
-            except EncodeError as error:
-                raise EncodeError(f"task {name}: {error}") from None
-            found[name] = Declared(task.pool, settings)
-        return found
+        while missing := self._tasks.keys() - self._declared.keys():
+            for name in sorted(missing):  # each may lead to others: its callbacks
+                self._declared[name] = self._declare(self._tasks[name])
+        return dict(self._declared)
 
     def keepable(self, options: TaskOptions, *, encode: bool) -> TaskOptions:
         """Return options as the owner keeps them: with a callback task as it will be submitted.

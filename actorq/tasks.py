@@ -97,6 +97,7 @@ class Task(Generic[P, R_co]):
         name: What it is called everywhere, ``module:qualname`` unless given.
         function: The function itself.
         settings: Its options so far.
+        declared: Those of its decorator alone.
         run_in: Where it runs: ``"loop"``, ``"thread"`` or ``"process"``.
         pool: Which of a worker's two pools of slots it needs.
     """
@@ -108,10 +109,12 @@ class Task(Generic[P, R_co]):
         settings: TaskOptions,
         run_in: RunIn,
         arity: _Arity | None = None,
+        declared: TaskOptions | None = None,
     ) -> None:
         self.function = function
         self.name = name
         self.settings = settings
+        self.declared: TaskOptions = settings if declared is None else declared
         self.run_in: RunIn = run_in
         self.pool: Pool = "process" if run_in == "process" else "main"
         self._arity = arity or _Arity(function)
@@ -132,7 +135,9 @@ class Task(Generic[P, R_co]):
             settings = settings.merge(preset)
         if options:
             settings = settings.merge(TaskOptions(**options))
-        return type(self)(self.function, self.name, settings, self.run_in, self._arity)
+        return type(self)(
+            self.function, self.name, settings, self.run_in, self._arity, self.declared
+        )
 
     def message(self, *args: P.args, **kwargs: P.kwargs) -> TaskMessage[R_co]:
         """Return a submission of this task with these arguments, for the batches.
@@ -192,8 +197,9 @@ class NamedTask(Task[..., Any]):
         settings: TaskOptions = NO_OPTIONS,
         run_in: RunIn = "loop",
         arity: _Arity | None = None,
+        declared: TaskOptions | None = None,
     ) -> None:
-        super().__init__(function, name, settings, run_in, arity)
+        super().__init__(function, name, settings, run_in, arity, declared)
         self.pool: Pool = "any"
 
     @classmethod

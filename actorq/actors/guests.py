@@ -95,7 +95,9 @@ class Guest:
         elif self.wire is not None:
             data = encode(message)
             if kind is m.Grant and len(data) > self._most:
-                data = encode(replace(message, body=None))  # the worker says that it is too large
+                # Enough for the worker to say that it cannot take it.
+                head = replace(message.head, options=_bare(message.head))
+                data = encode(replace(message, head=head, body=None))
             self.wire.send(data)
 
     # --- the node's connection -------------------------------------------------------------------

@@ -164,6 +164,7 @@ class WorkerActor:
         """Say hello, what runs here and what was not answered; only then offer free slots."""
         self._port = port
         registry = self._registry
+        declared = {} if registry is None else registry.declared()
         for pool in self._pools.values():
             pool.reconnect()
         held = [(s.grant.head.id, s.grant.head.fence) for s in self._slots if s.grant is not None]
@@ -174,7 +175,7 @@ class WorkerActor:
                 (*held, *self._unanswered),
                 {pool.name: pool.size for pool in self._pools.values()},
                 None if registry is None else registry.digests(),
-                declared={} if registry is None else registry.declared(),
+                declared=declared,
             ),
             *self._unanswered.values(),
             *self._started_already(),
@@ -237,7 +238,8 @@ class WorkerActor:
     def knows_more(self) -> None:
         """Tell the owner of the tasks that have been learnt."""
         if self._registry is not None:
-            self._send(m.Knows(self._registry.digests(), self._registry.declared()))
+            declared = self._registry.declared()  # first, as it may find more tasks
+            self._send(m.Knows(self._registry.digests(), declared))
 
     # --- draining --------------------------------------------------------------------------------
 
@@ -274,7 +276,8 @@ class WorkerActor:
         self._send(finish, m.Ready(pool.name, pool.credit))
 
     def _look_whether_all_is_said(self) -> None:
-        if not self._unanswered and all(slot.grant is None for slot in self._slots):
+        # (A thread that was left behind may never end, but all is said about its task.)
+        if not self._unanswered and all(s.grant is None or s.left for s in self._slots):
             self._all_said.set(None)
 
     # --- the slots -------------------------------------------------------------------------------

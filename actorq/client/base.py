@@ -17,6 +17,7 @@ from actorq.errors import (
     EncodeError,
     PayloadTooLarge,
     SubmitError,
+    TaskNotFound,
     readable,
 )
 from actorq.model import messages as m
@@ -29,6 +30,9 @@ from actorq.runtime.ref import ActorRef
 from actorq.tasks import Call, EncodedCall, NamedTask, Task, TaskMessage
 
 R = TypeVar("R")
+
+ID_MAX = 200
+REASON_MAX = 10_000
 
 CANCEL_SLACK = 5.0
 """Seconds that a cancel waits for its answer beyond its grace, before it gives up."""
@@ -149,26 +153,39 @@ class BaseClient:
         return (await self.submit_chunk((message,), None))[0]
 
     async def submit_chunk(
-        self, messages: Sequence[TaskMessage[R]], scope: str | None, *, checkpoint: bool = True
+        self,
+        messages: Sequence[TaskMessage[R]],
+        scope: str | None,
+        *,
+        checkpoint: bool = True,
+        withdraw: bool = True,
     ) -> list[TaskHandle[R]]:
         """Have at most one chunk of tasks accepted; they end with ``scope``.
 
         In one step, or, if they are too large for one message, in several.
         Not cancelled once they are: then it returns, after a checkpoint like any other verb, unless
-        the caller has one to come.
+        the caller has one to come. Cancelled before, it withdraws them, unless the caller submits
+        the same messages again, or ends their scope.
         """
         if self.session.is_lost(scope):
             raise lost_scope()
         submissions = [self._submission(message, scope) for message in messages]
         await trio.lowlevel.checkpoint_if_cancelled()
         if not self._encode or len(messages) == 1:
-            return await self._submit(messages, submissions, checkpoint)
+            return await self._submit(messages, submissions, checkpoint, withdraw)
         handles: list[TaskHandle[R]] = []
         for part in self._fitting(submissions):
             try:
-                handles += await self._submit(messages[part], submissions[part], checkpoint)
+                handles += await self._submit(
+                    messages[part], submissions[part], checkpoint, withdraw
+                )
             except SubmitError as error:
                 error.accepted = handles
+                raise
+            except trio.Cancelled:
+                if withdraw:
+                    ours = tuple(handle.id for handle in handles if not handle.existing)
+                    self.session.withdraw_all(ours, self.grace)
                 raise
         return handles
 
@@ -188,6 +205,7 @@ class BaseClient:
         messages: Sequence[TaskMessage[R]],
         submissions: Sequence[m.Submission],
         checkpoint: bool,
+        withdraw: bool,
     ) -> list[TaskHandle[R]]:
         session = self.session
         resent = False
@@ -210,11 +228,12 @@ class BaseClient:
         except trio.Cancelled:
             # What was accepted long ago is not ours to cancel.
             ours = tuple(message.id for message in messages if not message.accepted)
-            session.withdraw(request, ours, self.grace)
+            session.withdraw(request, ours if withdraw else (), self.grace)
             raise
         except SubmitError:
-            for message in messages:
-                message.sent = message.accepted  # the owner does not know what it refuses
+            if not resent:
+                for message in messages:
+                    message.sent = message.accepted  # the owner does not know what it refuses
             raise
         handles: list[TaskHandle[R]] = []
         for message, ending in zip(messages, endings, strict=True):
@@ -225,12 +244,13 @@ class BaseClient:
             if callback is not None and not existing and isinstance(callback, ActorRef):
                 self._call_back(message, ending, callback)
             message.accepted = True
+            message.lineage = message.lineage or session.lineage
         return handles
 
-    async def end_scope(self, scope: str) -> None:
+    async def end_scope(self, scope: str, reason: str | None = None) -> None:
         """Cancel what is left of a scope and wait for that, shielded but not for ever."""
         with trio.move_on_after(self.grace + self._slack, shield=True):
-            await self.ask(m.EndScope(self.session.number(), scope, self.grace))
+            await self.ask(m.EndScope(self.session.number(), scope, self.grace, reason))
 
     # --- by id -----------------------------------------------------------------------------------
 
@@ -290,9 +310,8 @@ class BaseClient:
         if reason is not None and not isinstance(reason, str):
             raise TypeError(f"reason must be a string, not {reason!r}")
         patience = self.grace if grace is None else number("grace", grace)
-        reason = None if reason is None else readable(reason)
         snapshot: m.Snapshot = await self.ask(
-            m.CancelTask(self.session.number(), _task_id(id), Cancel("user", reason), patience)
+            m.CancelTask(self.session.number(), _task_id(id), Cancel("user", why(reason)), patience)
         )
         return self.session.result(snapshot)
 
@@ -319,4 +338,11 @@ def _size(submission: m.Submission) -> int:
 def _task_id(id: object) -> str:
     if not isinstance(id, str):
         raise TypeError(f"id must be a task's id, a string, not {id!r}")
+    if not 0 < len(id) <= ID_MAX:
+        raise TaskNotFound(id[:ID_MAX])
     return id
+
+
+def why(reason: str | None) -> str | None:
+    """Return a reason as it can go anywhere: text, and not too much of it."""
+    return None if reason is None else readable(reason)[:REASON_MAX]

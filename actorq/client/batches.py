@@ -14,7 +14,7 @@ from actorq.client.base import BaseClient
 from actorq.client.handle import TaskHandle
 from actorq.model.results import TaskResult
 from actorq.runtime.future import Future
-from actorq.tasks import Task
+from actorq.tasks import Task, TaskMessage
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -100,7 +100,7 @@ class _Window(Generic[T, R]):
         self._scope: str | None = None
         self._line: deque[TaskHandle[R]] = deque()
         self._ready: _Ready[R] = _Ready()
-        self._taken: list[T] = []
+        self._taken: list[TaskMessage[R]] = []
         self._open = 0
         self._drained = False
         self._unsettled = False
@@ -157,13 +157,14 @@ class _Window(Generic[T, R]):
             # One message for all that there is room for, in chunks that fit the owner's bounds.
             # What was taken and not accepted, because the step was cancelled, is submitted next.
             room = min(self._limit - self._open, self._client.chunk)
-            self._taken += islice(self._items, room - len(self._taken))
+            items = islice(self._items, room - len(self._taken))
+            self._taken += [self._task.message(item) for item in items]
             if not self._taken:
                 self._drained = True
                 return
-            messages = [self._task.message(item) for item in self._taken]
             self._unsettled = True
-            handles = await self._client.submit_chunk(messages, self._scope)
+            # Cancelled, they may run already; the same messages are submitted by the next step.
+            handles = await self._client.submit_chunk(self._taken, self._scope, withdraw=False)
             self._unsettled = False
             self._taken.clear()
             self._open += len(handles)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from itertools import islice
 from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
 
 import trio
 
-from actorq.client.base import BaseClient
+from actorq.client.base import ID_MAX, BaseClient, why
 from actorq.client.batches import Completed, Mapped, Outcomes
 from actorq.client.feed import Subscription
 from actorq.client.handle import TaskHandle
 from actorq.client.nursery import TaskNursery, open_task_nursery
-from actorq.errors import SubmitError, readable
+from actorq.errors import ActorqError, SubmitError
 from actorq.model import messages as m
 from actorq.model.filters import PAGE_MAX, FilterDict, SubscriptionDict, build_filter
 from actorq.model.options import whole
@@ -132,22 +132,11 @@ class Client(BaseClient):
         scope = self.session.new_scope()
         try:
             (handle,) = await self.submit_chunk((message,), scope, checkpoint=False)
-        except trio.Cancelled:
-            await self.end_scope(scope)
-            raise
-        try:
             return await handle.value()
         except trio.Cancelled:
-            if not handle.existing:
-                with trio.move_on_after(self.grace + self._slack, shield=True):
-                    await self.ask(
-                        m.CancelTask(
-                            self.session.number(),
-                            handle.id,
-                            Cancel("scope", "its caller was cancelled"),
-                            self.grace,
-                        )
-                    )
+            # Its scope holds the task, unless that was somebody else's, or has ended.
+            with suppress(ActorqError):
+                await self.end_scope(scope, "its caller was cancelled")
             raise
 
     # --- many ------------------------------------------------------------------------------------
@@ -277,6 +266,8 @@ class Client(BaseClient):
         size = whole("limit", limit, most=PAGE_MAX)
         if cursor is not None and not isinstance(cursor, str):
             raise TypeError(f"cursor must be the 'next' of another page, not {cursor!r}")
+        if cursor is not None and not 0 < len(cursor) <= ID_MAX:
+            raise ValueError("cursor must be the 'next' of another page")
         found = await self.ask(m.Find(self.session.number(), wanted, cursor, size))
         tasks = [self.session.result(task) for task in found.tasks]
         return Page(tasks, found.next, found.scanned)
@@ -327,8 +318,7 @@ class Client(BaseClient):
         With ``dry_run`` it only counts. See `find` for the keywords; ask for everything by
         ``status=["scheduled", "pending", "running"]``.
         """
-        why = None if reason is None else readable(reason)
-        return await self._bulk("cancel", which, dry_run, Cancel("user", why))
+        return await self._bulk("cancel", which, dry_run, Cancel("user", why(reason)))
 
     async def retry(self, *, dry_run: bool = False, **which: Unpack[FilterDict]) -> int:
         """Start a new run of every failed or cancelled task that fits; return how many.

@@ -32,6 +32,7 @@ class TaskNursery:
         self._errors: list[Exception] = []
         self._change: Future[None] = Future()
         self._closed = False
+        self._submitting = 0
         self._gave_up = False
         """Whether a submit was cancelled, so that a task of the block may run without a handle."""
 
@@ -66,11 +67,15 @@ class TaskNursery:
             raise RuntimeError("this task nursery is not open")
         message = self._client.message(task, args, kwargs)
         handle: TaskHandle[Any]
+        self._submitting += 1
         try:
             (handle,) = await self._client.submit_chunk([message], self._scope)
         except trio.Cancelled:
             self._gave_up = True
             raise
+        finally:
+            self._submitting -= 1
+            self._change.set(None)
         if not handle.existing:
             self._open[handle.id] = handle
             handle.watch().call_when_done(lambda: self._ended(handle))
@@ -86,14 +91,14 @@ class TaskNursery:
 
     async def _wait(self) -> None:
         """Wait until every task of the block has ended; for its one owner."""
-        while self._open:
+        while self._open or self._submitting:
             self._change = Future()
             await self._change.wait()
 
     async def _close(self) -> list[Exception]:
         """Take no more tasks, cancel those that are left, and return the failures."""
         self._closed = True
-        if self._open or self._gave_up:
+        if self._open or self._gave_up or self._submitting:
             await self._client.end_scope(self._scope)
         return self._errors
 

@@ -163,6 +163,11 @@ class Session:
         self._unanswered.pop(submit.request, None)
         self.ask(m.Withdraw(self.number(), submit.request, ids, grace))
 
+    def withdraw_all(self, ids: tuple[str, ...], grace: float) -> None:
+        """Have these accepted tasks cancelled, as a part of what was cancelled as a whole."""
+        for start in range(0, len(ids), WATCH_MAX):
+            self.ask(m.Withdraw(self.number(), 0, ids[start : start + WATCH_MAX], grace))
+
     def forget(self, request: m.Request) -> None:
         """Stop waiting for the answer to a request; what it asked for is not taken back.
 
@@ -310,6 +315,10 @@ class Session:
 
     def watch(self, ids: tuple[str, ...], *, resent: bool = False) -> None:
         """Have the owner tell us how these tasks end; those it does not know fail at once."""
+        for id in [id for id in ids if not 0 < len(id) <= 200]:  # which is no id of any task
+            ids = tuple(other for other in ids if other != id)
+            if (future := self._awaited(id)) is not None:
+                future.fail(TaskNotFound(id[:200]))
         answer = self.ask(m.Watch(self.number(), ids, resent))
 
         def mark_unknown() -> None:

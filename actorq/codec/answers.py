@@ -98,7 +98,7 @@ def pack_head(head: Head) -> HeadForm:
         head.name,
         pack_options(head.options),
         head.pool,
-        head.scope,
+        None,  # whose block owns it is nobody else's business: the name is all it takes to be them
         head.submitted_at,
         head.since,
         head.rank,

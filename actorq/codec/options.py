@@ -18,6 +18,7 @@ from actorq.model.records import Follow
 from actorq.model.status import TaskPriority
 
 _CALLBACK = {"callback", "callback_data"}
+_OBJECTS = {"meta", "callback_data"}  # which users may change, and so nobody else may get
 _CACHED_MAX = 1_024
 _CACHED_BYTES = 1_024
 
@@ -40,7 +41,7 @@ def pack_options(options: TaskOptions) -> bytes:
         name: _PACK.get(name, _same)(getattr(options, name)) for name in sorted(options.given)
     }
     data = _encode(fields)
-    if len(data) <= _CACHED_BYTES:
+    if not options.given & _OBJECTS and len(data) <= _CACHED_BYTES:
         if len(_packed) >= _CACHED_MAX:
             _packed.clear()
         _packed[id(options)] = (options, data)
@@ -67,7 +68,7 @@ def unpack_options(data: bytes) -> TaskOptions:
         raise SubmitError(f"the queue does not understand the options: {error}") from None
     if follow is not None:
         options = options.with_callback(follow, its_data)
-    if len(data) <= _CACHED_BYTES:
+    if not options.given & _OBJECTS and len(data) <= _CACHED_BYTES:
         if len(_unpacked) >= _CACHED_MAX:
             _unpacked.clear()
         _unpacked[data] = options

@@ -96,6 +96,9 @@ class Attending(Accepting):
     def _client_hello(self, origin: int, hello: m.ClientHello) -> None:
         session = hello.session
         former = self._sessions.get(session)
+        if hello.leased and former is not None and former not in self._remote:
+            self._out.send(origin, m.Lost())  # somebody elsewhere is not the client in this process
+            return
         if former == origin:
             self._news.gone(origin)  # it subscribes again, with what it missed meanwhile
         elif former is not None:
@@ -151,6 +154,9 @@ class Attending(Accepting):
 
     def _worker_hello(self, origin: int, hello: m.WorkerHello) -> None:
         former = self._fleet.known(hello.node)
+        if hello.leased and former is not None and former.connection and not former.leased:
+            self._out.send(origin, m.Lost())  # somebody elsewhere is not the worker in this process
+            return
         if former is not None and former.name != hello.worker:
             # A new incarnation: whatever an older one held has died with it.
             self._lose_worker(former, origin)
@@ -218,7 +224,7 @@ class Attending(Accepting):
     def _worker_died(self, origin: int, request: m.WorkerDied) -> None:
         worker = self._fleet.known(request.node)
         # One in this process is not anybody's child; one that is expected may be.
-        if worker is not None and (worker.leased or worker.connection is None):
+        if worker is not None and worker.leased:
             self._lose_worker(worker)
         self._out.reply(origin, request)
 
@@ -228,7 +234,6 @@ class Attending(Accepting):
         ``successor``: the connection of the next one, which may have been this one's.
         """
         self._until.clear(_WORKER + worker.node)
-        connection = worker.connection
         held = list(worker.held)
         self._fleet.forget(worker)
         for id in held:
@@ -236,8 +241,8 @@ class Attending(Accepting):
             # It may still finish: whatever becomes of the task now, that is refused.
             self._ledger.note(live, fence=live.head.fence + 1)
             self._lose(live)
-        if connection is not None and connection != successor:
-            self._out.send(connection, m.Lost())
+        if worker.origin is not None and worker.origin != successor:
+            self._out.send(worker.origin, m.Lost())
         if worker.leased and (held or not self._parting):
             self._out.tell(EventKind.WORKER_LOST, worker=worker.name, tasks=len(held))
 

@@ -151,9 +151,11 @@ class Ending(Tables):
         if not members:
             self._out.reply(origin, request)
             return
-        self._ending.setdefault(scope, []).append((origin, request.request))
+        waiters = self._ending.setdefault(scope, [])
+        if (origin, request.request) not in waiters:  # asked again, on another connection
+            waiters.append((origin, request.request))
         for id in members:
-            self._cancel(id, Cancel("scope"), request.grace)
+            self._cancel(id, Cancel("scope", request.reason), request.grace)
 
     def _join(self, origin: int, join: m.Join) -> None:
         self._joins.append((origin, join.request))

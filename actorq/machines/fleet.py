@@ -22,13 +22,15 @@ class Worker:
 
     __slots__ = (
         "connection", "declared", "digests", "free", "granted", "held", "knows", "leased", "name",
-        "node", "slots", "suspended", "turn",
+        "node", "origin", "slots", "suspended", "turn",
     )  # fmt: skip
 
     def __init__(self, node: str, name: str) -> None:
         self.node: str = node
         self.name: str = name
         self.connection: int | None = None
+        self.origin: int | None = None
+        """Its connection, or the last one that it had."""
         self.slots: dict[Pool, int] = {}
         self.granted: dict[Pool, int] = {}
         self.free: dict[Pool, int] = {}
@@ -73,7 +75,7 @@ class Fleet:
             worker = Worker(node, name)
         self.disconnect(worker)
         self._by_node[node] = self.by_connection[origin] = worker
-        worker.connection = origin
+        worker.connection = worker.origin = origin
         worker.slots = {pool: slots.get(pool, 0) for pool in POOLS}
         worker.granted = dict.fromkeys(POOLS, 0)
         worker.free = dict.fromkeys(POOLS, 0)

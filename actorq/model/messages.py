@@ -28,6 +28,7 @@ Seconds = Annotated[float, Meta(ge=0, le=1e10)]
 Moment = Annotated[float, Meta(ge=0, le=253_402_300_799)]
 Count = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 PageSize = Annotated[int, Meta(ge=1, le=1_000)]
+Reason = Annotated[str, Meta(max_length=10_000)]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 
 # --- client to owner -----------------------------------------------------------------------------
@@ -114,6 +115,7 @@ class EndScope(Struct, frozen=True, array_like=True, tag="end"):
     request: int
     scope: Name
     grace: Seconds
+    reason: Reason | None = None
 
 
 class Inspect(Struct, frozen=True, array_like=True, tag="inspect"):

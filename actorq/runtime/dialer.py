@@ -58,6 +58,7 @@ class Dialer:
 
     Attributes:
         accepted: What the owner said of itself, once it first did.
+        quiet: See ``quiet`` below; may be changed.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class Dialer:
         self._tell = tell
         self._random = random
         self._introduce = introduce
-        self._quiet = quiet
+        self.quiet: float | None = quiet
         self._numbers = 0
         self._attempts = 0
         self._good_after = inf
@@ -111,8 +112,8 @@ class Dialer:
 
     @property
     def connected(self) -> bool:
-        """Whether it is connected now."""
-        return self._wire is not None
+        """Whether it is connected now, and was accepted."""
+        return self._wire is not None and self._good_after < inf
 
     def why_not(self) -> str:
         """Return why it is not connected, as far as that is known."""
@@ -266,13 +267,14 @@ class _Talk:
 
     async def listen_for_silence(self) -> None:
         """Ping, and close the connection when nothing comes back for too long."""
-        quiet = self._dialer._quiet
-        silence = Silence(quiet or w.SILENCE_AT_DIALLER, w.PING_SECONDS, trio.current_time())
+        pings = self._dialer.quiet is None
+        silence = Silence(w.SILENCE_AT_DIALLER, w.PING_SECONDS, trio.current_time())
         began = heard = trio.current_time()
         while True:
             await trio.sleep(silence.every)
             await trio.lowlevel.checkpoint()  # what has come meanwhile is read first
             now = trio.current_time()
+            silence.limit = self._dialer.quiet or w.SILENCE_AT_DIALLER
             if self.wire.heard_at > heard:
                 heard = self.wire.heard_at
                 silence.heard(heard)
@@ -280,7 +282,7 @@ class _Talk:
                 self.wire.close(w.Close.SILENT, f"nothing came for {silence.limit:g} s")
             elif self.accepted is None and now - began >= w.HELLO_SECONDS:
                 self.wire.close(w.Close.HELLO_TIMEOUT, "the hello was not answered")
-            elif quiet is None and self.accepted is not None:
+            elif pings and self.accepted is not None:
                 self._told = self._got
                 self.wire.send_first(w.Ping(self._got))
 

@@ -17,12 +17,16 @@ import trio
 
 from actorq.contracts.link import Port
 from actorq.contracts.transport import Transport
+from actorq.errors import TransportError
 from actorq.model import messages as m
 from actorq.model import wire as w
 from actorq.runtime.dialer import Dialer
 
 _LOOK_SECONDS = 0.5
 """How often the main loop says that it comes round."""
+
+_AGAIN_SECONDS = 5.0
+"""After which whoever refused the beats is asked again."""
 
 _JOIN_SECONDS = 3.0
 """Within which the thread ends, however its peer behaves."""
@@ -49,19 +53,26 @@ class Lag:
 class _Pulse:
     """Implements `actorq.contracts.link.Peer` for a connection that only carries beats."""
 
-    def __init__(self) -> None:
-        self.port: Port | None = None
+    def __init__(self, lag: Callable[[], float]) -> None:
+        self._lag = lag
+        self._port: Port | None = None
 
     def connected(self, port: Port) -> None:
-        """Beat over this one."""
-        self.port = port
+        """Beat over this one, and at once."""
+        self._port = port
+        self.beat()
 
     def received(self, message: Any) -> None:
         """Nothing is said to it but that its beats have come."""
 
     def disconnected(self, error: BaseException | None) -> None:  # noqa: ARG002 - the protocol
         """Wait for the next connection."""
-        self.port = None
+        self._port = None
+
+    def beat(self) -> None:
+        """Say that the process is alive."""
+        if self._port is not None:
+            self._port.send(m.Beat(self._lag()))
 
 
 async def beat(
@@ -69,28 +80,56 @@ async def beat(
     token: str | None,
     node: str,
     lag: Callable[[], float],
-    every: float,
     random: Random,
 ) -> None:
-    """Send the beats of ``node`` until cancelled, each time over whichever connection stands."""
-    pulse = _Pulse()
-    dialer = Dialer(
-        transports,
-        token,
-        pulse,
-        node=node,
-        library="",
-        tell=lambda *_, **__: None,
-        random=random,
-        introduce=[w.BeatHello(node)],
-        quiet=max(w.BEAT_SILENCE, 2.5 * every),
-    )
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(dialer.run)
+    """Send the beats of ``node`` until cancelled, as often as whoever answers wants them.
+
+    A refusal is not the last word: the main connection may go on, and a token be replaced.
+    """
+    while True:
+        pulse = _Pulse(lag)
+        dialer = Dialer(
+            transports,
+            token,
+            pulse,
+            node=node,
+            library="",
+            tell=lambda *_, **__: None,
+            random=random,
+            introduce=[w.BeatHello(node)],
+            quiet=w.BEAT_SILENCE,
+        )
+        with suppress(TransportError):
+            async with _beating(pulse, dialer):
+                await dialer.run()
+        await trio.sleep(_AGAIN_SECONDS)
+
+
+@asynccontextmanager
+async def _beating(pulse: _Pulse, dialer: Dialer) -> AsyncGenerator[None, None]:
+    """Beat as long as the block lasts; what it raises comes out as it is."""
+    error: BaseException | None = None
+
+    async def go_on() -> None:
+        try:
+            accepted = await dialer.accepted.wait()
+        except TransportError:
+            return  # as the dialer says itself
+        every = accepted.lease / 5
+        dialer.quiet = max(w.BEAT_SILENCE, 2.5 * every)
         while True:
-            if pulse.port is not None:
-                pulse.port.send(m.Beat(lag()))
             await trio.sleep(every)
+            pulse.beat()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(go_on)
+        try:
+            yield
+        except BaseException as raised:  # noqa: BLE001 - raised again, outside the nursery
+            error = raised
+        nursery.cancel_scope.cancel()
+    if error is not None:
+        raise error
 
 
 @asynccontextmanager

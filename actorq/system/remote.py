@@ -100,6 +100,7 @@ async def connect(
 
 
 @asynccontextmanager
+@trio.lowlevel.enable_ki_protection  # whatever comes, the dialer is told to end
 async def _dialling(
     dialer: Dialer, session: Session, seconds: float | None
 ) -> AsyncGenerator[w.Accepted, None]:
@@ -127,9 +128,13 @@ async def _dialling(
             yield dialer.accepted.peek()
         except BaseException as error:  # noqa: BLE001 - raised again, outside the nursery
             left_by = error
-        await dialer.leave()
-        session.disconnected(ActorDied("this client is closed"))
-        dialling.cancel("the client leaves")
+        try:
+            await dialer.leave()
+        except BaseException as error:  # noqa: BLE001 - a second Ctrl-C ends the waiting
+            left_by = error
+        finally:
+            session.disconnected(ActorDied("this client is closed"))
+            dialling.cancel("the client leaves")
     if left_by is not None:
         raise left_by
 

@@ -54,7 +54,7 @@ class WorkerNode:
     @property
     def connected(self) -> bool:
         """Whether a queue has accepted it, and the connection stands."""
-        return self._place.dialer.connected and self._place.dialer.accepted.done
+        return self._place.dialer.connected
 
     async def wait_connected(self) -> None:
         """Wait until a queue has accepted it for the first time.
@@ -169,6 +169,7 @@ class _Place:
                     nursery.start_soon(self._ring, name="actorq alarms")
                     nursery.start_soon(self._dial, name="actorq dialer")
                     nursery.start_soon(self._beat, name="actorq beats")
+                    nursery.start_soon(self._heed, name="actorq bounds")
                     await self._supervise(nursery)
             except BaseException as error:
                 found = [e for e in leaves(error) if not isinstance(e, trio.Cancelled)]
@@ -212,28 +213,31 @@ class _Place:
         await self.dialer.run()
 
     async def _beat(self) -> None:
-        """Beat as the owner asks, once one has answered."""
-        accepted = await self.dialer.accepted.wait()
-        self._calls.limit(accepted.max_message)
+        """Beat, from before the node says hello: its first task may block the loop."""
         threads = all(transport.threadsafe for transport in self._transports)
         real = type(trio.lowlevel.current_clock()).__name__ == "SystemClock"
-        every = accepted.lease / 5
         send = partial(beat, self._transports, self._token, self.node)
         if threads and real:
             lag = Lag(time.monotonic)
-            async with beating_in_thread(partial(send, lag.seconds, every, self._random)):
+            async with beating_in_thread(partial(send, lag.seconds, self._random)):
                 await lag.keep()
         # A loop in virtual time, or connections within this one: no thread could beat.
         lag = Lag(trio.current_time)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(send, lag.seconds, every, self._random, name="actorq beat")
+            nursery.start_soon(send, lag.seconds, self._random, name="actorq beat")
             await lag.keep()
+
+    async def _heed(self) -> None:
+        """Keep to the owner's bound, once one has answered."""
+        accepted = await self.dialer.accepted.wait()
+        self._calls.limit(accepted.max_message)
 
     async def _ring(self) -> None:
         await self._engine.alarms.run()
 
 
 @asynccontextmanager
+@trio.lowlevel.enable_ki_protection  # whatever comes, the node is told to end
 async def open_worker(
     url: Addresses,
     *,
@@ -315,11 +319,15 @@ async def open_worker(
                 await place.drain(settings.drain)
         except BaseException as error:  # noqa: BLE001 - likewise
             left_by = error
-        with trio.CancelScope(shield=True):
-            if place.failure is None:
-                await place.drain(0.0)
-            await place.dialer.leave()
-        place.scope.cancel("the worker node is closed")
+        try:
+            with trio.CancelScope(shield=True):
+                if place.failure is None:
+                    await place.drain(0.0)
+                await place.dialer.leave()
+        except BaseException as error:  # noqa: BLE001 - a second Ctrl-C ends the waiting
+            left_by = error
+        finally:
+            place.scope.cancel("the worker node is closed")
     if place.failure is not None and not isinstance(left_by, KeyboardInterrupt | SystemExit):
         raise place.failure
     if left_by is not None:

@@ -284,6 +284,11 @@ class Referee(Stage):
         tables = self.machine.tables()
         assert tables["live"] == len(live), "lost or kept too long"
         assert tables["held"] == sum(head.status is RUNNING for head in live)
+        for id in before.keys() & self.heads.keys():
+            head = self.heads[id]
+            if head.status in WAITING and head.scope is not None:
+                owner = head.scope.partition(":")[0]
+                assert owner not in self.given_up, "a lost client keeps its tasks"
         greeted = {message.node for message in messages if isinstance(message, m.WorkerHello)}
         for name in self.given_up - greeted:
             self.terms.pop(name, None)
@@ -759,6 +764,9 @@ class QueueBesideModel(RuleBasedStateMachine):
         self.guest.leave()
         assert stage.left() == {}, "stuck"
         assert stage.machine.next_deadline() is None
+        assert [info.worker for info in stage.machine.workers()] == [
+            worker.name for worker in self.workers if not worker.leased
+        ]
         assert all(record.head.status.terminal for record in stage.records.values())
         assert {len(question.replies) for question in stage.questions} <= {1}
         assert stage.accepted - stage.informed <= stage.discarded, "somebody waits for ever"

@@ -94,7 +94,8 @@ class Current:
 
 def _portable(number: float) -> float:
     """Return a number that can go anywhere: larger ones than 64 bits become floats."""
-    return number if isinstance(number, int) and -_INT_MAX <= number <= _INT_MAX else float(number)
+    small = type(number) is int and -_INT_MAX <= number <= _INT_MAX
+    return number if small else float(number)
 
 
 running: ContextVar[Current | None] = ContextVar("actorq.current")
