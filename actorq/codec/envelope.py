@@ -323,18 +323,9 @@ class _Direction:
         """Read the batch one by one, without the messages that may be ignored."""
         try:
             pieces = _pieces.decode(batch)
-            return [self._read(p) for p in pieces if not _tag(p).startswith("x-")]
+            return [self._one.decode(p) for p in pieces if not _tag(p).startswith("x-")]
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
             raise WireError(f"no batch of messages: {error}") from None
-
-    def _read(self, piece: Raw) -> Any:
-        """Read one message; a request whose fields cannot be is one that can be answered."""
-        try:
-            return self._one.decode(piece)
-        except msgspec.MsgspecError as error:
-            if self is not _to_owner or _tag(piece) not in _REQUESTS:
-                raise
-            return Malformed(_numbered.decode(piece).request, SubmitError(str(error)))
 
 
 def _count(batch: bytes) -> int:
@@ -352,16 +343,6 @@ class _Tagged(Struct, array_like=True):
     tag: str
 
 
-class _Numbered(Struct, array_like=True):
-    tag: str
-    request: int
-
-
-_REQUESTS = {
-    "submit", "withdraw", "watch", "cancel", "end", "inspect", "find", "bulk", "subscribe", "stats",
-    "tasks", "tree", "join",
-}  # fmt: skip
-_numbered = msgspec.msgpack.Decoder(_Numbered)
 _pieces = msgspec.msgpack.Decoder(list[Raw])
 _tagged = msgspec.msgpack.Decoder(_Tagged)
 

@@ -54,8 +54,8 @@ class Fault:
         whom: A node by the name of its role, as ``worker-1``.
         seconds: How long it lasts; after a crash or a drain, how soon there is a new one.
         side: See ``kind``; None is both.
-        link: Which of the node's links, the oldest first: a worker's own, then that of its beats.
-            None is all.
+        link: Which of the node's links, the oldest first; None is all. (A worker has two, its own
+            and that of its beats.)
         after: With ``cut``: bytes that still arrive. With ``crash actor``: commits that succeed.
         told: With ``crash``: whether the network says so, and not only the silence. With ``hold``:
             whether what was held arrives in the end; otherwise it is lost with its link.

@@ -38,7 +38,6 @@ class Internet:
 
     Attributes:
         links: Every connection that at least one end still holds, oldest first.
-        bytes: How many have arrived so far, over all links.
     """
 
     def __init__(self, random: Random, latency: tuple[float, float] = (0.0005, 0.004)) -> None:
@@ -47,7 +46,6 @@ class Internet:
         With any latency, the run must have a `VirtualClock`.
         """
         self.links: list[Link] = []
-        self.bytes: int = 0
         self._random = random
         self._latency = latency
         self._listeners: dict[tuple[str, int], Listener] = {}
@@ -190,11 +188,13 @@ class Link:
         hosts: The names of the two.
         near: The end that dialled.
         far: The end that listened.
+        bytes: How many have arrived so far, at either end.
     """
 
     def __init__(self, internet: Internet, number: int, dialler: Host, listener: Host) -> None:
         self.name: str = f"{dialler.name}>{listener.name}#{number}"
         self.hosts: tuple[str, str] = dialler.name, listener.name
+        self.bytes: int = 0
         up, down = Pipe(internet, self), Pipe(internet, self)
         self.near: End = End(self, "near", dialler, up, down)
         self.far: End = End(self, "far", listener, down, up)
@@ -336,7 +336,7 @@ class Pipe:
     def _arrive(self, data: bytes) -> None:
         left = self._break_after
         for piece in self._internet.pieces(data if left is None else data[:left]):
-            self._internet.bytes += len(piece)
+            self._link.bytes += len(piece)
             if not self._reader_gone:
                 self._buffer += piece
             self._readers.unpark_all()

@@ -30,7 +30,7 @@ FAILED = Output(error=ERROR, kind=FailureKind.TIMEOUT)
 
 def head(**fields: Any) -> Head:
     made = Head(
-        "id 1", "task", OPTIONS, "main", "me:1", NOW, NOW + 1, NOW - 5, NOW + 2, RUNNING, 3, 2, 1,
+        "id 1", "task", OPTIONS, "main", None, NOW, NOW + 1, NOW - 5, NOW + 2, RUNNING, 3, 2, 1,
         "node.1", NOW + 3, NOW + 4, NOW + 5, Cancel("user", "why"),
     )  # fmt: skip
     return msgspec.structs.replace(made, **fields)

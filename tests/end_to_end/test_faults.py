@@ -73,19 +73,20 @@ def _is(event: actorq.Event, kind: EventKind, details: dict[str, Any]) -> bool:
 
 @asynccontextmanager
 async def open_queue(**settings: Any) -> AsyncGenerator[Queue]:
-    """Open a queue node that runs no task itself."""
+    """Open a queue node that runs no task itself; nothing may be left in it by whoever was there."""
     queue = Queue()
     settings = {"listen": "ws://127.0.0.1:0", "drain": 0, "grace": 5, **settings}
-    async with (
-        actorq.open_system(
-            concurrency=0, processes=0, tasks=[nodes], instruments=[queue], **settings
-        ) as queue.system,
-        queue.system.subscribe(buffer=10_000) as subscription,
-        trio.open_nursery() as nursery,
-    ):
-        nursery.start_soon(queue.read, subscription)
-        yield queue
-        nursery.cancel_scope.cancel()
+    async with actorq.open_system(
+        concurrency=0, processes=0, tasks=[nodes], instruments=[queue], **settings
+    ) as queue.system:
+        async with (
+            queue.system.subscribe(buffer=10_000) as subscription,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(queue.read, subscription)
+            yield queue
+            nursery.cancel_scope.cancel()
+        assert {name: size for name, size in queue.system.tables().items() if size} == {}
 
 
 class Gate:

@@ -28,7 +28,7 @@ from actorq.model import messages as m
 from actorq.model import wire as w
 from actorq.model.events import EventKind
 from actorq.model.filters import Filter
-from actorq.model.options import NO_OPTIONS
+from actorq.model.options import TaskOptions
 from actorq.model.records import Output
 from actorq.runtime import wire as wire_module
 from actorq.system.remote import connect
@@ -230,7 +230,7 @@ def test_honest_messages_in_any_order_harm_nobody(chance: random.Random) -> None
 
     def absurd(message: Any, ids: list[str]) -> Any:
         changes: dict[str, Any] = {}
-        for field, value in zip(message.__struct_fields__, msgspec.structs.astuple(message)):
+        for field, value in msgspec.structs.asdict(message).items():
             if field == "id" or (field == "ids" and value):
                 changes[field] = chance.choice(ids) if field == "id" else tuple(ids)
             elif field == "fence" or (
@@ -286,15 +286,16 @@ async def test_many_names_of_sessions_cost_nothing_once_they_are_gone(
 async def test_a_client_that_parks_more_than_its_share_is_refused(
     autojump_clock: MockClock,
 ) -> None:
+    aside = TaskOptions(queue="aside")
     async with place(max_pending=1) as here, calling(QUEUE, HELLO, CLIENT) as caller:
         await caller.hear(m.ClientWelcome)
-        for number in range(3_000):
-            task = m.Submission(f"id {number}", "other", "main", NO_OPTIONS, None, b"")
+        for number in range(1_500):
+            task = m.Submission(f"id {number}", "other", "main", aside, None, b"")
             await caller.say(m.Submit(number, (task,)))
-        refused = [await caller.hear(m.Reply) for _ in range(1_999)]
+        refused = [await caller.hear(m.Reply) for _ in range(499)]
 
-        assert sum(isinstance(reply.error, actorq.QueueFull) for reply in refused) >= 1_998
-        assert (await here.client.stats()).queues["default"].parked <= 1_000
+        assert sum(isinstance(reply.error, actorq.QueueFull) for reply in refused) >= 498
+        assert (await here.client.stats()).queues["aside"].parked <= 1_000
         await caller.say(w.Bye())
 
 
@@ -309,21 +310,20 @@ async def test_one_that_subscribes_and_never_reads_is_cut(
             handles = await here.client.submit_many(add.message(1, 2) for _ in range(50))
             for handle in handles:
                 await handle.wait()
-            if here.ears.of(EventKind.DISCONNECTED):
-                break
+        await trio.sleep(3)  # virtual
 
         (told,) = here.ears.of(EventKind.DISCONNECTED)
         assert told.details["code"] == w.Close.TOO_SLOW
 
 
-async def test_a_million_pings_by_one_that_never_reads_cost_no_memory(
+async def test_pings_by_one_that_never_reads_cost_no_memory(
     autojump_clock: MockClock,
 ) -> None:
     batch = pack([["ping", 0]] * 4_000)
     async with place(), calling(QUEUE, HELLO, CLIENT) as caller:
         tracemalloc.start()
         try:
-            for _ in range(250):
+            for _ in range(60):
                 await caller.say_bytes(batch)
             await wait_all_tasks_blocked()
             grown, _ = tracemalloc.get_traced_memory()
@@ -377,10 +377,10 @@ class Raw:
         return answer
 
     async def ended(self) -> bytes:
-        """Wait until the peer has ended it; return what it said before."""
+        """Wait until the peer has ended it, or has said that it does; return what it said."""
         said = b""
         with trio.fail_after(10), suppress(trio.BrokenResourceError):
-            while more := await self.stream.receive_some():
+            while close_code(said) is None and (more := await self.stream.receive_some()):
                 said += more
         return said
 
@@ -411,9 +411,17 @@ def frame(payload: bytes, opcode: int = 2, *, fin: bool = True, claim: int | Non
 
 
 def close_code(said: bytes) -> int | None:
-    """Return the code of the last close frame that a server has sent, if any."""
-    at = said.rfind(b"\x88")
-    return struct.unpack(">H", said[at + 2 : at + 4])[0] if at >= 0 else None
+    """Return the code of the close frame that a server has sent, if it has."""
+    at = 0
+    while at + 4 <= len(said):
+        length, head = said[at + 1], 2
+        if length == 126:
+            length, head = struct.unpack(">H", said[at + 2 : at + 4])[0], 4
+        if said[at] == 0x88:
+            code: int = struct.unpack(">H", said[at + head : at + head + 2])[0]
+            return code
+        at += head + length
+    return None
 
 
 HELLOS = pack(forms([HELLO, CLIENT]))
@@ -474,13 +482,12 @@ async def test_nobody_without_a_token_gets_as_far_as_a_message(token: str | None
         (frame(b"\x91\xc6\xff\xff\xff\xff"), w.Close.BAD_MESSAGE),
         (frame(b"hello", opcode=1), 1003),
         (frame(b"x" * 3_000_000), 1009),
-        (frame(b"", claim=2**40), 1009),
         (frame(b"", claim=2**63), None),
         (b"\xff" * 100, None),
-        (frame(b"x", opcode=3), 1002),
-        (frame(b"x" * 200, opcode=9), 1002),
+        (frame(b"x", opcode=3), None),
+        (frame(b"x" * 200, opcode=9), None),
     ],
-    ids=range(11),
+    ids=["no tag", "deep", "array", "bytes", "text", "large", "claim", "bits", "opcode", "ping"],
 )
 async def test_a_frame_that_is_no_batch_ends_that_connection(data: bytes, code: int | None) -> None:
     async with port() as here, raw(here) as attacker:
@@ -490,6 +497,15 @@ async def test_a_frame_that_is_no_batch_ends_that_connection(data: bytes, code: 
 
         if code is not None:
             assert close_code(said) == code
+
+
+async def test_a_frame_that_never_ends_is_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(w, "SILENCE_AT_LISTENER", 1.5)
+    async with port() as here, raw(here) as attacker:
+        await attacker.upgrade()
+        await attacker.send(frame(HELLOS) + frame(b"x", claim=1_900_000))
+
+        assert close_code(await attacker.ended()) == w.Close.SILENT
 
 
 async def test_a_frame_that_claims_to_be_large_costs_only_what_has_come() -> None:
@@ -554,46 +570,46 @@ async def test_random_frames_after_a_valid_upgrade_harm_nobody() -> None:
     """For a bounded time; the seed is in the failure."""
     seed = int.from_bytes(os.urandom(4), "big")
     chance = random.Random(seed)
-
-    def anything() -> bytes:
-        match chance.randrange(5):
-            case 0:
-                return chance.randbytes(chance.randrange(200))
-            case 1:
-                return frame(
-                    chance.randbytes(chance.randrange(300)), chance.choice([0, 1, 2, 8, 9])
-                )
-            case 2:
-                data = bytearray(pack(forms(chance.sample(TO_OWNER, 3))))
-                data[chance.randrange(len(data))] = chance.randrange(256)
-                return frame(bytes(data))
-            case 3:
-                return frame(HELLOS, fin=chance.random() < 0.9)
-            case _:
-                return frame(pack(forms(chance.sample(TO_OWNER, 2))))
-
     try:
         async with port() as here:
-            until_ = trio.current_time() + 4
+            end = trio.current_time() + 4
 
             async def attack() -> None:
-                while trio.current_time() < until_:
+                while trio.current_time() < end:
                     async with raw(here) as attacker:
                         await attacker.upgrade()
                         if chance.random() < 0.7:
                             await attacker.send(frame(HELLOS))
                         for _ in range(chance.randrange(8)):
-                            await attacker.send(anything())
+                            await attacker.send(anything(chance))
 
             async with trio.open_nursery() as nursery:
                 for _ in range(3):
                     nursery.start_soon(attack)
-                while trio.current_time() < until_:
+                while trio.current_time() < end:
                     with trio.fail_after(5):
                         await here.check()
     except BaseException as error:
         error.add_note(f"the seed was {seed}")
         raise
+
+
+def anything(chance: random.Random) -> bytes:
+    """Return a frame, or what is none."""
+    match chance.randrange(5):
+        case 0:
+            return chance.randbytes(chance.randrange(200))
+        case 1:
+            opcode = chance.choice([0, 1, 2, 8, 9])
+            return frame(chance.randbytes(chance.randrange(300)), opcode)
+        case 2:
+            data = bytearray(pack(forms(chance.sample(TO_OWNER, 3))))
+            data[chance.randrange(len(data))] = chance.randrange(256)
+            return frame(bytes(data))
+        case 3:
+            return frame(HELLOS, fin=chance.random() < 0.9)
+        case _:
+            return frame(pack(forms(chance.sample(TO_OWNER, 2))))
 
 
 # --- tokens --------------------------------------------------------------------------------------

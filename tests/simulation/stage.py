@@ -37,9 +37,15 @@ class Stage:
         return await self.client.submit(message)
 
     def links(self, whom: str) -> list[Link]:
-        """The links of a node with the queue: its own first, then that of its beats."""
+        """The links of a node with the queue."""
         host = self.cluster.nodes[whom].host.name
         return self.cluster.internet.between(host, "queue")
+
+    def beats(self, worker: str) -> Link:
+        """The link of a worker's beats, which says least."""
+        own, beats = sorted(self.links(worker), key=lambda link: -link.bytes)
+        assert own.bytes > beats.bytes
+        return beats
 
     def hold(self, whom: str, *sides: Side) -> list[Link]:
         links = self.links(whom)

@@ -245,7 +245,7 @@ async def silent_beats_are_dialled_again(stage: Stage) -> None:
     handle = await stage.submit(Job("a", seconds=10.0))
     await trio.sleep(0.2)  # virtual
     worker = stage.worker_of("a")
-    beats = stage.links(worker)[1]
+    beats = stage.beats(worker)
     beats.hold("near")
     beats.hold("far")
     await trio.sleep(8.5)  # virtual
