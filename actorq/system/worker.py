@@ -235,6 +235,25 @@ class _Place:
     async def _ring(self) -> None:
         await self._engine.alarms.run()
 
+    @trio.lowlevel.enable_ki_protection  # whatever comes, the node is told to end
+    async def close(self, left_by: BaseException | None) -> BaseException | None:
+        """End the node, whose block was left by this; return what to raise."""
+        try:
+            if self.failure is None and left_by is None:
+                await self.drain(self.drain_seconds)
+        except BaseException as error:  # noqa: BLE001 - raised when all is closed
+            left_by = error
+        try:
+            with trio.CancelScope(shield=True):
+                if self.failure is None:
+                    await self.drain(0.0)
+                await self.dialer.leave()
+        except BaseException as error:  # noqa: BLE001 - a second Ctrl-C ends the waiting
+            left_by = error
+        finally:
+            self.scope.cancel("the worker node is closed")
+        return left_by
+
 
 @asynccontextmanager
 @trio.lowlevel.enable_ki_protection  # whatever comes, the node is told to end
@@ -314,20 +333,7 @@ async def open_worker(
             yield WorkerNode(place)
         except BaseException as error:  # noqa: BLE001 - raised again, when all is closed
             left_by = error
-        try:
-            if place.failure is None and left_by is None:
-                await place.drain(settings.drain)
-        except BaseException as error:  # noqa: BLE001 - likewise
-            left_by = error
-        try:
-            with trio.CancelScope(shield=True):
-                if place.failure is None:
-                    await place.drain(0.0)
-                await place.dialer.leave()
-        except BaseException as error:  # noqa: BLE001 - a second Ctrl-C ends the waiting
-            left_by = error
-        finally:
-            place.scope.cancel("the worker node is closed")
+        left_by = await place.close(left_by)
     if place.failure is not None and not isinstance(left_by, KeyboardInterrupt | SystemExit):
         raise place.failure
     if left_by is not None:

@@ -572,7 +572,7 @@ async def test_random_frames_after_a_valid_upgrade_harm_nobody() -> None:
     chance = random.Random(seed)
     try:
         async with port() as here:
-            end = trio.current_time() + 4
+            end = trio.current_time() + 2.5
 
             async def attack() -> None:
                 while trio.current_time() < end:

@@ -82,7 +82,7 @@ async def test_a_beat_says_whose_it_is_and_how_far_its_loop_is_behind(
     line = FakeConnection()
     lag = iter([0.0, 1.5, 0.0, 0.0, 0.0])
     transport = FakeTransport(line)
-    nursery.start_soon(beat, [transport], "secret", "node", lambda: next(lag), 3.0, Random(1))
+    nursery.start_soon(beat, [transport], "secret", "node", lambda: next(lag), Random(1))
     line.deliver(w.Accepted(1, "queue node", "0.1", 4_096, 15.0, 5.0))
     for _ in range(2):
         await trio.sleep(3)  # virtual
@@ -92,7 +92,8 @@ async def test_a_beat_says_whose_it_is_and_how_far_its_loop_is_behind(
     hello, beats, *rest = said(line)
     assert isinstance(hello, w.Hello)
     assert beats == w.BeatHello("node")
-    assert [message for message in rest if isinstance(message, m.Beat)][-2:] == [
+    assert [message for message in rest if isinstance(message, m.Beat)][:3] == [
+        m.Beat(0.0),
         m.Beat(1.5),
         m.Beat(0.0),
     ]
@@ -106,7 +107,7 @@ async def test_a_beat_that_nobody_answers_is_dialled_anew(
 ) -> None:
     first, second = FakeConnection(), FakeConnection()
     transport = FakeTransport(first, second)
-    nursery.start_soon(beat, [transport], None, "node", lambda: 0.0, 3.0, Random(1))
+    nursery.start_soon(beat, [transport], None, "node", lambda: 0.0, Random(1))
     first.deliver(w.Accepted(1, "queue node", "0.1", 4_096, 15.0, 5.0))
     second.deliver(w.Accepted(1, "queue node", "0.1", 4_096, 15.0, 5.0))
 
