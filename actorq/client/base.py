@@ -264,7 +264,7 @@ class BaseClient:
 
         Args:
             id: The task's id.
-            task: Whose value it has, for the type checker's sake.
+            task: Whose value it has: for the type checker, and to read it by.
         """
         name = "" if task is None else task.name
         read = None if task is None or not self._encode else task.signature.decode_value

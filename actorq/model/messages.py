@@ -119,7 +119,7 @@ class EndScope(Struct, frozen=True, array_like=True, tag="end"):
 
 
 class Inspect(Struct, frozen=True, array_like=True, tag="inspect"):
-    """Answer with a `Snapshot` of this task, or None if it is unknown."""
+    """Answer with a `Snapshot` of this task; refused with `TaskNotFound` if it is unknown."""
 
     request: int
     id: Name

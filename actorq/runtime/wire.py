@@ -158,7 +158,10 @@ class Wire:
                 if self._leaving:
                     self._scope.cancel("all is sent")
                 await self._wait()
-            await send(self._take())
+            try:
+                await send(self._take())
+            except ConnectionLost:  # the reader notices too, and may be in the middle of a farewell
+                await trio.sleep_forever()
 
     def _take(self) -> bytes:
         """Return the next batch: control first, then data, up to a bound."""

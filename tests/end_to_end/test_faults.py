@@ -73,7 +73,7 @@ def _is(event: actorq.Event, kind: EventKind, details: dict[str, Any]) -> bool:
 
 @asynccontextmanager
 async def open_queue(**settings: Any) -> AsyncGenerator[Queue]:
-    """Open a queue node that runs no task itself; nothing may be left in it by whoever was there."""
+    """Open a queue node that runs no task itself; whoever was there may leave nothing in it."""
     queue = Queue()
     settings = {"listen": "ws://127.0.0.1:0", "drain": 0, "grace": 5, **settings}
     async with actorq.open_system(
