@@ -45,11 +45,12 @@ def note(what: str, key: str = "") -> None:
 
 
 @actorq.task
-async def hold(key: str) -> int:
-    """Wait at a gate; return the process that did."""
+async def hold(key: str, again: str | None = None) -> int:
+    """Wait at a gate, perhaps at another one in a later attempt; return the process that did."""
     note("began", key)
+    name = again if again and actorq.current().attempt > 1 else key
     try:
-        gate = os.open(folder() / key, os.O_RDONLY | os.O_NONBLOCK)
+        gate = os.open(folder() / name, os.O_RDONLY | os.O_NONBLOCK)
         try:
             await trio.lowlevel.wait_readable(gate)
         finally:
