@@ -225,9 +225,8 @@ class Node:
         signal.pidfd_send_signal(self._descriptor, number)
         return time.monotonic()
 
-    async def kill(self) -> None:
-        """Kill it, and return when it is dead."""
-        self.send(signal.SIGKILL)
+    async def wait(self) -> None:
+        """Return when it has ended."""
         await trio.lowlevel.wait_readable(self._descriptor)
 
     def end(self) -> None:

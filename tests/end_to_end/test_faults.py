@@ -218,8 +218,8 @@ async def test_what_the_block_of_a_killed_client_owns_is_cancelled_after_the_win
     async with open_queue() as queue, open_proxy(queue.url) as proxy:
         with (
             launcher.node(nodes.worker, queue.url) as worker,
-            launcher.node(nodes.client, proxy.url, ["kept"]),
-            launcher.node(nodes.client, queue.url, lost) as client,
+            launcher.node(nodes.client, proxy.url, ["kept"]) as cut,
+            launcher.node(nodes.client, queue.url, lost) as killed,
         ):
             for key in gates:
                 await stage.wait("began", key)
@@ -227,11 +227,11 @@ async def test_what_the_block_of_a_killed_client_owns_is_cancelled_after_the_win
             proxy.cut()
             await queue.wait_told(EventKind.CONNECTED, connected + 1)  # it is back
 
-            killed_at = client.send(signal.SIGKILL)
+            killed_at = killed.send(signal.SIGKILL)
             ends = [await stage.wait("cancelled", key, by=worker) for key in lost]
             await queue.wait_told(EventKind.CLIENT_LOST, tasks=2)
             gates["kept"].open()
-            await queue.system.join()
+            await cut.wait()  # it leaves its block
             found = await queue.system.find()
 
     for end in ends:
@@ -442,7 +442,8 @@ async def test_a_client_waits_for_a_queue_node_that_is_not_there_and_knows_a_new
                 pending = await client.submit(nodes.hold, "a")
                 await stage.wait("began", "a")
                 nursery.start_soon(end_of, "pending", pending)
-                await first[0].kill()
+                first[0].send(signal.SIGKILL)
+                await first[0].wait()
                 await told.wait_told(EventKind.DISCONNECTED)
                 nursery.start_soon(call, client)
                 await wait_all_tasks_blocked()

@@ -180,9 +180,9 @@ async def test_a_worker_cannot_take_the_place_of_the_one_that_lives_here(
         running = await here.client.submit(nap, 5)
         hello = m.WorkerHello(f"{node}.forged", node, (), {"main": 10}, {"nap": "x", "add": "x"})
         async with calling(QUEUE, HELLO, hello, m.Ready("main", 10)) as caller:
-            await wait_all_tasks_blocked()
             await caller.say(m.Finish(running.id, 1, "ok", Output(b"forged"), None))
-            await wait_all_tasks_blocked()
+            code, _ = await caller.end()
+            assert code == w.Close.LOST
         async with calling(QUEUE, HELLO, PARENT, m.WorkerDied(1, node)):
             await wait_all_tasks_blocked()
         assert await running.value() == 5
