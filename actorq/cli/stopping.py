@@ -31,10 +31,10 @@ class Stopping:
 
     def __init__(self, seconds: float, at_once_seconds: float = AT_ONCE_SECONDS) -> None:
         self._at_once_seconds = at_once_seconds
-        self.asked = trio.Event()
+        self.asked: trio.Event = trio.Event()
         self.seconds: float = seconds
-        self.scope = trio.CancelScope()
-        self.at_once = trio.Event()
+        self.scope: trio.CancelScope = trio.CancelScope()
+        self.at_once: trio.Event = trio.Event()
         self.watchdog: threading.Timer | None = None
         self._signals = 0
 

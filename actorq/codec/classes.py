@@ -18,6 +18,7 @@ from typing import Any
 import attrs
 
 from actorq.codec.packed import (
+    Kind,
     Misfit,
     Refusal,
     Step,
@@ -174,7 +175,7 @@ class Builder:
         hashes = getattr(getattr(cls.__hash__, "__code__", None), "co_names", ())
         bare = (ours or cls.__init__ is object.__init__) and "_attrs_cached_hash" not in hashes
         self._bare = alone and bare
-        self.doubtful = not self._stores and not self._bare
+        self.doubtful: bool = not self._stores and not self._bare
 
     def __call__(self, values: dict[str, Any]) -> Any:
         """Build an object; raises whatever its class does."""
@@ -199,14 +200,14 @@ class Record(Shape):
     """
 
     plain = False
-    kinds = KINDS[dict]
+    kinds: frozenset[Kind] | None = KINDS[dict]
     definition: str
 
     def __init__(self, cls: type, text: str, recipe: Recipe) -> None:
         self.text = text
-        self.label = spelled(cls)
+        self.label: str = spelled(cls)
         self.cls = cls
-        self.types = frozenset({cls})
+        self.types: frozenset[type] | None = frozenset({cls})
         self._recipe = recipe
         self._keys = [field.key for field in recipe.fields]
         self._required = {f.key for f in recipe.fields if f.init and not f.default}
@@ -289,12 +290,12 @@ class Refused(Shape):
     """Objects of a class that cannot travel, for a reason of its own."""
 
     plain = False
-    kinds = frozenset()
+    kinds: frozenset[Kind] | None = frozenset()
 
     def __init__(self, cls: type, reason: str) -> None:
-        self.text = spelled(cls)
+        self.text: str = spelled(cls)
         self.cls = cls
-        self.types = frozenset({cls})
+        self.types: frozenset[type] | None = frozenset({cls})
         self._reason = reason
 
     def encode(self, value: Any, depth: int) -> Any:  # noqa: ARG002 - nothing is inside
@@ -313,9 +314,9 @@ class Keys(Shape):
     Made in two steps, like a record.
     """
 
-    plain = False
-    types = frozenset({dict})
-    kinds = KINDS[dict]
+    plain: bool = False
+    types: frozenset[type] | None = frozenset({dict})
+    kinds: frozenset[Kind] | None = KINDS[dict]
     definition: str
 
     def __init__(self, text: str) -> None:

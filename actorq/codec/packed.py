@@ -46,7 +46,7 @@ class Refusal(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.where = ""
+        self.where: str = ""
 
     def __str__(self) -> str:
         return self.reason
@@ -66,7 +66,7 @@ class Misfit(Refusal):
     """
 
     def __init__(self, expected: str, value: object, got: str = "") -> None:
-        self.got = got or spelled(type(value))
+        self.got: str = got or spelled(type(value))
         super().__init__(f"must be {expected}, not {self.got}")
 
 

@@ -208,7 +208,7 @@ class Signature:
         made = _Compiler(name, function)
         self._parameters = made.parameters
         self._returns = made.returns
-        self.digest = made.digest()
+        self.digest: str = made.digest()
 
     def encode_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         """Encode the arguments of a call.

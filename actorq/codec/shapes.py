@@ -103,8 +103,10 @@ class Plain(Shape):
         """Make the shape; ``why`` ends each message of refusal."""
         self.text = text
         self.types = types
-        self.kinds = None if types is None else frozenset(k for t in types for k in KINDS[t])
-        self.natives = NATIVE if types is None else NATIVE & types
+        self.kinds: frozenset[Kind] | None = (
+            None if types is None else frozenset(k for t in types for k in KINDS[t])
+        )
+        self.natives: frozenset[type] = NATIVE if types is None else NATIVE & types
         self.cls = cls
         self._why = why
         readers = [TEXTS[c] for c in (cls if isinstance(cls, tuple) else (cls,)) if c in TEXTS]
@@ -144,10 +146,10 @@ class Items(Shape):
     """A list, a set, a frozenset, or a tuple of any length, of items of one shape."""
 
     def __init__(self, kind: type, item: Shape) -> None:
-        self.text = f"{kind.__name__}[{item.text}{', ...' if kind is tuple else ''}]"
-        self.types = frozenset({kind})
-        self.kinds = KINDS[kind]
-        self.plain = item.plain
+        self.text: str = f"{kind.__name__}[{item.text}{', ...' if kind is tuple else ''}]"
+        self.types: frozenset[type] | None = frozenset({kind})
+        self.kinds: frozenset[Kind] | None = KINDS[kind]
+        self.plain: bool = item.plain
         self.cls = kind
         self._kind: Any = kind
         self._item = item
@@ -172,13 +174,13 @@ class Items(Shape):
 class Dict(Shape):
     """A dict with keys of one shape, and values of one."""
 
-    types = frozenset({dict})
-    kinds = KINDS[dict]
+    types: frozenset[type] | None = frozenset({dict})
+    kinds: frozenset[Kind] | None = KINDS[dict]
     cls = dict
 
     def __init__(self, key: Shape, value: Shape) -> None:
-        self.text = f"dict[{key.text}, {value.text}]"
-        self.plain = key.plain and value.plain
+        self.text: str = f"dict[{key.text}, {value.text}]"
+        self.plain: bool = key.plain and value.plain
         self._key = key
         self._value = value
 
@@ -232,13 +234,13 @@ class Row:
 class Fixed(Shape):
     """A tuple with a shape for each item."""
 
-    types = frozenset({tuple})
-    kinds = KINDS[tuple]
+    types: frozenset[type] | None = frozenset({tuple})
+    kinds: frozenset[Kind] | None = KINDS[tuple]
     cls = tuple
 
     def __init__(self, items: Sequence[Shape]) -> None:
-        self.text = f"tuple[{', '.join(item.text for item in items) or '()'}]"
-        self.plain = all(item.plain for item in items)
+        self.text: str = f"tuple[{', '.join(item.text for item in items) or '()'}]"
+        self.plain: bool = all(item.plain for item in items)
         self._encodes = [item.encode for item in items]
         self._decodes = [item.decode for item in items]
         self._row = Row(items)
@@ -273,9 +275,9 @@ class Literals(Shape):
     def __init__(self, values: Iterable[Any]) -> None:
         self._values = {(type(value), value) for value in values}
         self._types = frozenset(kind for kind, _ in self._values)
-        self.types = self._types
-        self.kinds = frozenset(k for t in self._types for k in KINDS[t])
-        self.text = f"Literal[{', '.join(sorted(repr(value) for _, value in self._values))}]"
+        self.types: frozenset[type] | None = self._types
+        self.kinds: frozenset[Kind] | None = frozenset(k for t in self._types for k in KINDS[t])
+        self.text: str = f"Literal[{', '.join(sorted(repr(value) for _, value in self._values))}]"
 
     def encode(self, value: Any, depth: int) -> Any:
         return tag(self._checked(value), depth)
@@ -300,10 +302,10 @@ class Members(Shape):
         if only is not None:
             members = {name: member for name, member in members.items() if member in only}
         by_value = {type(member.value) for member in members.values()} <= {str, int}
-        self.text = cls.__qualname__ if only is None else f"Literal[{', '.join(members)}]"
-        self.label = cls.__qualname__
+        self.text: str = cls.__qualname__ if only is None else f"Literal[{', '.join(members)}]"
+        self.label: str = cls.__qualname__
         self.cls = cls
-        self.types = frozenset[type]({cls})
+        self.types: frozenset[type] | None = frozenset[type]({cls})
         self._wires = {m.name: m.value if by_value else m.name for m in members.values()}
         self._members = {m.value: m for m in members.values()} if by_value else dict(members)
         self._flags = 0
@@ -312,8 +314,8 @@ class Members(Shape):
                 self._flags |= member.value
         kinds = {type(wire) for wire in self._members} | ({int} if self._flags else set())
         self._kinds = frozenset(kinds)
-        self.kinds = frozenset(k for t in kinds for k in KINDS[t])
-        self.definition = f"{self.label}({', '.join(sorted(map(repr, self._members)))})"
+        self.kinds: frozenset[Kind] | None = frozenset(k for t in kinds for k in KINDS[t])
+        self.definition: str = f"{self.label}({', '.join(sorted(map(repr, self._members)))})"
 
     def encode(self, value: Any, depth: int) -> Any:  # noqa: ARG002 - it is a leaf
         if type(value) is not self.cls:

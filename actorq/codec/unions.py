@@ -17,6 +17,7 @@ from typing import Any
 from actorq.codec.packed import (
     LABELLED,
     NATIVE,
+    Kind,
     Misfit,
     Refusal,
     join_label,
@@ -79,9 +80,13 @@ class FirstFit(Shape):
     def __init__(self, text: str, shapes: Sequence[Shape]) -> None:
         self.text = text
         self._shapes = shapes
-        self.types = frozenset(t for shape in shapes for t in shape.types or ())
-        self.kinds = frozenset(k for shape in shapes for k in shape.kinds or ())
-        self.natives = frozenset(t for shape in shapes for t in shape.natives)
+        self.types: frozenset[type] | None = frozenset(
+            t for shape in shapes for t in shape.types or ()
+        )
+        self.kinds: frozenset[Kind] | None = frozenset(
+            k for shape in shapes for k in shape.kinds or ()
+        )
+        self.natives: frozenset[type] = frozenset(t for shape in shapes for t in shape.natives)
 
     def encode(self, value: Any, depth: int) -> Any:
         return self._first("encode", type(value), value, depth)
@@ -106,7 +111,7 @@ class Union(Shape):
     def __init__(self, text: str, branches: Sequence[Shape]) -> None:
         self.text = text
         self.branches = branches
-        self.plain = all(shape.plain for shape in branches)
+        self.plain: bool = all(shape.plain for shape in branches)
         self._rest = next((shape for shape in branches if shape.types is None), None)
         names = _names(text, [shape for shape in branches if shape.label])
         labelled = {
@@ -123,11 +128,11 @@ class Union(Shape):
         self._by_kind = {
             kind: shape for shape in branches if shape not in labelled for kind in shape.kinds or ()
         }
-        self.types = None if self._rest else frozenset(self._by_type)
-        self.kinds = (
+        self.types: frozenset[type] | None = None if self._rest else frozenset(self._by_type)
+        self.kinds: frozenset[Kind] | None = (
             None if self._rest else frozenset(k for shape in branches for k in shape.kinds or ())
         )
-        self.natives = frozenset(
+        self.natives: frozenset[type] = frozenset(
             kind
             for kind in NATIVE
             if (shape := self._by_type.get(kind, (self._rest, ""))[0])

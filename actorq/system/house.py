@@ -68,7 +68,7 @@ class House:
     ) -> None:
         """Build it; `open` runs it. ``closed``: calls are passed by reference."""
         self.settings = settings
-        self.tell = teller(instruments)
+        self.tell: Callable[..., None] = teller(instruments)
         # An actor that is spawned inside a task is not that task.
         self.engine: Engine = Engine(self.tell, context=forget_task)
         self.supervisors: list[Supervisor] = []
@@ -84,7 +84,7 @@ class House:
         self._limits = Limits(
             settings.max_pending, settings.result_ttl, settings.grace, settings.lease
         )
-        self.guests = Guests(self.exchange, settings.max_message)
+        self.guests: Guests = Guests(self.exchange, settings.max_message)
         self.gateway: Gateway | None = None
         self._clock = AnchoredClock()
         self._node = token_hex(4)

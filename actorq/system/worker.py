@@ -135,7 +135,7 @@ class _Place:
     ) -> None:
         self.node = node
         self._process = process
-        self.drain_seconds = settings.drain
+        self.drain_seconds: float = settings.drain
         self._settings = settings
         self._registry = registry
         self._lifespan = lifespan
@@ -148,7 +148,7 @@ class _Place:
         self._engine = Engine(tell, context=forget_task)
         self._relay = _Relay()
         self._worker: WorkerActor | None = None
-        self.dialer = Dialer(
+        self.dialer: Dialer = Dialer(
             transports, token, self._relay,
             node=f"worker {node}", library=library(), max_message=settings.max_message,
             tell=tell, random=random,

@@ -122,8 +122,8 @@ class Node:
     def __init__(self, role: str, name: str, internet: Internet) -> None:
         self.role = role
         self.host: Host = internet.host("queue" if role == "queue" else name)
-        self.process = Process(name)
-        self.leave = trio.Event()
+        self.process: Process = Process(name)
+        self.leave: trio.Event = trio.Event()
 
     def transport(self) -> WebSocketTransport:
         """Return the way to the queue from here, or, at the queue, from elsewhere."""
@@ -139,8 +139,8 @@ class Cluster:
     """
 
     def __init__(self, setup: Setup, steps: Sequence[Step], random: Random) -> None:
-        self.history = History()
-        self.internet = Internet(random)
+        self.history: History = History()
+        self.internet: Internet = Internet(random)
         self.nodes: dict[str, Node] = {}
         self.system: System | None = None
         self.store: WatchedStore | None = None

@@ -54,8 +54,8 @@ class Flood:
     """Sends numbered batches until the connection ends, or it has sent ``limit``."""
 
     def __init__(self) -> None:
-        self.scope = trio.CancelScope()
-        self.ended = trio.Event()
+        self.scope: trio.CancelScope = trio.CancelScope()
+        self.ended: trio.Event = trio.Event()
         self.limit: int = TOO_MANY
         self.sent: int = 0
         self.error: ConnectionLost | None = None

@@ -157,7 +157,7 @@ class Listener(trio.abc.Listener[trio.abc.Stream]):
         self.host = host
         self.port = port
         self.backlog: deque[End] = deque()
-        self.arrived = trio.lowlevel.ParkingLot()
+        self.arrived: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
         self._internet = internet
         self._closed = False
 

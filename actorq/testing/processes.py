@@ -45,8 +45,8 @@ class Process:
         self.name: str = name
         self.held: bool = False
         self.dead: bool = False
-        self.scope = trio.CancelScope()
-        self.ended = trio.Event()
+        self.scope: trio.CancelScope = trio.CancelScope()
+        self.ended: trio.Event = trio.Event()
         self._gate: _Gate | None = None
 
     async def run(self, main: Callable[[], Awaitable[object]]) -> None:

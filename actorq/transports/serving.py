@@ -16,7 +16,7 @@ from actorq.errors import (
     TransportError,
 )
 
-logger = logging.getLogger("actorq.transports")
+logger: logging.Logger = logging.getLogger("actorq.transports")
 
 NORMAL = 1000
 GOING_AWAY = 1001

@@ -186,6 +186,42 @@ async def test_many_calls_that_are_large_together_go_in_several_steps(
             assert [value async for value in values] == [20_000] * 50
 
 
+async def test_many_that_are_cancelled_half_way_are_withdrawn_as_a_whole(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_queue(max_pending=100, max_message=100_000), open_client() as client:
+        await client.submit_many(add.message(1, 2) for _ in range(95))
+        large = [measure.message(b"x" * 40_000) for _ in range(10)]
+
+        with trio.move_on_after(1) as waited:
+            await client.submit_many(large)  # in pieces of two, of which two have room
+        await wait_all_tasks_blocked()
+
+        assert waited.cancelled_caught
+        found = (await client.find(task=measure)).tasks
+        assert {task.status for task in found} <= {"cancelled"}
+        stats = await client.stats()
+        assert (stats.queues["default"].pending, stats.queues["default"].parked) == (95, 0)
+        await client.cancel_many(task=add)
+
+
+async def test_many_that_are_refused_half_way_say_which_were_accepted(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_queue(max_pending=100, max_message=100_000), open_client() as client:
+        await client.submit_many(add.message(1, 2) for _ in range(95))
+        large = [
+            measure.options(when_full="raise").message(b"x" * 40_000) for _ in range(10)
+        ]  # fmt: skip
+
+        with pytest.raises(actorq.QueueFull) as caught:
+            await client.submit_many(large)
+
+        assert [handle.id for handle in caught.value.accepted] == [x.id for x in large[:4]]
+        assert len((await client.find(task=measure)).tasks) == 4
+        await client.cancel_many(status="pending")
+
+
 async def test_text_that_is_no_utf_8_harms_nobody(autojump_clock: MockClock) -> None:
     @actorq.task(name="odd")
     async def odd(where: str) -> str:

@@ -121,6 +121,21 @@ async def test_a_beat_that_nobody_answers_is_dialled_anew(
     nursery.cancel_scope.cancel()
 
 
+async def test_who_refuses_a_beat_is_asked_again(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """The main connection may go on, and a token be replaced."""
+    line = FakeConnection()
+    refusals = [actorq.AuthenticationFailed("not now"), actorq.IncompatiblePeer("a proxy")]
+    transport = FakeTransport(*refusals, line)
+    nursery.start_soon(beat, [transport], None, "node", lambda: 0.5, Random(1))
+    await until(lambda: line.sent)
+
+    assert m.Beat(0.5) in said(line)
+    assert len(transport.dials) == 3
+    nursery.cancel_scope.cancel()
+
+
 # --- the thread ----------------------------------------------------------------------------------
 
 
