@@ -15,6 +15,7 @@ from uuid import UUID
 import attrs
 import pytest
 import trio
+import trustme
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import actorq
@@ -1141,3 +1142,47 @@ async def test_nothing_is_left_after_a_storm_of_everything(autojump_clock: MockC
         tables = {name: size for name, size in system.tables().items() if size}
         assert tables == {}
         assert not any(client.session.tables().values())
+
+
+# --- over real sockets ---------------------------------------------------------------------------
+
+
+async def test_all_of_it_goes_over_tls_with_certificates_that_are_checked(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    own = authority.issue_cert("127.0.0.1")
+    key, cert, trusted, others = (tmp_path / name for name in ("key", "cert", "ca", "others"))
+    own.private_key_pem.write_to_path(str(key))
+    own.cert_chain_pems[0].write_to_path(str(cert))
+    authority.cert_pem.write_to_path(str(trusted))
+    trustme.CA().cert_pem.write_to_path(str(others))
+    tokens = {"client": "client-secret", "worker": "worker-secret"}
+    async with actorq.open_system(
+        listen="wss://127.0.0.1:0", tls=(cert, key), tokens=tokens, concurrency=0, processes=0,
+        instruments=(),
+    ) as system:  # fmt: skip
+        (url,) = system.addresses
+        async with (
+            actorq.open_worker(
+                url, tasks=[move], tls=trusted, token="worker-secret", processes=0, instruments=()
+            ),
+            actorq.connect(url, tls=trusted, token="client-secret", instruments=()) as client,
+        ):
+            assert await client.call(move, HERE, Color.RED, ()) == {Color.RED: HERE}
+        with pytest.raises(actorq.IncompatiblePeer, match="certificate"):
+            async with actorq.connect(
+                url, tls=others, token="client-secret", connect_timeout=1, instruments=()
+            ):
+                pytest.fail("it must not begin")
+
+
+async def test_all_of_it_goes_over_a_unix_socket(tmp_path: Path) -> None:
+    url = f"ws+unix://{tmp_path}/actorq.sock"
+    async with (
+        actorq.open_system(listen=url, concurrency=0, processes=0, instruments=()),
+        actorq.open_worker(url, tasks=[add, inflate], processes=0, instruments=()),
+        actorq.connect(url, instruments=()) as client,
+    ):
+        assert await client.call(add, 1, 2) == 3
+        assert len(await client.call(inflate, 4_000_000)) == 4_000_000
+        handles = await client.submit_many(add.message(number, 1) for number in range(1_000))
+        assert [await handle.value() for handle in handles] == list(range(1, 1_001))
