@@ -30,7 +30,6 @@ async def test_a_signal_of_its_own_drains_it_and_a_second_one_stops_it() -> None
         pid = await said_by(system, handle.id)
         assert pid == parent.child.pid
 
-        parent.child.say(pipe.Drain())  # and an order is no signal
         parent.child._process.send_signal(signal.SIGTERM)
         while (await system.stats()).pools["main"].free:
             await trio.lowlevel.checkpoint()  # its slots go when it drains
