@@ -87,6 +87,21 @@ def test_nothing_is_asked_before_the_owner_has_answered_the_hello() -> None:
     assert line.sent[1:] == [early, late]
 
 
+def test_the_wish_to_close_does_not_wait_for_that_and_is_said_once() -> None:
+    """Or whatever waits would be granted to the worker that is connected next."""
+    session, first, second = Session("me"), Line(), Line()
+    meet(session, first)
+    close = m.Close(session.number(), cancel=False, grace=0.0)
+    session.ask(close)
+
+    session.disconnected(None)
+    session.connected(second)
+
+    assert second.sent == [m.ClientHello("me"), close]
+    session.received(m.ClientWelcome("here", 0))
+    assert second.of(m.Close) == [close]
+
+
 def test_one_that_is_elsewhere_says_so() -> None:
     session, line = Session("me", leased=True), Line()
 

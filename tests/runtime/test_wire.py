@@ -541,6 +541,32 @@ async def test_both_ends_may_send_without_end_and_nobody_waits_for_the_other(
     assert [message.fence for message in back] == list(range(count))
 
 
+class Parting(FakeConnection):
+    """Says a long farewell from within `receive`, as one that gets what it cannot bear."""
+
+    said = False
+
+    async def send(self, batch: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        raise ConnectionLost(1003, "no text")
+
+    async def receive(self) -> bytes:
+        await trio.sleep(1)  # virtual
+        self.said = True
+        raise ConnectionLost(1003, "no text")
+
+
+async def test_a_farewell_is_not_cut_short_by_what_can_no_longer_be_sent(
+    autojump_clock: MockClock,
+) -> None:
+    line = Parting()
+    wire = Wire(line, decode_to_owner, lambda _: None)
+    wire.send(numbered(0))
+
+    assert await wire.run() == (1003, "no text")
+    assert line.said
+
+
 async def test_a_connection_that_was_lost_is_no_error(autojump_clock: MockClock) -> None:
     running = Running()
     running.line.lose()
