@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+ROUNDS ?= 300
+SEED ?= 0
 
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 RUN := $(BIN)/python -m
@@ -23,7 +25,8 @@ create = $(PYTHON) -m venv $(VENV) && $(RUN) pip install --quiet --upgrade "pip>
 install = $(RUN) pip install --quiet --constraint constraints.txt
 endif
 
-.PHONY: help demo demo-remote test lint types docs bench bench-actors bench-remote simulate coverage clean
+.PHONY: help demo demo-remote test lint types docs bench bench-actors bench-remote bench-durable
+.PHONY: simulate chaos coverage clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -60,8 +63,14 @@ bench-actors: $(BENCH)  ## measure actors
 bench-remote: $(BENCH)  ## measure across processes, beside others (needs redis-server)
 	$(BIN)/python benchmarks/remote.py $(ARGS)
 
+bench-durable: $(BENCH)  ## measure on SQLite, beside others (needs postgres)
+	$(BIN)/python benchmarks/durable.py $(ARGS)
+
 simulate: $(DEV)  ## run thousands of simulated clusters (ARGS="--seeds N --start N")
 	$(BIN)/python -m actorq.testing.simulation $(or $(ARGS),--seeds 3000)
+
+chaos: $(DEV)  ## kill real processes on one file, again and again (ROUNDS=300 SEED=0)
+	$(BIN)/python -m actorq.testing.chaos --rounds $(ROUNDS) --seed $(SEED)
 
 coverage: $(DEV)  ## which branches the tests miss
 	$(RUN) coverage run -m pytest $(ARGS)

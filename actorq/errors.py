@@ -8,14 +8,17 @@
     │   ├── TaskTimeout         ran past ``timeout`` or ``deadline`` (also a TimeoutError)
     │   ├── TaskCancelled       somebody cancelled it; ``by`` and ``reason`` say who and why
     │   ├── TaskExpired         was not started in time
+    │   ├── DependencyFailed    a task that it needs did not succeed
     │   └── WorkerLost          its worker died under it too often
     ├── TaskNotFound            no such id: never accepted, expired or discarded
+    ├── ScheduleNotFound        no schedule of that name
     ├── SubmitError             a task was not accepted
     │   ├── UnknownTask         nobody in this system knows that name
     │   ├── InvalidArguments    they do not fit the function's signature
     │   ├── EncodeError         an argument or a value cannot travel to where it is needed
     │   ├── PayloadTooLarge     an argument list is over ``max_message``
     │   ├── QueueFull           ``when_full="raise"`` and the queue is at ``max_pending``
+    │   ├── KeyConflict         its ``key`` stands for another call
     │   └── DuplicateTask       two functions under one name
     ├── ActorError              an actor cannot do what it was asked for
     │   ├── ActorDied           it is gone, or its system is closed
@@ -29,6 +32,8 @@
     │   └── IncompatiblePeer    whoever answers there speaks something else
     └── StoreError              the store cannot do what it was asked for
         ├── StoreUnavailable    not now; the same call may be tried again
+        ├── CorruptStore        what is there cannot be read, or not by this version
+        ├── RowRefused          one record cannot be kept; ``id`` says which
         └── Fenced              another owner has taken the partition
 
 Two more are raised *by* tasks, to steer their retries: `RetryLater` and `GiveUp`.
@@ -158,6 +163,10 @@ class WorkerLost(TaskError):
     """The worker died under the task ``max_deliveries`` times, or once if ``at_most_once``."""
 
 
+class DependencyFailed(TaskError):
+    """A task that it needs (``after``, or the ``output`` of one) did not succeed."""
+
+
 class TaskCancelled(TaskError):
     """The task was cancelled.
 
@@ -183,6 +192,18 @@ class TaskNotFound(ActorqError):
             "(result_ttl, max_results) or was discarded"
         )
         self.id = id
+
+
+class ScheduleNotFound(ActorqError):
+    """There is no schedule of that name; the message lists those that there are.
+
+    Attributes:
+        name: The name.
+    """
+
+    def __init__(self, message: str, *, name: str = "") -> None:
+        super().__init__(message)
+        self.name = name
 
 
 class SubmitError(ActorqError):
@@ -213,6 +234,10 @@ class PayloadTooLarge(SubmitError):
 
 class QueueFull(SubmitError):
     """The queue holds ``max_pending`` tasks, and ``when_full`` is ``"raise"``."""
+
+
+class KeyConflict(SubmitError):
+    """The ``key`` stands for another task, or for the same one with other arguments."""
 
 
 class DuplicateTask(SubmitError):
@@ -283,6 +308,26 @@ class StoreError(ActorqError):
 
 class StoreUnavailable(StoreError):
     """The store cannot do it now, or its answer was lost; the same call may be tried again."""
+
+
+class CorruptStore(StoreError):
+    """What is there is damaged, is no store, or was written by a newer version of actorq.
+
+    Nothing in it was changed.
+    """
+
+
+class RowRefused(StoreError):
+    """One record is something that the store cannot keep; the others of its commit are not to
+    blame.
+
+    Attributes:
+        id: The task's id.
+    """
+
+    def __init__(self, message: str, *, id: str) -> None:
+        super().__init__(message)
+        self.id = id
 
 
 class Fenced(StoreError):

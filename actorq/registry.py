@@ -8,12 +8,14 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from actorq.codec.options import pack_options
+from actorq.codec.pickled import encode_call
 from actorq.errors import DuplicateTask, EncodeError, InvalidArguments, SubmitError, UnknownTask
 from actorq.model.messages import Declared
 from actorq.model.options import TaskOptions
 from actorq.model.records import Follow
+from actorq.model.schedules import Schedule
 from actorq.runtime.ref import ActorRef
-from actorq.tasks import Call, NamedTask, Task, import_path, make_task
+from actorq.tasks import Call, EncodedCall, NamedTask, Task, import_path, make_task
 
 
 class Registry:
@@ -93,7 +95,29 @@ class Registry:
             pack_options(settings)
         except EncodeError as error:
             raise EncodeError(f"task {task.name}: {error}") from None
-        return Declared(task.pool, settings)
+        schedule = None
+        if task.schedule is not None:
+            call = task.signature.encode_call((), {})
+            schedule = Schedule(task.name, task.schedule, task.name, task.pool, settings, call)
+        return Declared(task.pool, settings, schedule)
+
+    def scheduled(self) -> dict[str, Declared]:
+        """Return what the tasks say that have a schedule, where calls are passed by reference.
+
+        Raises:
+            SubmitError: One of them would not be accepted.
+        """
+        declared: dict[str, Declared] = {}
+        for name, task in self._tasks.items():
+            if task.schedule is not None:
+                settings = self.keepable(task.declared, encode=False)
+                call: Call[Any] | EncodedCall = Call(task, (), {})
+                if task.pool == "process":
+                    encode_call(name, (), {"meta": dict(settings.meta)})  # it travels too
+                    call = EncodedCall(task, encode_call(name, (), {}))
+                schedule = Schedule(name, task.schedule, name, task.pool, settings, call)
+                declared[name] = Declared(task.pool, settings, schedule)
+        return declared
 
     def get(self, name: str) -> Task[..., Any] | None:
         """Return the task of that name, if it is known here."""

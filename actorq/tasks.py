@@ -22,6 +22,7 @@ from actorq.model.ids import IdSource
 from actorq.model.options import NO_OPTIONS, OptionsDict, RunIn, TaskOptions
 from actorq.model.options import name as check_name
 from actorq.model.records import Pool
+from actorq.model.schedules import Cron, Every, Timing, check_scheduled
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,12 +35,37 @@ if hasattr(os, "register_at_fork"):  # a child would go on with the ids of its p
     os.register_at_fork(after_in_child=_IDS.renew)
 
 
+def new_id() -> str:
+    """Return a new task id."""
+    return _IDS.next()
+
+
 class Call(Struct, Generic[R_co], frozen=True):
     """A call of a task in this process, by reference: what waits in the queue, and no more."""
 
     task: Task[..., R_co]
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+
+    def __eq__(self, other: object) -> bool:
+        """Say whether it calls the same task with the same arguments, whatever its options are.
+
+        Arguments that cannot say so in one word are not the same.
+        """
+        return (
+            isinstance(other, Call)
+            and self.task.name == other.task.name
+            and len(self.args) == len(other.args)
+            and self.kwargs.keys() == other.kwargs.keys()
+            and all(map(_same, self.args, other.args))
+            and all(_same(self.kwargs[name], other.kwargs[name]) for name in self.kwargs)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # its arguments may have none
+
+
+def _same(one: object, other: object) -> bool:
+    return one is other or (one == other) is True
 
 
 class TaskMessage(Struct, Generic[R_co], eq=False):
@@ -54,6 +80,8 @@ class TaskMessage(Struct, Generic[R_co], eq=False):
     """Whether the owner may know it."""
     lineage: str | None = None
     """The records among which it was first sent."""
+    stamp: float | None = None
+    """The owner's time before which it was not sent, as far as its client knows."""
     accepted: bool = False
     """Whether the owner has said so."""
 
@@ -83,6 +111,16 @@ class EncodedCall(Struct, gc=False, frozen=True):
     call: bytes
     wire: bool = False
 
+    def __eq__(self, other: object) -> bool:
+        """Say whether it calls the same task with the same arguments, whatever its options are."""
+        return (
+            isinstance(other, EncodedCall)
+            and self.task.name == other.task.name
+            and (self.call, self.wire) == (other.call, other.wire)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # as for `Call`
+
 
 class EncodedValue(Struct, gc=False, frozen=True):
     """What a task has returned in a process, encoded there by its signature."""
@@ -99,6 +137,7 @@ class Task(Generic[P, R_co]):
         settings: Its options so far.
         declared: Those of its decorator alone.
         run_in: Where it runs: ``"loop"``, ``"thread"`` or ``"process"``.
+        schedule: When it is run without anybody asking, if at all.
         pool: Which of a worker's two pools of slots it needs.
     """
 
@@ -110,12 +149,14 @@ class Task(Generic[P, R_co]):
         run_in: RunIn,
         arity: _Arity | None = None,
         declared: TaskOptions | None = None,
+        schedule: Timing | None = None,
     ) -> None:
         self.function = function
         self.name = name
         self.settings = settings
         self.declared: TaskOptions = settings if declared is None else declared
         self.run_in: RunIn = run_in
+        self.schedule: Timing | None = schedule
         self.pool: Pool = "process" if run_in == "process" else "main"
         self._arity = arity or _Arity(function)
         # Without the function's own attributes, which might be called like ours.
@@ -136,7 +177,13 @@ class Task(Generic[P, R_co]):
         if options:
             settings = settings.merge(TaskOptions(**options))
         return type(self)(
-            self.function, self.name, settings, self.run_in, self._arity, self.declared
+            self.function,
+            self.name,
+            settings,
+            self.run_in,
+            self._arity,
+            self.declared,
+            self.schedule,
         )
 
     def message(self, *args: P.args, **kwargs: P.kwargs) -> TaskMessage[R_co]:
@@ -198,8 +245,9 @@ class NamedTask(Task[..., Any]):
         run_in: RunIn = "loop",
         arity: _Arity | None = None,
         declared: TaskOptions | None = None,
+        schedule: Timing | None = None,
     ) -> None:
-        super().__init__(function, name, settings, run_in, arity, declared)
+        super().__init__(function, name, settings, run_in, arity, declared, schedule)
         self.pool: Pool = "any"
 
     @classmethod
@@ -249,7 +297,11 @@ def task(  # type: ignore[overload-overlap]  # and so are async generator functi
 def task(function: Callable[P, R], /) -> SyncTask[P, R]: ...
 @overload
 def task(
-    *, name: str | None = None, run_in: RunIn | None = None, **options: Unpack[OptionsDict]
+    *,
+    name: str | None = None,
+    run_in: RunIn | None = None,
+    schedule: Timing | None = None,
+    **options: Unpack[OptionsDict],
 ) -> TaskDecorator: ...
 
 
@@ -259,6 +311,7 @@ def task(
     *,
     name: str | None = None,
     run_in: RunIn | None = None,
+    schedule: Timing | None = None,
     **options: Unpack[OptionsDict],
 ) -> Any:
     """Make a task of a function; bare, or with options.
@@ -269,10 +322,14 @@ def task(
         run_in: ``"loop"`` for ``async def`` (the only choice); ``"thread"`` (the default) or
             ``"process"`` for ``def``. A process is killed on cancel and timeout, and needs
             the extra ``actorq[process]``.
+        schedule: When it is to be run without anybody asking, and without arguments: a `Cron` or an
+            `Every`. The schedule has the task's name, and exists from the first worker on that has
+            the task until `Client.remove_schedule`; see `Client.schedule` for the rest.
         **options: See `TaskOptions`.
 
     Raises:
-        TypeError: Not a function, an unknown option, or one of the wrong type.
+        TypeError: Not a function, an unknown option, one of the wrong type, or a ``schedule`` for a
+            function that needs arguments.
         ValueError: An option out of range, or a ``run_in`` that does not fit the function.
     """
     settings = TaskOptions(**options) if options else NO_OPTIONS
@@ -280,7 +337,7 @@ def task(
         check_name("name", name)
 
     def decorate(function: Callable[..., Any]) -> Task[..., Any]:
-        return make_task(function, name, settings, run_in)
+        return make_task(function, name, settings, run_in, schedule)
 
     return decorate if function is None else decorate(function)
 
@@ -290,6 +347,7 @@ def make_task(
     name: str | None = None,
     settings: TaskOptions = NO_OPTIONS,
     run_in: RunIn | None = None,
+    schedule: Timing | None = None,
 ) -> Task[..., Any]:
     """Make the kind of task that fits ``function``; see `task`."""
     if isinstance(function, Task):
@@ -308,7 +366,9 @@ def make_task(
         fit = " or ".join(map(repr, allowed))
         raise ValueError(f"run_in must be {fit} for {function!r}, not {run_in!r}")
     full = name or import_path(function)
-    made = kind(function, full, settings, run_in or allowed[0])
+    made = kind(function, full, settings, run_in or allowed[0], schedule=schedule)
+    if schedule is not None:
+        _check_schedule(made, schedule)
     if made.run_in == "process":
         _check_importable(function, made.name)
     return made
@@ -326,6 +386,19 @@ def import_path(function: Callable[..., Any]) -> str:
         function = function.func
     named = function if hasattr(function, "__qualname__") else type(function)
     return f"{named.__module__ or 'builtins'}:{named.__qualname__}"
+
+
+def _check_schedule(task: Task[..., Any], schedule: object) -> None:
+    if not isinstance(schedule, Cron | Every):
+        raise TypeError(f"task {task.name}: schedule must be a Cron or an Every, not {schedule!r}")
+    check_scheduled(task.name, task.settings)
+    try:
+        task.check()
+    except InvalidArguments as error:
+        raise TypeError(
+            f"task {task.name}: schedule= calls it without arguments, and it needs some ({error}); "
+            "give them to system.schedule(task.message(...), ...)"
+        ) from None
 
 
 def _check_importable(function: Callable[..., Any], name: str) -> None:

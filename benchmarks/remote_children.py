@@ -1,4 +1,4 @@
-"""The other processes of remote.py: they are asked over pipes, and ended by their ids."""
+"""The other processes of a benchmark: they are asked over pipes, and ended by their ids."""
 
 from __future__ import annotations
 
@@ -89,6 +89,7 @@ async def open_child(
     *command: str,
     listens: bool = True,
     environment: Mapping[str, str] | None = None,
+    user: str | None = None,
 ) -> AsyncGenerator[Child, None]:
     """Run a command as long as the block lasts, in a session of its own: Ctrl-C is for us.
 
@@ -104,6 +105,7 @@ async def open_child(
             stderr=errors,
             cwd=HERE,
             env=os.environ | dict(environment or {}),
+            user=user,
             start_new_session=True,
         )
         ended_well = False

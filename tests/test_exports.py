@@ -10,18 +10,20 @@ from actorq import errors
 
 NAMES = {
     "ActorDied", "ActorError", "ActorNode", "ActorRef", "ActorTree", "ActorqError", "AsyncTask",
-    "AuthenticationFailed", "Backoff", "Client", "ConnectFailed", "ConnectionLost", "Current",
-    "Deferred", "Down", "DuplicateTask", "EncodeError", "Event", "EventKind", "ExitReason",
-    "Fenced", "GiveUp", "IncompatiblePeer", "Instrument", "InvalidArguments", "Lagged", "Mailbox",
-    "MailboxFull", "Monitor", "NoReply", "Page", "PayloadTooLarge", "PoolStats", "Progress",
-    "QueueFull", "QueueStats", "RemoteError", "RestartIntensityExceeded", "RestartType", "Retry",
-    "RetryLater", "Snapshot", "Stats", "StoreError", "StoreUnavailable", "Strategy", "StreamTask",
-    "SubmitError", "Subscription", "Supervisor", "SupervisorNode", "SyncTask", "System", "Task",
-    "TaskCancelled", "TaskDone", "TaskError", "TaskEvent", "TaskEventKind", "TaskExpired",
-    "TaskFailed", "TaskHandle", "TaskInfo", "TaskMessage", "TaskNode", "TaskNotFound",
-    "TaskNursery", "TaskOptions", "TaskPriority", "TaskResult", "TaskStatus", "TaskTimeout",
-    "Tokens", "TransportError", "UnknownTask", "WorkerInfo", "WorkerLost", "WorkerNode",
-    "connect", "current", "open_system", "open_worker", "task",
+    "AuthenticationFailed", "Backoff", "Client", "ConnectFailed", "ConnectionLost", "CorruptStore",
+    "Cron", "Current", "Deferred", "DependencyFailed", "Down", "DuplicateTask", "EncodeError",
+    "Event", "EventKind", "Every", "ExitReason", "Fenced", "GiveUp", "IncompatiblePeer",
+    "Instrument", "InvalidArguments", "KeyConflict", "Lagged", "Limit", "Mailbox", "MailboxFull",
+    "Monitor", "NoReply", "Page", "PayloadTooLarge", "PoolStats", "Progress", "QueueFull",
+    "QueueStats", "RemoteError", "RestartIntensityExceeded", "RestartType", "Retry", "RetryLater",
+    "RowRefused", "ScheduleInfo", "ScheduleNotFound", "Snapshot", "Stats", "StoreError",
+    "StoreStats", "StoreUnavailable", "Strategy", "StreamTask", "SubmitError", "Subscription",
+    "Supervisor", "SupervisorNode", "SyncTask", "System", "Task", "TaskCancelled", "TaskDone",
+    "TaskError", "TaskEvent", "TaskEventKind", "TaskExpired", "TaskFailed", "TaskHandle",
+    "TaskInfo", "TaskMessage", "TaskNode", "TaskNotFound", "TaskNursery", "TaskOptions",
+    "TaskPriority", "TaskResult", "TaskStatus", "TaskTimeout", "Tokens", "TransportError",
+    "UnknownTask", "WorkerInfo", "WorkerLost", "WorkerNode", "connect", "current", "open_system",
+    "open_worker", "task",
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import actorq
 from actorq.registry import Registry
-from actorq.tasks import AsyncTask, NamedTask
+from actorq.tasks import AsyncTask, Call, EncodedCall, NamedTask
 
 
 @actorq.task
@@ -136,3 +136,34 @@ def test_a_callback_of_the_decorator_is_declared_as_a_task_and_not_as_code() -> 
     assert (options.callback.name, options.callback.pool) == ("after", "main")
     assert options.callback.options.timeout == 5
     assert options.callback_data == {"a": 1}
+
+
+def beat(times: int = 1) -> int:
+    return times
+
+
+def test_a_schedule_is_declared_with_an_encoded_call() -> None:
+    task = actorq.task(name="beat", schedule=actorq.Every(60), timeout=5)(beat)
+    registry = Registry([task, fetch])
+
+    declared = registry.declared()
+
+    assert declared[fetch.name].schedule is None
+    schedule = declared["beat"].schedule
+    assert schedule is not None
+    assert (schedule.name, schedule.task, schedule.timing) == ("beat", "beat", actorq.Every(60))
+    assert schedule.options == declared["beat"].options
+    assert task.signature.decode_call(schedule.body) == ((), {})
+    assert registry.scheduled().keys() == {"beat"}
+
+
+@pytest.mark.parametrize(("run_in", "kind"), [("thread", Call), ("process", EncodedCall)])
+def test_in_a_closed_system_its_call_is_one_like_any_other(run_in: Any, kind: type) -> None:
+    task = actorq.task(name="beat", schedule=actorq.Every(60), run_in=run_in)(beat)
+
+    schedule = Registry([task]).scheduled()["beat"].schedule
+
+    assert schedule is not None
+    assert type(schedule.body) is kind
+    assert schedule.body.task is task
+    assert schedule.pool == task.pool

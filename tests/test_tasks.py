@@ -3,6 +3,7 @@
 import functools
 import pickle
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -260,3 +261,34 @@ def test_it_takes_any_arguments_and_any_options() -> None:
 def test_what_cannot_be_a_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="task name must be"):
         NamedTask.called(name)
+
+
+# --- schedules -----------------------------------------------------------------------------------
+
+
+def test_a_schedule_is_the_tasks_and_that_of_its_copies() -> None:
+    @actorq.task(schedule=actorq.Every(60))
+    async def beat(times: int = 1) -> None: ...
+
+    assert beat.schedule == beat.options(priority="high").schedule == actorq.Every(60)
+    assert fetch.schedule is None
+
+
+def test_what_is_scheduled_must_need_no_arguments() -> None:
+    with pytest.raises(TypeError, match=r"schedule= calls it without arguments.*'number'"):
+
+        @actorq.task(schedule=actorq.Every(60))
+        def needs(number: int) -> None: ...
+
+
+def test_what_is_no_timing_is_refused_where_it_is_written() -> None:
+    schedule: Any = "0 3 * * *"
+    with pytest.raises(TypeError, match="schedule must be a Cron or an Every"):
+        actorq.task(schedule=schedule)(sorted)
+
+
+def test_an_option_that_no_schedule_can_have_is_refused_where_it_is_written() -> None:
+    with pytest.raises(ValueError, match="option 'key' makes no sense"):
+
+        @actorq.task(schedule=actorq.Every(60), key="k")
+        def beat() -> None: ...

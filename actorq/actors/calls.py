@@ -6,10 +6,12 @@ submits, who runs and who asks ever look into.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from actorq.codec.payload import decode_plain
-from actorq.codec.pickled import encode_call
+from actorq.codec.pickled import decode_call, encode_call
+from actorq.codec.references import filled, spliced
 from actorq.errors import PayloadTooLarge, UnknownTask
 from actorq.model.messages import Grant
 from actorq.model.outcomes import task_result
@@ -44,11 +46,14 @@ class Direct:
     """Implements `Calls` by reference."""
 
     def open(self, grant: Grant) -> Call[Any] | EncodedCall:
-        """Return the call itself; that of a callback gets the outcome that it is about."""
+        """Return the call itself, with what it needs.
+
+        That of a callback gets the outcome that it is about.
+        """
         body: Any = grant.body
         if type(body) is not Done:
             call: Call[Any] | EncodedCall = body
-            return call
+            return _complete(call, grant.inputs) if grant.inputs else call
         done = TaskDone(task_result(body.head, body.output), body.data)
         return _callback(body.call.task, done)
 
@@ -77,11 +82,13 @@ class Encoded:
         body: Any = grant.body
         if body is None:
             raise PayloadTooLarge(
-                f"task {name}: its call is over the max_message of this worker "
-                f"({self._max_message} bytes)"
+                f"task {name}: its call, with the results that it needs, is over the max_message "
+                f"of this worker ({self._max_message} bytes)"
             )
         if type(body) is Done:
             return _callback(task, TaskDone(self._result(body), body.data))
+        if grant.inputs:
+            body = spliced(name, body, grant.inputs)
         if task.run_in == "process":
             return EncodedCall(task, body, wire=True)
         args, kwargs = task.signature.decode_call(body)
@@ -105,6 +112,15 @@ class Encoded:
                 f"{self._max_message}: return a path or a key to large data instead"
             )
         return data
+
+
+def _complete(call: Call[Any] | EncodedCall, inputs: Mapping[str, Any]) -> Call[Any] | EncodedCall:
+    """Return a call with values for the blanks that it has."""
+    task = call.task
+    if isinstance(call, Call):
+        return Call(task, *filled(task.name, call.args, call.kwargs, inputs))
+    args, kwargs = filled(task.name, *decode_call(call.call), inputs)
+    return EncodedCall(task, encode_call(task.name, args, kwargs))
 
 
 def _callback(task: Task[..., Any], done: TaskDone) -> Call[Any] | EncodedCall:

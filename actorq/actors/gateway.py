@@ -21,13 +21,15 @@ from actorq.machines.tables import Limits
 from actorq.model import messages as m
 from actorq.model import wire as w
 from actorq.model.events import EventKind
+from actorq.model.ids import HOME
 from actorq.model.tree import ActorTree
 from actorq.runtime.mailbox import Mailbox
 from actorq.runtime.wire import Wire
 
 _CLIENT_MAY = (
     m.Submit, m.Withdraw, m.Forget, m.Watch, m.CancelTask, m.EndScope, m.Inspect, m.Find, m.Bulk,
-    m.Subscribe, m.Unsubscribe, m.GetStats, m.GetTasks, m.Join,
+    m.Subscribe, m.Unsubscribe, m.GetStats, m.GetTasks, m.Join, m.Why, m.PauseQueue, m.Declare,
+    m.ControlSchedule, m.GetSchedules,
 )  # fmt: skip
 _WORKER_MAY = (m.Knows, m.Ready, m.Started, m.Report, m.Finish)
 _MAY: dict[Kind, frozenset[type]] = {
@@ -229,9 +231,10 @@ class _Door:
 
     def _take_in(self, message: Any, about: w.Hello) -> None:
         self._introduced.set()
-        if isinstance(message, m.WorkerHello) and message.worker.rpartition(".")[0] != message.node:
-            self._refuse(w.Close.BAD_MESSAGE, "a worker is called after its node")
-            return
+        if isinstance(message, m.WorkerHello):
+            if message.worker.rpartition(".")[0] != message.node or message.node.startswith(HOME):
+                self._refuse(w.Close.BAD_MESSAGE, "a worker is called after its node")
+                return
         self.wire.send_first(self._gateway._accepted)
         take_in = self._gateway._guests.take_in
         if isinstance(message, m.WorkerHello):

@@ -53,6 +53,8 @@ class Guest:
         self._most = message_max(max_message)
         self._leave = leave
         self._port: Port | None = None
+        self._why_not: str | None = None
+        """Why the queue actor stays down for some time."""
         self._kept: deque[bytes] = deque()
         self._kept_bytes = 0
         self._got = 0
@@ -64,6 +66,7 @@ class Guest:
     def connected(self, port: Port) -> None:
         """The queue actor is up; the node, if this is not its first time, has yet to come back."""
         self._port = port
+        self._why_not = None
         if self.number and self.kind == "worker":
             self._leave(self)  # only the node knows what it runs
         elif self.number:
@@ -78,6 +81,12 @@ class Guest:
                 self.wire.close(w.Close.AGAIN, "the queue starts again", flush=True)
             else:
                 self.wire.close(w.Close.GOING_AWAY, str(error), flush=True)
+
+    def suspended(self, error: Exception) -> None:
+        """The queue actor stays down for some time: the node is told why each time it asks."""
+        self._why_not = str(error)
+        if self.wire is not None:
+            self.wire.close(w.Close.UNAVAILABLE, self._why_not, flush=True)
 
     def received(self, message: Any) -> None:
         """Take what the queue actor says to the node."""
@@ -96,8 +105,8 @@ class Guest:
             data = encode(message)
             if kind is m.Grant and len(data) > self._most:
                 # Enough for the worker to say that it cannot take it.
-                head = replace(message.head, options=_bare(message.head))
-                data = encode(replace(message, head=head, body=None))
+                head = _bare(message.head)
+                data = encode(replace(message, head=head, body=None, inputs={}))
             self.wire.send(data)
 
     # --- the node's connection -------------------------------------------------------------------
@@ -114,7 +123,9 @@ class Guest:
         self._got = 0
         for data in self._kept:
             wire.send(data)
-        if self._port is None:  # what the node says in one breath with its hello would be lost
+        if self._why_not is not None:
+            wire.close(w.Close.UNAVAILABLE, self._why_not, flush=True)
+        elif self._port is None:  # what the node says in one breath with its hello would be lost
             wire.close(w.Close.AGAIN, "the queue starts again", flush=True)
         else:
             self._port.send(replace(hello, leased=True))
@@ -164,7 +175,7 @@ class Guest:
             return data
         why = f"its outcome takes {len(data)} bytes, and this client takes {self._most}"
         error = RemoteError.made_of(PayloadTooLarge, why)
-        head = replace(outcome.head, status=TaskStatus.FAILURE, options=_bare(outcome.head))
+        head = replace(_bare(outcome.head), status=TaskStatus.FAILURE)
         return encode(m.Outcome(head, Output(error=error, kind=FailureKind.ERROR)))
 
     def _tell(self, news: m.News) -> None:
@@ -179,7 +190,7 @@ class Guest:
             self._tell(replace(news, events=news.events[middle:]))
         else:
             (event,) = news.events
-            event = replace(event, head=replace(event.head, options=_bare(event.head)))
+            event = replace(event, head=_bare(event.head))
             self.wire.send(encode(replace(news, events=[event])))
 
     # --- what is kept ----------------------------------------------------------------------------
@@ -220,9 +231,10 @@ class Guest:
         return {"kept": len(self._kept), "open": len(self._open)}
 
 
-def _bare(head: Head) -> TaskOptions:
-    """Return the options of a task without what may be large."""
-    return TaskOptions(queue=head.options.queue, priority=head.options.priority)
+def _bare(head: Head) -> Head:
+    """Return the head of a task without what may be large."""
+    options = TaskOptions(queue=head.options.queue, priority=head.options.priority)
+    return replace(head, options=options, needs=())
 
 
 class Guests:

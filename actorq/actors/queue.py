@@ -1,10 +1,11 @@
 """The queue actor: a thin shell that carries mail to the machine and out what it decides.
 
 A turn is: drain the mail, step the machine, one commit of all writes, and only then everything
-that rests on them. A crash before the commit loses nothing, since nothing was answered and the
-peers send again; a crash after it loses no more than answers, which are given again when asked.
-After any failure the machine is ahead of the store and is thrown away: the supervisor starts a new
-incarnation, which loads, and every peer gets a new connection.
+that rests on them. There is no timer: what gathers while a commit is in flight is the next turn, so
+a lone task leaves at once and a burst shares a commit. A crash before the commit loses nothing,
+since nothing was answered and the peers send again; a crash after it loses no more than answers,
+which are given again when asked. After any failure the machine is ahead of the store and is thrown
+away: the supervisor starts a new incarnation, which loads, and every peer gets a new connection.
 
 On a store that never suspends, whoever posts runs the turn in its own call, so that a submit is
 granted, and a result delivered, without a pass of the scheduler.
@@ -14,34 +15,48 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 import trio
+from attrs import evolve
 
+from actorq.actors.owner import OWNERSHIP_TTL, GivenUp, Owner
 from actorq.contracts.clock import Clock
 from actorq.contracts.store import Store
-from actorq.errors import StoreUnavailable
-from actorq.machines.effects import Effect, Found, Lookup, Search, Searched, Send, Tell
+from actorq.errors import RowRefused, StoreUnavailable
+from actorq.machines.effects import (
+    Complete,
+    Effect,
+    Found,
+    Lookup,
+    Search,
+    Searched,
+    Send,
+    Tell,
+)
 from actorq.machines.queue import QueueMachine
 from actorq.machines.tables import Limits
 from actorq.model import messages as m
+from actorq.model.events import EventKind
+from actorq.model.feed import TaskEventKind
 from actorq.model.ids import PARTITION
-from actorq.model.records import Ownership, Write
+from actorq.model.records import Note, Record, Write
 from actorq.runtime.exchange import Exchange
+from actorq.runtime.future import Future
 from actorq.runtime.lanes import Lanes
 from actorq.runtime.mailbox import Mailbox
 
 MAIL_MAX = 1_024
 """Messages taken into one turn, and so into one commit."""
 
-OWNERSHIP_TTL = 10.0
-"""Seconds; nobody competes for a store in memory."""
-
 PURGE_EVERY = 60.0
 """Seconds between two looks for results whose time is over; a look-up never shows those."""
 
+STUCK_EVERY = 5.0
+"""Seconds between two looks whether something could start and does not."""
+
 _PURGE_SHARE = 64
-_RELEASE_MAX = 5.0
 
 Mail = tuple[int, tuple[Any, ...]]
 """What came on a connection: its number and what was sent together."""
@@ -49,6 +64,20 @@ Mail = tuple[int, tuple[Any, ...]]
 _LOAD_CHUNK = 500
 _MOMENT = 0.001
 _TICK = (m.Tick(),)
+_EPHEMERAL = frozenset({TaskEventKind.STARTED, TaskEventKind.PROGRESS})
+
+
+class Memory:
+    """What outlives an incarnation of the queue actor, in its process.
+
+    Attributes:
+        owned: Set when one of them first owned the store.
+        refused: Tasks whose record the store has refused, and why: they must not be tried again.
+    """
+
+    def __init__(self) -> None:
+        self.owned: Future[None] = Future()
+        self.refused: dict[str, str] = {}
 
 
 class QueueActor:
@@ -63,20 +92,35 @@ class QueueActor:
         clock: Clock,
         limits: Limits,
         max_results: int,
-        lineage: str,
+        home: str,
+        memory: Memory,
         tell: Callable[..., None],
         machine: Callable[[Limits, str, str], QueueMachine] = QueueMachine,
     ) -> None:
-        self._nonce = nonce
+        """See `run`.
+
+        Args:
+            nonce: 16 hex digits that nobody else has.
+            store: Where it keeps what must survive it.
+            exchange: Its peers.
+            clock: The owner's clock.
+            limits: Its bounds.
+            max_results: How many results are kept.
+            home: The node of the worker in this process.
+            memory: See the class.
+            tell: Reports events.
+            machine: Makes the machine.
+        """
         self._store = store
+        self._owner = Owner(store, nonce, tell)
         self._immediate = store.immediate
         self._exchange = exchange
         self._clock = clock
         self._max_results = max_results
+        self._memory = memory
         self._tell = tell
-        self._machine = machine(limits, nonce, lineage)
+        self._machine = machine(limits, nonce, home)
         self._mail = Lanes()
-        self._ownership: Ownership | None = None
         self._searches: deque[Search] = deque()
         self._in_turn = False
         self._failure: BaseException | None = None
@@ -87,6 +131,7 @@ class QueueActor:
         self._spare_until = 0.0
         """After a crash, nothing is purged before everybody had time to ask again."""
         self._now = 0.0
+        self._stuck_at = 0.0
 
     @property
     def machine(self) -> QueueMachine:
@@ -105,17 +150,10 @@ class QueueActor:
         """
         self._mail = inbox._lanes
         self._mail.user.clear()
-        self._ownership = ownership = await self._store.acquire(
-            PARTITION, self._nonce, OWNERSHIP_TTL
-        )
-        if ownership is None:
-            raise StoreUnavailable("another process owns this store")
-        if ownership.epoch > 1:
-            self._spare_until = self._clock.now() + OWNERSHIP_TTL
-            self._last_expiry = self._purge_at = self._spare_until
         try:
-            await self._load(ownership)
+            await self._own(inbox)
             self._exchange.open(self._post)
+            self._memory.owned.set(None)
             inbox.started()
             while True:
                 await self._mail.wait(self._seconds_to_wait())
@@ -128,28 +166,62 @@ class QueueActor:
                     self._mail.wake()  # for the next of them
                 await self._turn(self._mail.take_many(MAIL_MAX), effects)
                 self._in_turn = False
+                if self._owner.renew_at <= trio.current_time():
+                    await self._owner.commit(())
+        except GivenUp as error:
+            self._exchange.suspend(error)  # or all would ask again, and wait again
+            raise
+        except RowRefused as error:
+            self._memory.refused[error.id] = str(error)
+            raise
         finally:
             self._in_turn = True  # no turn from now on
             self._exchange.close()
-            with trio.move_on_after(_RELEASE_MAX, shield=True):
-                await self._store.release(ownership)
+            await self._owner.release()
 
-    async def _load(self, ownership: Ownership) -> None:
-        ids = [head.id async for head in self._store.load(ownership)]
-        ids.sort()  # the order in which they came
-        for start in range(0, len(ids), _LOAD_CHUNK):
-            chunk = ids[start : start + _LOAD_CHUNK]
-            for record in await self._store.fetch(PARTITION, chunk):
-                if record is not None:
-                    self._machine.load(record)
+    async def _own(self, inbox: Mailbox[Mail]) -> None:
+        """Become the owner, however long that takes, and load what there is."""
+
+        def stand_by(why: StoreUnavailable) -> None:
+            inbox.started()  # the house is up, though it cannot do anything yet
+            self._exchange.suspend(why)
+
+        began = trio.current_time()
+        await self._owner.acquire(stand_by, first=not self._memory.owned.done)
+        ownership = self._owner.ownership
+        assert ownership is not None  # `acquire` says so
+        if ownership.epoch > 1:
+            self._spare_until = self._clock.now() + OWNERSHIP_TTL
+            self._last_expiry = self._purge_at = self._spare_until
+        machine = self._machine
+        machine.own(ownership)
+        for note in await self._store.notes(ownership):
+            machine.load_note(note)
+        records: list[Record] = []
+        async for piece in self._store.load(ownership):
+            records += piece
+        records.sort(key=_place)
+        for number, record in enumerate(records, 1):
+            machine.load(record)
+            if number % _LOAD_CHUNK == 0 and not self._immediate:
+                await trio.lowlevel.checkpoint()
+        for id, why in self._memory.refused.items():
+            machine.refuse(id, why)
+        if self._store.durable:
+            seconds = trio.current_time() - began
+            self._tell(
+                EventKind.OWNING, epoch=ownership.epoch, tasks=len(records), seconds=seconds
+            )
 
     def _seconds_to_wait(self) -> float | None:
         self._alarm = self._next_alarm()
+        idle = self._owner.renew_at - trio.current_time()
         if self._alarm is None:
-            return None
+            return None if idle == inf else max(idle, 0.0)
         wait = self._alarm - self._clock.now()
         # Not less than a moment: a clock that was set back may be slow.
-        return min(max(wait, _MOMENT), self._clock.horizon) if wait > 0 else 0.0
+        wait = min(max(wait, _MOMENT), self._clock.horizon) if wait > 0 else 0.0
+        return max(min(wait, idle), 0.0)
 
     def _next_alarm(self) -> float | None:
         deadline, purge = self._machine.next_deadline(), self._purge_at
@@ -205,6 +277,7 @@ class QueueActor:
             # Mail first: what has arrived in time counts, even if nobody looked until now.
             if deadline is not None and deadline <= now:
                 effects += machine.step(0, _TICK, now)
+                self._look_whether_stuck(now)
             while effects:
                 effects = await self._carry_out(effects)
             if self._purge_at is not None and self._purge_at <= now:
@@ -220,20 +293,22 @@ class QueueActor:
         """Commit every write, then do all the rest in order; return what comes of the answers."""
         # Each record once, its last state: or doing it twice would differ from doing it once.
         writes: dict[str, Write] = {}
+        notes: dict[tuple[str, str], Note] = {}
         for effect in effects:
             if type(effect) is Write:
                 id = effect.id
                 writes[id] = effect.over(writes[id]) if id in writes else effect
-        if writes:
-            assert self._ownership is not None  # turns begin after `acquire`
-            if self._immediate:
-                await self._store.commit(self._ownership, list(writes.values()))
-            else:
-                # Cancelled in the middle, its outcome would be unknown to whoever looks next.
-                with trio.CancelScope(shield=True):
-                    await self._store.commit(self._ownership, list(writes.values()))
+            elif type(effect) is Note:
+                notes[effect.kind, effect.name] = effect
+        if writes or notes:
+            if not self._immediate:
+                effects = self._send_early(effects)
+            await self._owner.commit(list(writes.values()), list(notes.values()))
+        elif not self._owner.fresh:
+            await self._owner.commit(())
         connected = self._exchange.connected
         more: list[Effect] = []
+        lookups: list[Lookup] = []
         for effect in effects:
             if type(effect) is Send:
                 peer = connected.get(effect.to)
@@ -242,19 +317,63 @@ class QueueActor:
             elif type(effect) is Write:
                 if effect.head is not None and effect.head.keep_until is not None:
                     self._count_result(effect.head.keep_until)
-            else:
+            elif type(effect) is Lookup:
+                lookups.append(effect)
+            elif type(effect) is not Note:
                 more += await self._look_up(effect)
+        if lookups:
+            more += await self._fetch(lookups)
         if self._kept > self._max_results and self._now >= self._spare_until:
             await self._purge()
         return more
 
+    def _send_early(self, effects: list[Effect]) -> list[Effect]:
+        """Send what rests on nothing that is stored, and return the rest."""
+        rest: list[Effect] = []
+        for effect in effects:
+            if (
+                type(effect) is Send
+                and type(effect.message) is m.News
+                and all(event.kind in _EPHEMERAL for event in effect.message.events)
+            ):
+                peer = self._exchange.connected.get(effect.to)
+                if peer is not None:
+                    peer.received(effect.message)
+            else:
+                rest.append(effect)
+        return rest
+
+    async def _fetch(self, lookups: list[Lookup]) -> list[Effect]:
+        """Answer what the machine has asked the store for; return what comes of that."""
+        ids = list(dict.fromkeys(id for lookup in lookups for id in lookup.ids))
+        keys = list(dict.fromkeys(key for lookup in lookups for key in lookup.keys))
+        records: dict[str, Record] = {}
+        keyed: dict[str, Record] = {}
+        if ids:
+            found = await self._owner.insist(lambda: self._store.fetch(PARTITION, ids))
+            records = {record.head.id: record for record in found if record is not None}
+        if keys:
+            ended = await self._owner.insist(lambda: self._store.fetch_keyed(PARTITION, keys))
+            keyed = {key: r for key, r in zip(keys, ended, strict=True) if r is not None}
+        effects: list[Effect] = []
+        for lookup in lookups:
+            answer = Found(
+                lookup.message,
+                {id: records[id] for id in lookup.ids if id in records},
+                {key: keyed[key] for key in lookup.keys if key in keyed},
+            )
+            effects += self._machine.step(lookup.to, (answer,), self._now)
+        return effects
+
     async def _look_up(self, effect: Effect) -> list[Effect]:
         """Ask the store for what the machine does not know; return what comes of the answer."""
-        machine, store = self._machine, self._store
-        if isinstance(effect, Lookup):
-            found = await store.fetch(PARTITION, effect.ids)
-            records = {record.head.id: record for record in found if record is not None}
-            return machine.step(effect.to, (Found(effect.message, records),), self._now)
+        if isinstance(effect, Complete):
+            stats = evolve(effect.stats, store=await self._owner.stats())
+            effect = Send(effect.to, m.Reply(effect.request, stats))
+            peer = self._exchange.connected.get(effect.to)
+            if peer is not None:
+                peer.received(effect.message)
+            return []
         if isinstance(effect, Search):
             if effect.cursor is None or not self._immediate:
                 return await self._search(effect)
@@ -268,7 +387,8 @@ class QueueActor:
 
     async def _search(self, search: Search) -> list[Effect]:
         """Look for one page; return what comes of it."""
-        page = await self._store.find(PARTITION, search.filter, search.cursor, search.limit)
+        find, which = self._store.find, (search.filter, search.cursor, search.limit)
+        page = await self._owner.insist(lambda: find(PARTITION, *which))
         answer = Searched(search.message, page.records, page.next, page.scanned, search.total)
         self._now = self._clock.now()
         return self._machine.step(search.to, (answer,), self._now)
@@ -282,11 +402,30 @@ class QueueActor:
 
     async def _purge(self) -> None:
         """Have the store forget results beyond their time or number."""
-        assert self._ownership is not None
         most = self._max_results
         # A little below the bound, so that not every single result at it costs a purge.
         keep = most - most // _PURGE_SHARE if self._kept > most else most
-        self._kept = await self._store.purge(self._ownership, self._now, keep)
-        if self._purge_at is not None and self._purge_at <= self._now:
+        purged = await self._owner.purge(self._now, keep, self._machine.pinned())
+        if purged is None:
+            self._purge_at = self._now + PURGE_EVERY
+            return
+        self._kept = purged.left
+        self._machine.forgot(purged.forgotten_until)
+        if purged.more:
+            self._purge_at = self._now
+            self._mail.wake()
+        elif self._purge_at is not None and self._purge_at <= self._now:
             more = self._last_expiry > self._now
             self._purge_at = min(self._now + PURGE_EVERY, self._last_expiry) if more else None
+
+    def _look_whether_stuck(self, now: float) -> None:
+        if now >= self._stuck_at:
+            self._stuck_at = now + STUCK_EVERY
+            why = self._machine.stuck()
+            if why is not None:
+                self._tell(EventKind.STUCK, why=why)
+
+
+def _place(record: Record) -> tuple[float, str]:
+    """Return where a task stands in line."""
+    return record.head.rank, record.head.id

@@ -59,8 +59,13 @@ class WorkerActor:
         registry: Registry | None,
         clock: Clock,
         tell: Tell,
+        scheduled: dict[str, m.Declared] | None = None,
     ) -> None:
-        """See `actorq.open_worker`; without a ``registry`` it runs whatever it is granted."""
+        """See `actorq.open_worker`; without a ``registry`` it runs whatever it is granted.
+
+        ``scheduled`` are the tasks with a schedule then.
+        """
+        self._scheduled = scheduled or {}
         self._registry = registry
         self.name: str = f"{node}.{incarnation}"
         self._node = node
@@ -164,7 +169,7 @@ class WorkerActor:
         """Say hello, what runs here and what was not answered; only then offer free slots."""
         self._port = port
         registry = self._registry
-        declared = {} if registry is None else registry.declared()
+        declared = self._scheduled if registry is None else registry.declared()
         for pool in self._pools.values():
             pool.reconnect()
         held = [(s.grant.head.id, s.grant.head.fence) for s in self._slots if s.grant is not None]
@@ -192,6 +197,9 @@ class WorkerActor:
     def disconnected(self, error: BaseException | None) -> None:  # noqa: ARG002 - the protocol
         """Go on with what runs; its `Finish` waits for the next connection."""
         self._port = None
+
+    def suspended(self, error: Exception) -> None:
+        """Go on with what runs."""
 
     def received(self, message: Any) -> None:
         """Take a grant, an interrupt or an answer."""
@@ -243,6 +251,11 @@ class WorkerActor:
 
     # --- draining --------------------------------------------------------------------------------
 
+    async def finish(self) -> None:
+        """Take no more work, and wait until what runs has ended by itself."""
+        self._close()
+        await self._all_said.wait()
+
     async def drain(self, seconds: float) -> bool:
         """Take no more work and let what runs end by itself; after ``seconds``, hand it back.
 
@@ -251,12 +264,7 @@ class WorkerActor:
         Returns:
             Whether the owner has confirmed all of it: nothing is left to be said.
         """
-        if not self._draining:
-            self._draining = True
-            for pool in self._pools.values():
-                pool.open = False
-                self._send(m.Ready(pool.name, pool.credit))
-        self._look_whether_all_is_said()
+        self._close()
         with trio.move_on_after(seconds):
             await self._all_said.wait()
         for slot in self._slots:
@@ -265,6 +273,14 @@ class WorkerActor:
         with trio.move_on_after(self._grace + SAY_MAX):
             await self._all_said.wait()
         return self._all_said.done
+
+    def _close(self) -> None:
+        if not self._draining:
+            self._draining = True
+            for pool in self._pools.values():
+                pool.open = False
+                self._send(m.Ready(pool.name, pool.credit))
+        self._look_whether_all_is_said()
 
     def _hand_back(self, grant: m.Grant) -> None:
         """Return a grant that was under way when the worker began to drain."""

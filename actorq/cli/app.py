@@ -8,13 +8,16 @@ from collections.abc import Callable, Sequence
 
 from cyclopts import App, CycloptsError, Parameter
 
+from actorq.cli.changing import discard, pause, resume, retry
 from actorq.cli.doctor import doctor
 from actorq.cli.exits import Exit, Failure, code_of, spoken
-from actorq.cli.looking import ls, stats, tasks, tree
+from actorq.cli.looking import ls, stats, tasks, tree, why
 from actorq.cli.output import write
 from actorq.cli.plain import one_line, printable
+from actorq.cli.scheduling import build_schedule
 from actorq.cli.serving import serve
 from actorq.cli.submitting import cancel, result, submit
+from actorq.cli.top import top
 from actorq.cli.worker import worker
 from actorq.errors import ActorqError, leaves
 from actorq.system.settings import library
@@ -31,11 +34,11 @@ Exit codes:
 
 - `0` done; a task that was waited for has succeeded
 - `1` the task failed, was cancelled or refused; `doctor` found a problem; `serve` or `worker` could
-  not start, or broke down
+  not start, or broke down; `retry` or `discard` of a task that is not such a one
 - `2` the command line makes no sense
 - `3` `serve` or `worker` ended before all was finished or handed back
 - `4` no queue node answered, or it refused the token or the version
-- `5` there is no task with that id
+- `5` there is no task with that id, or no schedule of that name
 - `6` `result` without `--wait`: the task has not ended yet
 - `130` interrupted (Ctrl-C)
 
@@ -44,7 +47,8 @@ them), `ACTORQ_TOKEN` or `ACTORQ_TOKEN_FILE`, `ACTORQ_CA`, `NO_COLOR`.
 """
 
 _VERBS: tuple[Callable[..., int], ...] = (
-    serve, worker, submit, result, cancel, ls, tasks, stats, tree, doctor,
+    serve, worker, submit, result, why, cancel, ls, retry, discard, pause, resume, tasks, stats,
+    tree, top, doctor,
 )  # fmt: skip
 
 
@@ -63,6 +67,7 @@ def build() -> App:
     )
     for place, verb in enumerate(_VERBS):
         app.command(verb, name=verb.__name__, sort_key=place, help_epilogue=_MORE)
+    app.command(build_schedule(_MORE, place=len(_VERBS)))
     return app
 
 

@@ -6,7 +6,14 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from enum import IntEnum
 
-from actorq.errors import ActorDied, ActorqError, TaskNotFound, TransportError, leaves
+from actorq.errors import (
+    ActorDied,
+    ActorqError,
+    ScheduleNotFound,
+    TaskNotFound,
+    TransportError,
+    leaves,
+)
 
 
 class Exit(IntEnum):
@@ -24,7 +31,7 @@ class Exit(IntEnum):
     UNREACHABLE = 4
     """No queue node answered, or it refused the token or the version."""
     NOT_FOUND = 5
-    """There is no task with that id."""
+    """There is no task with that id, or no schedule of that name."""
     NOT_ENDED = 6
     """``result`` without ``--wait``: the task has not ended yet."""
     INTERRUPTED = 130
@@ -49,7 +56,7 @@ def code_of(error: ActorqError) -> Exit:
     """Return the exit code that tells scripts of an error."""
     if isinstance(error, TransportError | ActorDied):
         return Exit.UNREACHABLE
-    if isinstance(error, TaskNotFound):
+    if isinstance(error, TaskNotFound | ScheduleNotFound):
         return Exit.NOT_FOUND
     return Exit.FAILED
 
@@ -75,6 +82,7 @@ _WRONG = (TypeError, ValueError, OSError)
 _SPOKEN = {
     "insecure=True": "--insecure",
     "tokens=": "--token-file",
+    "metrics: write": "--metrics: write",
     "tls= takes the file of": "--ca takes the certificate of",
 }
 

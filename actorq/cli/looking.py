@@ -1,21 +1,19 @@
-"""The verbs that look at many: ``ls``, ``tasks``, ``stats`` and ``tree``."""
+"""The verbs that look: ``ls``, ``why``, ``tasks``, ``stats`` and ``tree``."""
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, cast
+from typing import Annotated
 
 import trio
 from cyclopts import Parameter, validators
 
-from actorq.cli.exits import Exit, Failure
+from actorq.cli.exits import Exit
+from actorq.cli.filters import Which
 from actorq.cli.options import Connection, Json, answered
-from actorq.cli.output import Column, Out, ago
-from actorq.cli.submitting import described
+from actorq.cli.output import Column, Out, ago, size_of
+from actorq.cli.submitting import Id, described
 from actorq.model.filters import PAGE_MAX, FilterDict
-from actorq.model.results import Page, Stats, TaskInfo
-from actorq.model.status import TaskStatus
+from actorq.model.results import Page, Stats, StoreStats, TaskInfo
 from actorq.model.tree import ActorTree
 
 _TASKS = (
@@ -33,39 +31,22 @@ _INFOS = (
     Column("WAITING", right=True),
     Column("NOTE", keep=5),
 )
-_QUEUES = (
+QUEUES = (
     Column("QUEUE"),
     Column("PENDING", right=True),
     Column("RUNNING", right=True),
     Column("SCHEDULED", keep=5, right=True),
+    Column("WAITING", keep=5, right=True),
     Column("PARKED", keep=4, right=True),
+    Column("OLDEST", keep=6, right=True),
+    Column("NOTE", keep=7),
 )
-_POOLS = (Column("POOL"), Column("SLOTS", right=True), Column("FREE", right=True))
-
-_AGO = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
-Moment = Annotated[
-    str | None,
-    Parameter(
-        help="A time (2026-03-01T12:00, local unless it names a zone), or how long ago (90s, 10m, "
-        "2h, 3d)."
-    ),
-]
+POOLS = (Column("POOL"), Column("SLOTS", right=True), Column("FREE", right=True))
 
 
 def ls(
     *,
-    status: Annotated[
-        tuple[TaskStatus, ...], Parameter(help="Only tasks that are this; may be repeated.")
-    ] = (),
-    task: Annotated[
-        tuple[str, ...], Parameter(help="Only tasks of this name; may be repeated.")
-    ] = (),
-    queue: Annotated[str | None, Parameter(help="Only tasks in this queue.")] = None,
-    id: Annotated[tuple[str, ...], Parameter(help="Only this task; may be repeated.")] = (),
-    before: Moment = None,
-    after: Moment = None,
+    which: Which = Which(),  # noqa: B008 - frozen
     limit: Annotated[
         int,
         Parameter(validator=validators.Number(gte=1, lte=PAGE_MAX), help="The most to list."),
@@ -80,16 +61,18 @@ def ls(
 
     A task must fit every filter that is given; --before and --after are about its submission.
     """
-    given: dict[str, Any] = {
-        "status": status or None,
-        "task": task or None,
-        "queue": queue,
-        "ids": id or None,
-        "before": moment("--before", before),
-        "after": moment("--after", after),
-    }
-    which = cast(FilterDict, {k: value for k, value in given.items() if value is not None})
-    return trio.run(_ls, connection, Out(json=json), which, limit, cursor)
+    return trio.run(_ls, connection, Out(json=json), which.given(), limit, cursor)
+
+
+def why(
+    id: Id,
+    /,
+    *,
+    json: Json = False,
+    connection: Connection = Connection(),  # noqa: B008 - frozen
+) -> int:
+    """Say why a task is not running: due later, behind others, paused, limited, unknown..."""
+    return trio.run(_why, connection, Out(json=json), id)
 
 
 def tasks(
@@ -119,28 +102,6 @@ def tree(
     return trio.run(_tree, connection, Out(json=json))
 
 
-def moment(option: str, text: str | None) -> datetime | None:
-    """Return the time that an option stands for.
-
-    Raises:
-        Failure: It is none.
-    """
-    if text is None:
-        return None
-    past = _AGO.fullmatch(text.strip())
-    try:
-        if past is not None:
-            number, unit = past.groups()
-            return datetime.now(UTC) - timedelta(**{_UNITS[unit]: float(number)})
-        return datetime.fromisoformat(text).astimezone()
-    except (ValueError, OverflowError):
-        raise Failure(
-            f"{option} must be a time such as 2026-03-01T12:00, or how long ago, such as 10m, "
-            f"not {text!r}",
-            Exit.USAGE,
-        ) from None
-
-
 async def _ls(
     connection: Connection, out: Out, which: FilterDict, limit: int, cursor: str | None
 ) -> Exit:
@@ -163,6 +124,17 @@ def _print_page(out: Out, page: Page) -> None:
     out.table(_TASKS, rows)
     if page.next is not None:
         out.note(f"there are more: --cursor {page.next}")
+
+
+async def _why(connection: Connection, out: Out, id: str) -> Exit:
+    async with connection.open() as client:
+        with answered():
+            said = await client.why(id)
+    if out.json:
+        out.data({"id": id, "why": said})
+    else:
+        out.text(said)
+    return Exit.OK
 
 
 async def _tasks(connection: Connection, out: Out) -> Exit:
@@ -197,13 +169,11 @@ async def _stats(connection: Connection, out: Out) -> Exit:
 
 
 def _print_stats(out: Out, found: Stats) -> None:
-    out.table(
-        _QUEUES,
-        [(name, q.pending, q.running, q.scheduled, q.parked) for name, q in found.queues.items()],
-    )
+    out.table(QUEUES, queue_rows(found))
     out.text("")
-    out.table(_POOLS, [(name, pool.slots, pool.free) for name, pool in found.pools.items()])
+    out.table(POOLS, pool_rows(found))
     out.text("")
+    store = found.store
     out.fields(
         [
             ("workers", found.workers),
@@ -212,10 +182,39 @@ def _print_stats(out: Out, found: Stats) -> None:
             ("cancelled", found.cancelled),
             ("retries", found.retries),
             ("lost", found.lost),
+            ("store", None if store is None else stored(store)),
         ]
     )
     for name, count in found.unknown.items():
         out.note(f"{count} waiting for a worker that knows {name}")
+
+
+def queue_rows(found: Stats) -> list[tuple[object, ...]]:
+    """Return the rows of `QUEUES`."""
+    return [
+        (
+            name, q.pending, q.running, q.scheduled, q.waiting, q.parked, ago(q.oldest),
+            "paused" if q.paused else "",
+        )
+        for name, q in sorted(found.queues.items())
+    ]  # fmt: skip
+
+
+def pool_rows(found: Stats) -> list[tuple[object, ...]]:
+    """Return the rows of `POOLS`."""
+    return [(name, pool.slots, pool.free) for name, pool in found.pools.items()]
+
+
+def stored(store: StoreStats) -> str:
+    """Return in one line where tasks are kept, and how fast that is."""
+    said = [store.url]
+    if store.size is not None:
+        said.append(size_of(store.size))
+    if store.commits:
+        mean = store.seconds / store.commits
+        said.append(f"{store.commits} commits, {mean * 1e3:.1f} ms each")
+        said.append(f"slowest {store.slowest * 1e3:.1f} ms")
+    return ", ".join(said)
 
 
 async def _tree(connection: Connection, out: Out) -> Exit:

@@ -125,13 +125,13 @@ class Connection(Way):
 
 
 @contextmanager
-def answered() -> Generator[None]:
+def answered(seconds: float = ANSWER_SECONDS) -> Generator[None]:
     """Bound the questions in here: a queue that has gone away may be long in coming back.
 
     Raises:
         Failure: It took too long.
     """
-    with trio.move_on_after(ANSWER_SECONDS) as scope:
+    with trio.move_on_after(seconds) as scope:
         yield
     if scope.cancelled_caught:
-        raise Failure(f"the queue node has not answered in {ANSWER_SECONDS:g} s", Exit.UNREACHABLE)
+        raise Failure(f"the queue node has not answered in {seconds:g} s", Exit.UNREACHABLE)

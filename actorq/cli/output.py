@@ -51,6 +51,26 @@ class Column:
     right: bool = False
 
 
+class Table:
+    """Rows under a heading.
+
+    Attributes:
+        cells: Their text, each on one line.
+        widths: What each column needs.
+    """
+
+    def __init__(self, columns: Sequence[Column], rows: Sequence[Sequence[object]]) -> None:
+        self.columns: Sequence[Column] = columns
+        self.rows: Sequence[Sequence[object]] = rows
+        self.cells: list[list[str]] = [
+            ["" if cell is None else one_line(str(cell)) for cell in row] for row in rows
+        ]
+        self.widths: list[int] = [
+            max([len(column.title), *(len(row[place]) for row in self.cells)])
+            for place, column in enumerate(columns)
+        ]
+
+
 class Out:
     """Where a verb prints: its results to stdout, everything about them to stderr."""
 
@@ -97,37 +117,42 @@ class Out:
         grid.add_column(overflow="fold")
         for name, value in shown:
             grid.add_row(name, _styled(one_line(value)))
-        self._console().print(grid)
+        self.console().print(grid)
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[object]]) -> None:
         """Print rows under a heading."""
-        cells = [["" if cell is None else one_line(str(cell)) for cell in row] for row in rows]
-        widths = [
-            max([len(column.title), *(len(row[place]) for row in cells)])
-            for place, column in enumerate(columns)
-        ]
-        if not self.terminal:
-            for row in [[column.title for column in columns], *cells]:
-                self.text(_aligned(columns, row, widths))
+        table = Table(columns, rows)
+        if self.terminal:
+            self.console().print(self.rendered(table))
             return
-        from rich.table import Table
+        for row in [[column.title for column in columns], *table.cells]:
+            self.text(_aligned(columns, row, table.widths))
 
-        console = self._console()
-        kept = _fitting(columns, widths, console.width)
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    def rendered(self, block: str | Table) -> Any:
+        """Return what a terminal is to show of it."""
+        if isinstance(block, str):
+            from rich.text import Text
+
+            return Text(printable(block))
+        from rich.table import Table as RichTable
+
+        width = self.console().width
+        shown = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        kept = _fitting(block.columns, block.widths, width)
         for place in kept:
-            column = columns[place]
-            table.add_column(
+            column = block.columns[place]
+            shown.add_column(
                 column.title,
-                no_wrap=column.whole and widths[place] <= console.width,
+                no_wrap=column.whole and block.widths[place] <= width,
                 overflow="fold",
                 justify="right" if column.right else "left",
             )
-        for row in cells:
-            table.add_row(*(_styled(row[place]) for place in kept))
-        console.print(table)
+        for row in block.cells:
+            shown.add_row(*(_styled(row[place]) for place in kept))
+        return shown
 
-    def _console(self) -> Any:
+    def console(self) -> Any:
+        """Return rich's idea of the terminal."""
         from rich.console import Console
 
         return Console(file=self.file, highlight=False, markup=False, emoji=False)
@@ -165,10 +190,32 @@ def _fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> li
 
 def ago(at: datetime | None, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> str | None:
     """Return how long ago something was, in one unit."""
-    if at is None:
-        return None
-    seconds = max(0.0, (now() - at).total_seconds())
+    return None if at is None else span((now() - at).total_seconds())
+
+
+def ahead(
+    at: datetime | None, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> str | None:
+    """Return in how long something will be, in one unit."""
+    return None if at is None else f"in {span((at - now()).total_seconds())}"
+
+
+def span(seconds: float) -> str:
+    """Return a time in one unit."""
     for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f}{unit}"
-    return f"{seconds:.0f}s"
+    return f"{max(0.0, seconds):.0f}s"
+
+
+def size_of(count: float) -> str:
+    """Return a number of bytes in one unit, as those who sell disks do."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:.0f} B"
+
+
+def counted(count: int, what: str) -> str:
+    """Return a number of things in words."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

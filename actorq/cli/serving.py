@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 import trio
@@ -20,18 +21,26 @@ from actorq.cli.exits import Exit, Failure, usage
 from actorq.cli.logs import start_logging
 from actorq.cli.modules import check_names, load_lifespan, load_modules
 from actorq.cli.options import Drain, Json, LogLevel
-from actorq.cli.output import Out
+from actorq.cli.output import Out, counted
 from actorq.cli.stopping import Stopping
 from actorq.client.feed import Subscription
+from actorq.contracts.instrument import Instrument
 from actorq.contracts.transport import Transport
 from actorq.errors import ActorDied
+from actorq.model.events import Event, EventKind
 from actorq.model.feed import TaskEvent
 from actorq.system.backends import open_store
 from actorq.system.settings import Settings
 from actorq.system.system import System, open_system
 from actorq.system.tokens import Tokens
+from actorq.telemetry.logging import LogInstrument
+
+if TYPE_CHECKING:
+    from actorq.telemetry.prometheus import Metrics
 
 _log = logging.getLogger("actorq.cli")
+
+DEFAULT_STORE = "sqlite:///actorq.db"
 
 LISTENING = Group("Listening", sort_key=10)
 BOUNDS = Group("Bounds", sort_key=20)
@@ -64,6 +73,14 @@ class Listening:
     ] = None
     tls_key: Annotated[
         Path | None, Parameter(env_var="ACTORQ_TLS_KEY", help="For wss://: its key.")
+    ] = None
+    metrics: Annotated[
+        str | None,
+        Parameter(
+            env_var="ACTORQ_METRICS",
+            help="HOST:PORT where Prometheus may read metrics, such as 127.0.0.1:9464; nobody is "
+            "asked for a token there.",
+        ),
     ] = None
     insecure: Annotated[
         bool,
@@ -117,9 +134,10 @@ def serve(
         str,
         Parameter(
             env_var="ACTORQ_STORE",
-            help="Where tasks are kept. With memory:// they end with this process.",
+            help="Where tasks are kept: sqlite:///PATH (of a file; three slashes, and four for one "
+            "from the root), or memory://, where they end with this process.",
         ),
-    ] = "memory://",
+    ] = DEFAULT_STORE,
     concurrency: Annotated[
         int | None,
         Parameter(
@@ -147,6 +165,9 @@ def serve(
 ) -> int:
     """Run a queue node: it keeps the tasks, and workers and clients connect to it.
 
+    If another process owns the store, it stands by, and takes over when that one ends, however it
+    ends.
+
     SIGTERM or Ctrl-C: no new work, running tasks get --drain seconds, and the exit code is 0 if
     nothing was cut off. A second one stops at once. SIGHUP reads --token-file again.
     """
@@ -160,6 +181,8 @@ def serve(
     }
     with usage():
         Settings.checked(**chosen)
+        if listening.metrics is not None:
+            _prometheus().read_address(listening.metrics)
         tokens = _tokens(listening.token_file)
         chosen["store"] = open_store(store)
     chosen |= {
@@ -170,7 +193,9 @@ def serve(
         "lifespan": load_lifespan(lifespan),
     }
     reloaded = tokens if listening.token_file else None
-    return trio.run(_serve, chosen, reloaded, Out(json=json), store)
+    stopping = Stopping(drain)
+    node = _Node(stopping, Out(json=json), store)
+    return trio.run(_serve, node, chosen, reloaded, listening.metrics)
 
 
 def _tokens(file: Path | None) -> Tokens:
@@ -180,44 +205,149 @@ def _tokens(file: Path | None) -> Tokens:
     return Tokens({"admin": token}) if token else Tokens()
 
 
-async def _serve(chosen: dict[str, Any], reloaded: Tokens | None, out: Out, store: str) -> Exit:
-    stopping = Stopping(chosen["drain"])
+class _Node:
+    """A queue node as its operator sees it; implements `actorq.Instrument`."""
+
+    def __init__(self, stopping: Stopping, out: Out, store: str) -> None:
+        self.stopping: Stopping = stopping
+        self.out: Out = out
+        self.store: str = store
+        self.opened: bool = False
+        self.opening: trio.CancelScope = trio.CancelScope()
+        """Around all that it does; cancelled when it is to end and has not opened."""
+
+    def event(self, event: Event) -> None:
+        """Say that somebody else owns the store."""
+        if event.kind is not EventKind.STANDING_BY:
+            return
+        why = str(event.details.get("why", ""))
+        if self.out.json:
+            self.out.data({"event": "standing_by", "why": why, "pid": os.getpid()})
+        else:
+            self.out.text(f"standing by: {why}")
+
+    async def give_up(self) -> None:
+        """End the waiting for the store when it is asked to end."""
+        await self.stopping.asked.wait()
+        if not self.opened:
+            self.opening.cancel("it was asked to end before it had the store")
+
+    def announce(self, system: System, metrics: str | None) -> None:
+        """Say where it listens."""
+        self.opened = True
+        if self.out.json:
+            self.out.data(
+                {
+                    "event": "listening",
+                    "addresses": system.addresses,
+                    "store": self.store,
+                    "metrics": metrics,
+                    "pid": os.getpid(),
+                }
+            )
+            return
+        for address in system.addresses:
+            self.out.text(f"listening at {address}")
+        if metrics is not None:
+            self.out.text(f"metrics at {metrics}")
+        ends = ": they end with this process" if self.ephemeral else ""
+        self.out.text(f"tasks are kept in {self.store}{ends}")
+
+    @property
+    def ephemeral(self) -> bool:
+        """Whether tasks end with this process."""
+        return self.store.startswith("memory:")
+
+    def drains(self) -> None:
+        """Say that it ends."""
+        if self.out.json:
+            self.out.data({"event": "draining", "seconds": self.stopping.seconds})
+        else:
+            self.out.text(f"draining, for at most {self.stopping.seconds:g} s")
+
+    def ended(self, cut_off: int | None) -> Exit:
+        """Say how it has ended: how many tasks were cut off, or None if it was told to stop."""
+        if self.out.json:
+            self.out.data({"event": "ended", "cut_off": cut_off})
+        elif cut_off is None:
+            self.out.text("stopped at once")
+        elif not self.opened:
+            self.out.text("ended: it was standing by")
+        elif cut_off:
+            self.out.text(f"ended: {counted(cut_off, 'task')} were cut off")
+        elif self.ephemeral:
+            self.out.text("ended: all was finished")
+        else:
+            self.out.text(f"ended: what is left is kept in {self.store}")
+        return Exit.OK if cut_off == 0 else Exit.CUT_OFF
+
+
+async def _serve(
+    node: _Node, chosen: dict[str, Any], reloaded: Tokens | None, metrics: str | None
+) -> Exit:
+    stopping = node.stopping
     cut_off: int | None = None
     async with trio.open_nursery() as nursery:
         await nursery.start(stopping.listen)
+        nursery.start_soon(node.give_up)
         if reloaded is not None:
             await nursery.start(_reload_on_sighup, reloaded)
-        with stopping.scope:
-            cut_off = await _serve_until_asked(chosen, stopping, out, store)
+        with stopping.scope, node.opening:
+            cut_off = await _serve_until_asked(node, chosen, metrics)
+        if node.opening.cancelled_caught:
+            cut_off = 0
         nursery.cancel_scope.cancel("the system is closed")
-    if out.json:
-        out.data({"event": "ended", "cut_off": cut_off})
-    elif cut_off is None:
-        out.text("stopped at once")
-    else:
-        out.text(f"ended: {cut_off} tasks were cut off" if cut_off else "ended: all was finished")
-    return Exit.OK if cut_off == 0 else Exit.CUT_OFF
+    return node.ended(cut_off)
 
 
-async def _serve_until_asked(
-    chosen: dict[str, Any], stopping: Stopping, out: Out, store: str
-) -> int:
+async def _serve_until_asked(node: _Node, chosen: dict[str, Any], address: str | None) -> int:
     """Serve; return how many tasks were cancelled because it has ended."""
     async with AsyncExitStack() as outlasting, AsyncExitStack() as stack:
+        metrics = await outlasting.enter_async_context(_published(address))
+        listeners: list[Instrument] = [LogInstrument(), node]
+        if metrics is not None:
+            listeners.append(metrics)
         try:
-            system = await stack.enter_async_context(open_system(**chosen))
+            system = await stack.enter_async_context(open_system(**chosen, instruments=listeners))
         except OSError as error:
             raise Failure(f"cannot listen: {error}") from error
-        _announce(out, system, store)
-        await stopping.asked.wait()
-        if out.json:
-            out.data({"event": "draining", "seconds": stopping.seconds})
-        else:
-            out.text(f"draining, for at most {stopping.seconds:g} s")
+        if metrics is not None:
+            metrics.follow(system)
+        node.announce(system, None if metrics is None else metrics.url)
+        await node.stopping.asked.wait()
+        node.drains()
         cancelled = await outlasting.enter_async_context(system.subscribe(status="cancelled"))
         await anext(cancelled)  # from here on it is told of every one
         await stack.aclose()
         return await _count(cancelled)
+
+
+@asynccontextmanager
+async def _published(address: str | None) -> AsyncGenerator[Metrics | None, None]:
+    """Publish metrics while the block lasts, if somebody wants them."""
+    async with AsyncExitStack() as stack:
+        metrics = None
+        if address is not None:
+            try:
+                metrics = await stack.enter_async_context(_prometheus().open_metrics(address))
+            except OSError as error:
+                raise Failure(f"cannot listen at --metrics {address}: {error}") from error
+        yield metrics
+
+
+def _prometheus() -> ModuleType:
+    """Return what publishes metrics.
+
+    Raises:
+        Failure: What it needs is not installed.
+    """
+    try:
+        from actorq.telemetry import prometheus
+    except ModuleNotFoundError as error:
+        raise Failure(
+            "--metrics needs prometheus-client: pip install 'actorq[prometheus]'", Exit.USAGE
+        ) from error
+    return prometheus
 
 
 async def _count(cancelled: Subscription) -> int:
@@ -228,22 +358,6 @@ async def _count(cancelled: Subscription) -> int:
             if isinstance(event, TaskEvent) and event.head.cancel is not None:
                 count += event.head.cancel.by == "shutdown"
     return count
-
-
-def _announce(out: Out, system: System, store: str) -> None:
-    if out.json:
-        out.data(
-            {
-                "event": "listening",
-                "addresses": system.addresses,
-                "store": store,
-                "pid": os.getpid(),
-            }
-        )
-        return
-    for address in system.addresses:
-        out.text(f"listening at {address}")
-    out.text(f"tasks are kept in {store}: they end with this process")
 
 
 async def _reload_on_sighup(

@@ -41,6 +41,17 @@ def submit(
     timeout: Annotated[float | None, Parameter(help="Seconds for each attempt.")] = None,
     delay: Annotated[float | None, Parameter(help="Seconds before it may start.")] = None,
     deadline: Annotated[float | None, Parameter(help="Seconds for its whole life.")] = None,
+    key: Annotated[
+        str | None,
+        Parameter(
+            help="Submit it once: the same call under the same key is the same task, and its id is "
+            "printed."
+        ),
+    ] = None,
+    after: Annotated[
+        tuple[str, ...],
+        Parameter(help="The id of a task that must have succeeded before; may be repeated."),
+    ] = (),
     wait: Annotated[
         bool, Parameter(help="Wait until it has ended, and print its value instead of its id.")
     ] = False,
@@ -55,7 +66,7 @@ def submit(
     """
     options: dict[str, Any] = {
         "queue": queue, "priority": priority, "timeout": timeout, "delay": delay,
-        "deadline": deadline,
+        "deadline": deadline, "key": key, "after": after or None,
     }  # fmt: skip
     with usage():
         message = _message(name, args, kwargs, options)

@@ -12,6 +12,7 @@ from actorq.client.session import Ending, Session, lost_scope
 from actorq.codec import payload
 from actorq.codec.options import pack_options
 from actorq.codec.pickled import encode_call
+from actorq.codec.references import ALIVE, blanked, check_places
 from actorq.errors import (
     ActorqError,
     EncodeError,
@@ -88,9 +89,13 @@ class BaseClient:
     def _submission(self, message: TaskMessage[Any], scope: str | None) -> m.Submission:
         if not isinstance(message, TaskMessage):
             raise TypeError(f"a batch takes messages, as of task.message(...), not {message!r}")
-        if self._encode:
-            return self._encoded(message, scope)
         call = message.call
+        needs: tuple[str, ...] = ()
+        if ALIVE:
+            args, kwargs, needs = blanked(call.args, call.kwargs)
+            call = Call(call.task, args, kwargs) if needs else call
+        if self._encode:
+            return self._encoded(message.id, call, scope, needs)
         task = call.task
         body: Call[Any] | EncodedCall = call
         if task.pool == "process":
@@ -98,14 +103,17 @@ class BaseClient:
             encode_call(task.name, (), {"meta": dict(task.settings.meta)})  # it travels too
             self._check_size(task.name, len(encoded))
             body = EncodedCall(task, encoded)
+        elif ALIVE:
+            check_places(task.name, call.args, call.kwargs)
         options = task.settings
         if options.callback is not None:
             options = self._registry.keepable(options, encode=self._encode)
-        return m.Submission(message.id, task.name, task.pool, options, scope, body)
+        return m.Submission(message.id, task.name, task.pool, options, scope, body, needs)
 
-    def _encoded(self, message: TaskMessage[Any], scope: str | None) -> m.Submission:
+    def _encoded(
+        self, id: str, call: Call[Any], scope: str | None, needs: tuple[str, ...]
+    ) -> m.Submission:
         """Return a submission that can go anywhere."""
-        call = message.call
         task = call.task
         if isinstance(task, NamedTask):
             body = payload.encode_call(task.name, call.args, call.kwargs)
@@ -115,7 +123,7 @@ class BaseClient:
         options = task.settings
         if options.callback is not None:
             options = self._registry.keepable(options, encode=self._encode)
-        submission = m.Submission(message.id, task.name, task.pool, options, scope, body)
+        submission = m.Submission(id, task.name, task.pool, options, scope, body, needs)
         self._check_size(task.name, _size(submission))
         return submission
 
@@ -200,6 +208,21 @@ class BaseClient:
             size += one
         yield slice(start, len(submissions))
 
+    def _request(
+        self, messages: Sequence[TaskMessage[Any]], submissions: Sequence[m.Submission]
+    ) -> m.Submit:
+        """Return the request that these are accepted, with what is known of an earlier one."""
+        session = self.session
+        resent = False
+        lineage, stamp = session.lineage, session.stamp()
+        for message in messages:
+            if message.sent:
+                resent, lineage = True, message.lineage
+                stamp = _earlier(stamp, session.begun if message.stamp is None else message.stamp)
+            else:
+                message.sent, message.lineage, message.stamp = True, session.lineage, stamp
+        return m.Submit(session.number(), tuple(submissions), resent, lineage, stamp)
+
     async def _submit(
         self,
         messages: Sequence[TaskMessage[R]],
@@ -208,43 +231,48 @@ class BaseClient:
         withdraw: bool,
     ) -> list[TaskHandle[R]]:
         session = self.session
-        resent = False
-        lineage = session.lineage
-        for message in messages:
-            if message.sent:
-                resent, lineage = True, message.lineage
-            else:
-                message.sent, message.lineage = True, session.lineage
+        request = self._request(messages, submissions)
         endings = [session.ending(message.id) for message in messages]
-        request = m.Submit(session.number(), tuple(submissions), resent, lineage)
         answer = session.ask(request)
+        admitted: m.Admitted | None
         try:
             if answer.done:
                 if checkpoint:
                     await trio.lowlevel.cancel_shielded_checkpoint()
-                known = answer.peek() or ()
+                admitted = answer.peek()
             else:
-                known = await answer.wait() or ()
+                admitted = await answer.wait()
         except trio.Cancelled:
             # What was accepted long ago is not ours to cancel.
             ours = tuple(message.id for message in messages if not message.accepted)
             session.withdraw(request, ours if withdraw else (), self.grace)
             raise
-        except SubmitError:
-            if not resent:
+        except (SubmitError, TaskNotFound):
+            if not request.resent:
                 for message in messages:
                     message.sent = message.accepted  # the owner does not know what it refuses
             raise
+        known: tuple[str, ...] = ()
+        instead: dict[str, str] = {}
+        if admitted is not None:
+            known, instead = admitted.known, admitted.instead
         handles: list[TaskHandle[R]] = []
         for message, ending in zip(messages, endings, strict=True):
-            existing = message.accepted and message.id in known
             name = message.call.task.name
+            if instead and message.id in instead:
+                message.sent = request.resent  # the owner does not know it
+                id = instead[message.id]
+                handles.append(TaskHandle(self, id, name, session.ending(id), existing=True))
+                continue
+            existing = message.accepted and message.id in known
             handles.append(TaskHandle(self, message.id, name, ending, existing=existing))
             callback = message.call.task.settings.callback
             if callback is not None and not existing and isinstance(callback, ActorRef):
                 self._call_back(message, ending, callback)
             message.accepted = True
             message.lineage = message.lineage or session.lineage
+        if instead:
+            session.watch(tuple(dict.fromkeys(instead.values())))
         return handles
 
     async def end_scope(self, scope: str, reason: str | None = None) -> None:
@@ -332,7 +360,17 @@ def _size(submission: m.Submission) -> int:
     Raises:
         EncodeError: An option cannot travel.
     """
-    return len(submission.body) + len(pack_options(submission.options))
+    size = len(submission.body) + len(pack_options(submission.options))
+    if submission.needs:
+        size += sum(len(id.encode()) + 2 for id in submission.needs)
+    return size
+
+
+def _earlier(stamp: float | None, other: float | None) -> float | None:
+    """Return the earlier of two times of which one or both may not be known."""
+    if stamp is None or other is None:
+        return other if stamp is None else stamp
+    return min(stamp, other)
 
 
 def _task_id(id: object) -> str:

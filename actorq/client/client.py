@@ -9,11 +9,12 @@ from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
 
 import trio
 
-from actorq.client.base import ID_MAX, BaseClient, why
+from actorq.client.base import ID_MAX, why
 from actorq.client.batches import Completed, Mapped, Outcomes
 from actorq.client.feed import Subscription
 from actorq.client.handle import TaskHandle
 from actorq.client.nursery import TaskNursery, open_task_nursery
+from actorq.client.operating import OperatingClient
 from actorq.errors import ActorqError, SubmitError
 from actorq.model import messages as m
 from actorq.model.filters import PAGE_MAX, FilterDict, SubscriptionDict, build_filter
@@ -28,7 +29,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class Client(BaseClient):
+class Client(OperatingClient):
     """Submits tasks to an owner, and asks about them.
 
     Every verb is idempotent by id, and asks again after a lost connection.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from actorq.client.session import Ending, Session
+from actorq.codec.references import Reference
 from actorq.model.messages import Snapshot
 from actorq.model.results import Progress, TaskResult
 from actorq.model.status import FAILURE, SUCCESS, TaskStatus
@@ -45,7 +46,9 @@ class TaskHandle(Generic[R_co]):
     Attributes:
         id: The task's id.
         name: Its name.
-        existing: Whether the task had been accepted before, by an earlier submit of its message.
+        existing: Whether the task had been accepted before: by an earlier submit of its message,
+            or another message with its ``key``. Leaving a block does not cancel such a task, and
+            only the first submit's options count.
     """
 
     __slots__ = ("__weakref__", "_client", "_ending", "_read", "_watched", "existing", "id", "name")
@@ -68,6 +71,17 @@ class TaskHandle(Generic[R_co]):
         self.id: str = id
         self.name: str = name
         self.existing: bool = existing
+
+    @property
+    def output(self) -> R_co:
+        """The value that the task will have, as an argument for other tasks.
+
+        What stands here is no value yet. Submit it as an argument, or inside of one: in a list, a
+        tuple or a dict (as a value), up to three deep. The task that gets it starts when this one
+        has succeeded, with the value in its place; if this one ends without a value, that one fails
+        as `DependencyFailed`.
+        """
+        return cast(R_co, Reference(self.id, self.name))
 
     async def wait(self) -> TaskResult[R_co]:
         """Wait until the task has ended, however it ends; a failed task is a result too.

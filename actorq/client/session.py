@@ -19,6 +19,7 @@ from actorq.errors import (
     ActorDied,
     AuthenticationFailed,
     IncompatiblePeer,
+    StoreUnavailable,
     SubmitError,
     TaskNotFound,
 )
@@ -32,6 +33,16 @@ from actorq.runtime.future import Future
 WATCH_MAX = 1_000
 """Ids in one `Watch`."""
 
+
+_STAMP_MARGIN = 1.0
+_STAMP_PACE = 0.999
+"""A stamp is so many seconds behind what we take for the owner's time, and falls back further."""
+
+_QUESTIONS = (m.Inspect, m.Find, m.GetStats, m.Why, m.GetSchedules)
+
+_ENDURING = (m.Withdraw, m.EndScope, m.Watch, m.Subscribe, m.Close)
+"""Requests that are kept while the owner is away for long: nobody waits for their answer, or
+without end."""
 
 Ending = m.Outcome
 """How a task ended, as the owner told it."""
@@ -95,6 +106,13 @@ class Session:
         self._losses = 0
         self.lineage: str | None = None
         """The records that the owner rests on, while it is connected."""
+        self.begun: float | None = None
+        """The owner's time when it was first heard of, before which nothing was sent."""
+        self._clock: Callable[[], float] | None = None
+        self._ahead: float = 0.0
+        """What makes a stamp of our time, slowed down."""
+        self._suspended: Exception | None = None
+        """Why nothing can be asked for some time."""
         self._port: Port | None = None
         self._greeting: Port | None = None
         """A connection on which the owner has been greeted."""
@@ -140,6 +158,18 @@ class Session:
         self._requests += 1
         return self._requests
 
+    def owner_time(self) -> float | None:
+        """Return what the owner's clock shows now, or None if that was never heard of."""
+        return None if self._clock is None else self._clock() + self._ahead
+
+    def stamp(self) -> float | None:
+        """Return a time that the owner's clock has passed, or None if that was never heard of.
+
+        Our clock has run beside the owner's since the last welcome, and may be somewhat faster.
+        """
+        clock = self._clock
+        return None if clock is None else clock() * _STAMP_PACE + self._ahead
+
     def ask(
         self, request: m.Request, done: Callable[[Future[Any]], None] | None = None
     ) -> Future[Any]:
@@ -152,6 +182,9 @@ class Session:
             future.call_when_done(lambda: done(future))
         if self._error is not None:
             future.fail(_again(self._error))
+            return future
+        if self._suspended is not None and not isinstance(request, _ENDURING):
+            future.fail(_again(self._suspended))
             return future
         self._unanswered[request.request] = (request, future)
         if self._port is not None:
@@ -173,7 +206,7 @@ class Session:
 
         One that acts is still sent again until the owner has it.
         """
-        if not isinstance(request, m.Inspect | m.Find | m.GetStats | m.Join):
+        if not isinstance(request, (*_QUESTIONS, m.Join)):
             return
         if self._unanswered.pop(request.request, None) is not None and self._port is not None:
             self._port.send(m.Forget(request.request))
@@ -266,10 +299,15 @@ class Session:
     def _welcome(self, port: Port, welcome: m.ClientWelcome) -> None:
         """Ask again for all that was not answered, and for every awaited end."""
         self._port = port
+        self._suspended = None
         if welcome.losses > self._losses:
             self._lost_scopes = self._scopes
         self._losses = welcome.losses
         self.lineage = welcome.lineage
+        if welcome.at:
+            self._clock = trio.lowlevel.current_clock().current_time
+            self._ahead = max(0.0, welcome.at - _STAMP_MARGIN) - self._clock() * _STAMP_PACE
+            self.begun = self.begun or welcome.at
         self._subscribe_again(port)
         for request, future in list(self._unanswered.values()):
             if isinstance(request, m.Submit):
@@ -278,11 +316,15 @@ class Session:
                     future.fail(lost_scope())
                     continue
                 if request.lineage is None:  # it has not been sent yet
-                    first = msgspec.structs.replace(request, lineage=self.lineage)
+                    first = msgspec.structs.replace(
+                        request, lineage=self.lineage, stamp=self.stamp()
+                    )
                     self._unanswered[request.request] = (first, future)
                     port.send(first)
                 else:
                     port.send(msgspec.structs.replace(request, resent=True))
+            elif isinstance(request, m.ControlSchedule):
+                port.send(msgspec.structs.replace(request, resent=True))
             elif not isinstance(request, m.Subscribe | m.Close):
                 port.send(request)
         submits = [asked for asked, _ in self._unanswered.values() if isinstance(asked, m.Submit)]
@@ -306,7 +348,7 @@ class Session:
         ever: its effect may be there already.
         """
         for number, (request, future) in list(self._unanswered.items()):
-            if isinstance(request, m.Inspect | m.Find | m.GetStats):
+            if isinstance(request, _QUESTIONS):
                 if number in self._outlived:
                     del self._unanswered[number]
                     future.fail(ActorDied(f"the queue actor crashed twice over {request!r}"))
@@ -348,6 +390,13 @@ class Session:
         for listener in self._listeners.values():
             listener.fail(_again(error))
 
+    def suspended(self, error: Exception) -> None:
+        """Refuse what is asked until the owner is back; what was accepted is still waited for."""
+        self._suspended = error
+        for number, (request, future) in list(self._unanswered.items()):
+            if not isinstance(request, _ENDURING) and self._unanswered.pop(number, None):
+                future.fail(_again(error))
+
     def received(self, message: Any) -> None:
         """Take an answer or the end of a task."""
         if type(message) is m.Outcome:
@@ -379,5 +428,7 @@ def lost_scope() -> SubmitError:
 
 def _again(error: BaseException) -> BaseException:
     """Return a fresh copy for one waiter: a traceback belongs to one raise."""
-    alike = isinstance(error, ActorDied | AuthenticationFailed | IncompatiblePeer)
+    alike = isinstance(
+        error, ActorDied | AuthenticationFailed | IncompatiblePeer | StoreUnavailable
+    )
     return type(error)(str(error)) if alike else error

@@ -13,7 +13,7 @@ from actorq.codec.options import pack_options, unpack_options
 from actorq.errors import ActorqError, RemoteError
 from actorq.model import messages as m
 from actorq.model.records import Cancel, Head, Output, Pool, TrackedHead
-from actorq.model.results import Progress, Stats, TaskInfo
+from actorq.model.results import Progress, ScheduleInfo, Stats, TaskInfo
 from actorq.model.status import FailureKind, TaskStatus
 from actorq.model.tree import ActorTree
 
@@ -41,6 +41,7 @@ class HeadForm(Struct, frozen=True, gc=False, array_like=True):
     completed_at: m.Moment | None
     keep_until: m.Moment | None
     cancel: Cancel | None
+    needs: tuple[str, ...] = ()
 
 
 class OutputForm(Struct, frozen=True, gc=False, array_like=True):
@@ -76,11 +77,20 @@ class StandingForm(Struct, frozen=True, array_like=True):
     tasks: tuple[SnapshotForm, ...]
 
 
+class AdmittedForm(Struct, frozen=True, array_like=True):
+    """An `Admitted`."""
+
+    known: tuple[str, ...]
+    instead: dict[str, str] = {}
+
+
 class RefusalForm(Struct, frozen=True, array_like=True):
     """An error that refuses a request: its class, if it is one of ours, and what it says."""
 
     type: str
     message: str
+    name: str = ""
+    """Whose, if the error has a name."""
 
 
 class ReplyForm(Struct, frozen=True, array_like=True, tag="reply"):
@@ -112,6 +122,7 @@ def pack_head(head: Head) -> HeadForm:
         head.completed_at,
         head.keep_until,
         head.cancel,
+        head.needs,
     )
 
 
@@ -138,6 +149,7 @@ def unpack_head(form: HeadForm) -> Head:
         form.completed_at,
         form.keep_until,
         form.cancel,
+        form.needs,
     )
 
 
@@ -164,15 +176,20 @@ def _unpack_snapshot(form: SnapshotForm) -> m.Snapshot:
 def _pack_error(error: Exception) -> RefusalForm:
     if isinstance(error, errors.TaskNotFound):
         return RefusalForm("TaskNotFound", error.id)
-    return RefusalForm(type(error).__name__, str(error))
+    name = error.name if isinstance(error, errors.ScheduleNotFound) else ""
+    return RefusalForm(type(error).__name__, str(error), name)
 
 
 def _unpack_error(form: RefusalForm) -> Exception:
     kind = getattr(errors, form.type, None)
     if isinstance(kind, type) and issubclass(kind, (errors.SubmitError, errors.TaskNotFound)):
         return kind(form.message)
-    if kind is errors.ActorDied:
-        return errors.ActorDied(form.message)
+    if kind is errors.ScheduleNotFound:
+        return errors.ScheduleNotFound(form.message, name=form.name)
+    if kind is errors.ActorDied or kind is errors.StoreUnavailable:
+        return kind(form.message)
+    if isinstance(kind, type) and issubclass(kind, errors.StoreError):
+        return errors.StoreError(form.message)
     return ActorqError(f"{form.type}: {form.message}")
 
 
@@ -197,6 +214,14 @@ def _unpack_standing(form: StandingForm) -> m.Standing:
     return m.Standing(form.at, form.counts, tuple(_unpack_snapshot(task) for task in form.tasks))
 
 
+def _pack_admitted(admitted: m.Admitted) -> AdmittedForm:
+    return AdmittedForm(admitted.known, admitted.instead)
+
+
+def _unpack_admitted(form: AdmittedForm) -> m.Admitted:
+    return m.Admitted(form.known, form.instead)
+
+
 class _Answer(Struct, frozen=True):
     """How one kind of answer travels."""
 
@@ -219,11 +244,14 @@ _ANSWERS: dict[type, _Answer] = {
     type(None): _answer("", None),
     int: _answer("count", int),
     tuple: _answer("ids", tuple[str, ...]),
+    m.Admitted: _answer("admitted", AdmittedForm, _pack_admitted, _unpack_admitted),
     m.Snapshot: _answer("task", SnapshotForm, _pack_snapshot, _unpack_snapshot),
     m.FoundPage: _answer("page", PageForm, _pack_page, _unpack_page),
     m.Standing: _answer("standing", StandingForm, _pack_standing, _unpack_standing),
     Stats: _answer("stats", Stats),
     list: _answer("tasks", list[TaskInfo]),
+    dict: _answer("schedules", dict[str, ScheduleInfo]),
+    str: _answer("text", str),
     ActorTree: _answer("tree", ActorTree),
     Exception: _answer("error", RefusalForm, _pack_error, _unpack_error),
 }

@@ -29,6 +29,7 @@ from actorq.codec.packed import (
     spelled,
     split_pairs,
 )
+from actorq.codec.references import Blank
 from actorq.codec.shapes import ANY, Row, Shape, unlabelled, walk
 from actorq.codec.tagged import KINDS, tag, untag
 from actorq.errors import told
@@ -221,7 +222,7 @@ class Record(Shape):
 
     def encode(self, value: Any, depth: int) -> Any:
         if type(value) is not self.cls:
-            raise self.unfit(value)
+            return self.other(value)
         depth = deeper(depth)
         values: dict[str, Any] = {}
         for field in self._recipe.fields:
@@ -305,7 +306,8 @@ class Refused(Shape):
         raise Misfit(self.text, untag(wire, depth))
 
     def unfit(self, value: object) -> Refusal:
-        return Refusal(self._reason) if self.passes(value) else Misfit(self.text, value)
+        ours = type(value) is Blank or self.passes(value)
+        return Refusal(self._reason) if ours else Misfit(self.text, value)
 
 
 class Keys(Shape):
@@ -335,7 +337,7 @@ class Keys(Shape):
 
     def encode(self, value: Any, depth: int) -> Any:
         if type(value) is not dict:
-            raise Misfit(self.text, value)
+            return self.other(value)
         depth = deeper(depth)
         self._check(value)
         keys = walk(ANY, tag, value, depth)

@@ -11,10 +11,10 @@ are known are ignored, and so are messages with an unknown tag that begins with 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from actorq.codec.answers import (
     HeadForm,
@@ -29,16 +29,21 @@ from actorq.codec.answers import (
 )  # fmt: skip
 from actorq.codec.options import pack_options, unpack_options
 from actorq.codec.payload import decode_plain, encode_plain
+from actorq.codec.schedules import ScheduleForm, pack_schedule, unpack_schedule
 from actorq.errors import ActorqError, RemoteError, SubmitError
 from actorq.model import messages as m
 from actorq.model import wire as w
 from actorq.model.feed import TaskEvent, TaskEventKind, TrackedEvent
+from actorq.model.options import AFTER_MAX
 from actorq.model.records import Done, Output, Pool, TrackedHead
 from actorq.model.results import Progress
 from actorq.model.status import TaskStatus
 
 MESSAGES_MAX = 4_096
 """In one batch; ours have a small part of that. A million empty ones would cost 70 MB."""
+
+
+Needs = Annotated[tuple[m.Name, ...], Meta(max_length=AFTER_MAX)]
 
 
 class WireError(ActorqError):
@@ -52,6 +57,7 @@ class _Task(Struct, frozen=True, gc=False, array_like=True):
     options: bytes
     scope: m.Name | None
     body: bytes
+    needs: Needs = ()
 
 
 class _Submit(Struct, frozen=True, gc=False, array_like=True, tag="submit"):
@@ -59,6 +65,7 @@ class _Submit(Struct, frozen=True, gc=False, array_like=True, tag="submit"):
     tasks: tuple[_Task, ...]
     resent: bool
     lineage: str | None
+    stamp: m.Moment | None = None
 
 
 class _Done(Struct, frozen=True, gc=False, array_like=True):
@@ -77,6 +84,7 @@ class _Grant(Struct, frozen=True, gc=False, array_like=True, tag="grant"):
     remaining: float | None
     body: bytes | None
     done: _Done | None = None
+    inputs: dict[m.Name, bytes] = {}
 
 
 class _Finish(Struct, frozen=True, gc=False, array_like=True, tag="finish"):
@@ -107,9 +115,15 @@ class _News(Struct, frozen=True, array_like=True, tag="news"):
     events: list[_Event]
 
 
+class _Declare(Struct, frozen=True, array_like=True, tag="declare"):
+    request: int
+    schedule: ScheduleForm
+
+
 class _Declared(Struct, frozen=True, array_like=True):
     pool: Literal["main", "process"]
     options: bytes
+    schedule: ScheduleForm | None = None
 
 
 class _WorkerHello(Struct, frozen=True, array_like=True, tag="worker"):
@@ -142,24 +156,26 @@ _encode = msgspec.msgpack.Encoder().encode
 def _pack_submit(submit: m.Submit) -> _Submit:
     tasks = tuple(
         [
-            _Task(t.id, t.name, t.pool, pack_options(t.options), t.scope, t.body)
+            _Task(t.id, t.name, t.pool, pack_options(t.options), t.scope, t.body, t.needs)
             for t in submit.tasks
         ]
     )
-    return _Submit(submit.request, tasks, submit.resent, submit.lineage)
+    return _Submit(submit.request, tasks, submit.resent, submit.lineage, submit.stamp)
 
 
 def _unpack_submit(form: _Submit) -> m.Submit | Malformed:
     try:
         tasks = tuple(
             [
-                m.Submission(t.id, t.name, t.pool, unpack_options(t.options), t.scope, t.body)
+                m.Submission(
+                    t.id, t.name, t.pool, unpack_options(t.options), t.scope, t.body, t.needs
+                )
                 for t in form.tasks
             ]
         )
     except SubmitError as error:
         return Malformed(form.request, error)
-    return m.Submit(form.request, tasks, form.resent, form.lineage)
+    return m.Submit(form.request, tasks, form.resent, form.lineage, form.stamp)
 
 
 def _pack_grant(grant: m.Grant) -> _Grant:
@@ -178,6 +194,7 @@ def _pack_grant(grant: m.Grant) -> _Grant:
         grant.remaining,
         body,
         done,
+        grant.inputs,
     )
 
 
@@ -193,7 +210,7 @@ def _unpack_grant(form: _Grant) -> m.Grant:
         form.id, form.name, options, form.pool, None, 0.0, 0.0, 0.0, 0.0, status, form.fence,
         form.attempts,
     )  # fmt: skip
-    return m.Grant(head, body, form.remaining)
+    return m.Grant(head, body, form.remaining, form.inputs)
 
 
 def _pack_finish(finish: m.Finish) -> _Finish:
@@ -233,16 +250,28 @@ def _unpack_news(form: _News) -> m.News:
     return m.News(form.subscription, events)
 
 
+def _unpack_declare(form: _Declare) -> m.Declare | Malformed:
+    try:
+        return m.Declare(form.request, unpack_schedule(form.schedule))
+    except SubmitError as error:
+        return Malformed(form.request, error)
+
+
 def _pack_declared(declared: dict[str, m.Declared]) -> dict[str, _Declared]:
-    return {
-        name: _Declared(d.pool, pack_options(d.options))
-        for name, d in declared.items()
-        if d.pool != "any"
-    }
+    forms: dict[str, _Declared] = {}
+    for name, said in declared.items():
+        if said.pool != "any":
+            schedule = None if said.schedule is None else pack_schedule(said.schedule)
+            forms[name] = _Declared(said.pool, pack_options(said.options), schedule)
+    return forms
 
 
-def _unpack_declared(form: dict[str, _Declared]) -> dict[str, m.Declared]:
-    return {name: m.Declared(d.pool, unpack_options(d.options)) for name, d in form.items()}
+def _unpack_declared(forms: dict[str, _Declared]) -> dict[str, m.Declared]:
+    declared: dict[str, m.Declared] = {}
+    for name, form in forms.items():
+        schedule = None if form.schedule is None else unpack_schedule(form.schedule)
+        declared[name] = m.Declared(form.pool, unpack_options(form.options), schedule)
+    return declared
 
 
 def _pack_worker(hello: m.WorkerHello) -> _WorkerHello:
@@ -267,6 +296,7 @@ _PACK: dict[type, Callable[[Any], Any]] = {
     m.Finish: _pack_finish,
     m.Outcome: lambda o: _Outcome(pack_head(o.head), pack_output(o.output)),
     m.News: _pack_news,
+    m.Declare: lambda d: _Declare(d.request, pack_schedule(d.schedule)),
     m.WorkerHello: _pack_worker,
     m.Knows: lambda k: _Knows(k.tasks, _pack_declared(k.declared)),
     m.Reply: pack_reply,
@@ -277,6 +307,7 @@ _UNPACK: dict[type, Callable[[Any], Any]] = {
     _Finish: _unpack_finish,
     _Outcome: lambda f: m.Outcome(unpack_head(f.head), unpack_output(f.output)),
     _News: _unpack_news,
+    _Declare: _unpack_declare,
     _WorkerHello: _unpack_worker,
     _Knows: lambda f: m.Knows(f.tasks, _unpack_declared(f.declared)),
     ReplyForm: unpack_reply,
@@ -286,7 +317,7 @@ _TO_OWNER = (
     w.Hello | w.BeatHello | w.ParentHello | w.Ping | w.Got | w.Bye
     | m.ClientHello | _Submit | m.Withdraw | m.Forget | m.Watch | m.CancelTask | m.EndScope
     | m.Inspect | m.Find | m.Bulk | m.Subscribe | m.Unsubscribe | m.GetStats | m.GetTasks
-    | m.GetTree | m.Join
+    | m.GetTree | m.Join | m.Why | m.PauseQueue | _Declare | m.ControlSchedule | m.GetSchedules
     | _WorkerHello | _Knows | m.Ready | m.Beat | m.Started | m.Report | _Finish | m.WorkerDied
 )  # fmt: skip
 _FROM_OWNER = (

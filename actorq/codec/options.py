@@ -13,12 +13,14 @@ import msgspec
 
 from actorq.codec.payload import decode_plain, encode_plain
 from actorq.errors import SubmitError
-from actorq.model.options import Retry, TaskOptions
+from actorq.model.options import Limit, Retry, TaskOptions
 from actorq.model.records import Follow
 from actorq.model.status import TaskPriority
 
 _CALLBACK = {"callback", "callback_data"}
 _OBJECTS = {"meta", "callback_data"}  # which users may change, and so nobody else may get
+_UNIQUE = ("key", "after")  # nobody asks for these twice
+_SINGLE = _OBJECTS.union(_UNIQUE)
 _CACHED_MAX = 1_024
 _CACHED_BYTES = 1_024
 
@@ -41,7 +43,7 @@ def pack_options(options: TaskOptions) -> bytes:
         name: _PACK.get(name, _same)(getattr(options, name)) for name in sorted(options.given)
     }
     data = _encode(fields)
-    if not options.given & _OBJECTS and len(data) <= _CACHED_BYTES:
+    if not options.given & _SINGLE and len(data) <= _CACHED_BYTES:
         if len(_packed) >= _CACHED_MAX:
             _packed.clear()
         _packed[id(options)] = (options, data)
@@ -58,7 +60,11 @@ def unpack_options(data: bytes) -> TaskOptions:
     if known is not None:
         return known
     try:
-        fields = {name: _UNPACK.get(name, _same)(value) for name, value in _decode(data).items()}
+        raw = _decode(data)
+        single = {name: raw.pop(name) for name in _UNIQUE if name in raw}
+        if single:  # the rest is what many have: that is 4 times as fast
+            return unpack_options(_encode(raw)).merge(TaskOptions(**single))
+        fields = {name: _UNPACK.get(name, _same)(value) for name, value in raw.items()}
         follow, its_data = fields.get("callback"), fields.get("callback_data")
         # (None is a callback too, for somebody else's may be the alternative.)
         for name in fields.keys() & _CALLBACK:
@@ -68,7 +74,7 @@ def unpack_options(data: bytes) -> TaskOptions:
         raise SubmitError(f"the queue does not understand the options: {error}") from None
     if follow is not None:
         options = options.with_callback(follow, its_data)
-    if not options.given & _OBJECTS and len(data) <= _CACHED_BYTES:
+    if not options.given & _SINGLE and len(data) <= _CACHED_BYTES:
         if len(_unpacked) >= _CACHED_MAX:
             _unpacked.clear()
         _unpacked[data] = options
@@ -83,6 +89,17 @@ def _pack_retry(retry: Retry) -> list[Any]:
     on, never = sorted(retry.on_names), sorted(retry.never_names)
     numbers = [retry.attempts, retry.delay, retry.factor, retry.max_delay, retry.jitter]
     return [*numbers, on, never]
+
+
+def _pack_limit(limit: Limit | None) -> list[Any] | None:
+    return None if limit is None else [limit.key, limit.concurrency, limit.rate, limit.per]
+
+
+def _unpack_limit(form: list[Any] | None) -> Limit | None:
+    if form is None:
+        return None
+    key, concurrency, rate, per = form
+    return Limit(key, concurrency=concurrency, rate=rate, per=per)
 
 
 def _pack_follow(follow: Follow | None) -> list[Any] | None:
@@ -103,6 +120,7 @@ def _unpack_follow(form: list[Any] | None) -> Follow | None:
 _PACK: dict[str, Callable[[Any], Any]] = {
     "retry": _pack_retry,
     "priority": int,
+    "limit": _pack_limit,
     "callback": _pack_follow,
     "callback_data": lambda value: encode_plain(value, "option 'callback_data'"),
     "meta": lambda value: encode_plain(dict(value), "option 'meta'"),
@@ -110,6 +128,7 @@ _PACK: dict[str, Callable[[Any], Any]] = {
 _UNPACK: dict[str, Callable[[Any], Any]] = {
     "retry": lambda form: Retry(*form),
     "priority": TaskPriority,
+    "limit": _unpack_limit,
     "callback": _unpack_follow,
     "callback_data": decode_plain,
     "meta": decode_plain,

@@ -24,6 +24,7 @@ WHERE_MAX = 100
 # Part of the wire format: never give one another meaning.
 TUPLE, SET, FROZENSET, PAIRS, BIG_INT, BYTEARRAY, COMPLEX = range(1, 8)
 DATETIME, DATE, TIME, TIMEDELTA, UUID_, DECIMAL, PATH, LABELLED = range(8, 16)
+BLANK = 16
 
 NATIVE: frozenset[type] = frozenset({type(None), bool, int, float, str, bytes})
 """The types that are their own wire, and never contain another."""

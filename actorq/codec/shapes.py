@@ -36,6 +36,7 @@ from actorq.codec.packed import (
     split_label,
     split_pairs,
 )
+from actorq.codec.references import Blank, Reference
 from actorq.codec.tagged import KINDS, TEXTS, no_form, tag, untag
 
 ROWS_MAX = 64
@@ -80,6 +81,18 @@ class Shape(ABC):
         """Say whether a wire without a label may be one of this shape, at a glance."""
         return self.kinds is None or kind_of(wire) in self.kinds
 
+    def other(self, value: object) -> Any:
+        """Return the wire of a value of another type: of a blank, which becomes one of these.
+
+        Raises:
+            Refusal: It is no blank.
+        """
+        if type(value) is Blank:
+            return value.wire
+        if type(value) is Reference:
+            raise Refusal(no_form(Reference))
+        raise self.unfit(value)
+
     def unfit(self, value: object) -> Refusal:
         """Return why a value of another type is refused."""
         if type(value) not in KINDS and self.passes(value):
@@ -115,7 +128,7 @@ class Plain(Shape):
     def encode(self, value: Any, depth: int) -> Any:
         try:
             if self.types is not None and type(value) not in self.types:
-                raise self.unfit(value)
+                return self.other(value)
             return tag(value, depth)
         except Refusal as refusal:
             refusal.reason += self._why
@@ -156,7 +169,7 @@ class Items(Shape):
 
     def encode(self, value: Any, depth: int) -> Any:
         if type(value) is not self._kind:
-            raise self.unfit(value)
+            return self.other(value)
         items = walk(self._item, self._item.encode, value, deeper(depth))
         return items if self._kind is list else join_items(self._kind, items)
 
@@ -186,7 +199,7 @@ class Dict(Shape):
 
     def encode(self, value: Any, depth: int) -> Any:
         if type(value) is not dict:
-            raise self.unfit(value)
+            return self.other(value)
         depth = deeper(depth)
         keys = walk(self._key, self._key.encode, value, depth)
         if self._value.natives.issuperset(map(type, value.values())):
@@ -247,7 +260,7 @@ class Fixed(Shape):
 
     def encode(self, value: Any, depth: int) -> Any:
         if type(value) is not tuple:
-            raise self.unfit(value)
+            return self.other(value)
         return join_items(tuple, self._walk(self._encodes, value, deeper(depth)))
 
     def decode(self, wire: Any, depth: int) -> Any:
@@ -280,6 +293,8 @@ class Literals(Shape):
         self.text: str = f"Literal[{', '.join(sorted(repr(value) for _, value in self._values))}]"
 
     def encode(self, value: Any, depth: int) -> Any:
+        if type(value) is Blank:
+            return value.wire
         return tag(self._checked(value), depth)
 
     def decode(self, wire: Any, depth: int) -> Any:
@@ -319,7 +334,7 @@ class Members(Shape):
 
     def encode(self, value: Any, depth: int) -> Any:  # noqa: ARG002 - it is a leaf
         if type(value) is not self.cls:
-            raise self.unfit(value)
+            return self.other(value)
         if self._flags and not value.value & ~self._flags:
             return value.value
         if value.name not in self._wires:

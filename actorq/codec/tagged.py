@@ -51,12 +51,15 @@ from actorq.codec.packed import (
     split_label,
     unpack,
 )
+from actorq.codec.references import MISPLACED, Blank, Reference
 
 DECIMAL_CHARS_MAX = 65_536
 
 
 def no_form(kind: type) -> str:
     """Return why values of this exact type are refused."""
+    if kind is Reference:
+        return MISPLACED
     base = next((base for base in kind.__mro__ if base in _FORMS), None)
     would = f"would arrive as {spelled(base)}" if base else "cannot travel"
     return (
@@ -161,6 +164,7 @@ _FORMS: dict[type, Step] = {
     UUID: lambda value, _: Ext(UUID_, value.bytes),
     Decimal: _tag_decimal,
     **dict.fromkeys(_FLAVOURS, _tag_path),
+    Blank: lambda value, _: value.wire,  # of ours: no user has one
 }
 KINDS: dict[type, frozenset[Kind]] = {
     **{kind: frozenset({kind}) for kind in (*NATIVE, list)},

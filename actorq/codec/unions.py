@@ -25,6 +25,7 @@ from actorq.codec.packed import (
     spelled,
     split_label,
 )
+from actorq.codec.references import Blank, Reference
 from actorq.codec.shapes import Plain, Shape
 from actorq.codec.tagged import untag
 
@@ -89,6 +90,8 @@ class FirstFit(Shape):
         self.natives: frozenset[type] = frozenset(t for shape in shapes for t in shape.natives)
 
     def encode(self, value: Any, depth: int) -> Any:
+        if type(value) is Blank or type(value) is Reference:
+            return self.other(value)
         return self._first("encode", type(value), value, depth)
 
     def decode(self, wire: Any, depth: int) -> Any:
@@ -143,7 +146,7 @@ class Union(Shape):
     def encode(self, value: Any, depth: int) -> Any:
         shape, label = self._by_type.get(type(value), (self._rest, ""))
         if shape is None:
-            raise self.unfit(value)
+            return self.other(value)
         try:
             wire = shape.encode(value, depth)
         except Misfit as misfit:

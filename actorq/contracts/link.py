@@ -22,7 +22,7 @@ class Port(Protocol):
 class Peer(Protocol):
     """Whoever is connected to the owner: a client's session or a worker.
 
-    All three are plain calls in the middle of the owner's turn: they may not wait or raise.
+    All four are plain calls in the middle of the owner's turn: they may not wait or raise.
     """
 
     def connected(self, port: Port) -> None:
@@ -33,3 +33,6 @@ class Peer(Protocol):
 
     def disconnected(self, error: BaseException | None) -> None:
         """The connection has ended; with an error it is for ever, otherwise a new one follows."""
+
+    def suspended(self, error: Exception) -> None:
+        """There will be no connection for some time; ``error`` is for those who would submit."""

@@ -1,4 +1,4 @@
-"""Chapter four: who is there, and what is lost with those who are not.
+"""Chapter five: who is there, and what is lost with those who are not.
 
 A peer in this process is there until its connection ends. One that is elsewhere (``leased``) has a
 time: a worker's is moved on by its beats; a cut leaves either of them a short window to come back
@@ -19,8 +19,9 @@ from actorq.machines.tables import Limits
 from actorq.machines.timers import Timers
 from actorq.model import messages as m
 from actorq.model.events import EventKind
+from actorq.model.ids import HOME
 from actorq.model.records import Cancel, Record
-from actorq.model.status import PENDING, RUNNING
+from actorq.model.status import PENDING, RUNNING, WAITING
 
 LOSSES_MAX = 10_000
 """Clients whose loss is remembered, for them to be told when they come back."""
@@ -31,8 +32,8 @@ _CLIENT, _WORKER = "client ", "worker "
 class Attending(Accepting):
     """Hellos, beats, cuts and losses."""
 
-    def __init__(self, limits: Limits, tail: str, lineage: str) -> None:
-        super().__init__(limits, tail, lineage)
+    def __init__(self, limits: Limits, tail: str, home: str) -> None:
+        super().__init__(limits, tail)
         self._until = Timers()
         """When a peer is given up if it is not heard of."""
         self._sessions: dict[str, int] = {}
@@ -44,6 +45,8 @@ class Attending(Accepting):
         self._look = limits.look
         self._spare_until = 0.0
         """Until when a peer that this owner has not met yet may take to come back."""
+        self._home = home
+        """The node of the worker in this process."""
         self._parting = False
         """Whether somebody says goodbye, who leaves nothing behind in most cases."""
 
@@ -54,6 +57,8 @@ class Attending(Accepting):
         self._stamp = max(self._stamp, head.submitted_at, head.since)
         if head.scope is not None:
             self._expected.add(_CLIENT + _session(head.scope))
+        if head.needs or head.status is WAITING:
+            self._restore(live)
         if head.status is PENDING:
             self._make_ready(live)
         elif head.status is RUNNING and head.worker is not None:
@@ -61,6 +66,8 @@ class Attending(Accepting):
             worker.held[head.id] = None
             worker.leased = True  # wherever it is; its hello will say
             live.run = Run(worker)
+            if head.options.limit is not None:
+                self._gates.hold(head.options.limit, head.id)
             self._expected.add(_WORKER + worker.node)
         self._arm(live)
 
@@ -70,17 +77,31 @@ class Attending(Accepting):
         """At the beginning of a step: note what the owner has slept through."""
         now = self._now
         if self._expected:
-            self._spare_until = now + self._limits.lease
-            for key in self._expected:
-                self._until.set(key, self._spare_until)
-            self._expected.clear()
+            self._meet()
             return
         late = now - self._pulse
         if late > self._look:
             # By no more than it was late: a dead peer must not gain by every stall.
             for key, when in list(self._until.armed.items()):
                 self._until.set(key, when + late)
+            self._gates.shift(late)
             self._out.tell(EventKind.OWNER_STALLED, seconds=late)
+
+    def _meet(self) -> None:
+        """Begin to wait for those that loaded records speak of.
+
+        They have a window to come back in, as after any other cut: whoever is alive dials at least
+        once a second. But a worker in the process of an earlier owner has died with it.
+        """
+        self._spare_until = self._now + self._limits.window
+        expected, self._expected = self._expected, set()
+        for key in sorted(expected):
+            node = key[len(_WORKER) :]
+            worker = self._fleet.known(node) if key.startswith(_WORKER + HOME) else None
+            if worker is not None and node != self._home and not worker.connection:
+                self._lose_worker(worker)
+            else:
+                self._until.set(key, self._spare_until)
 
     def _give_up_the_silent(self) -> None:
         """Give up every peer whose time is over."""
@@ -109,7 +130,8 @@ class Attending(Accepting):
         if hello.leased:
             self._remote.add(origin)
         losses = self._losses.get(session, 0)
-        self._out.send(origin, m.ClientWelcome(self._lineage_for(origin), losses))
+        at = max(self._now, self._stamp)
+        self._out.send(origin, m.ClientWelcome(self._lineage_for(origin), losses, at))
 
     def _drop_session(self, session: str) -> int | None:
         """Forget a client's connection, and return it."""

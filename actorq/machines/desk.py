@@ -7,7 +7,7 @@ have come to life or ended, so an answer is always checked against the ledger fi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from msgspec.structs import replace
@@ -36,12 +36,16 @@ class Desk:
         out: Outbox,
         cancel: Callable[[str, Cancel, float], None],
         revive: Callable[[Record], None],
+        discard: Callable[[Record], None],
+        pinned: Container[str],
     ) -> None:
         self._ledger = ledger
         self._fleet = fleet
         self._out = out
         self._cancel = cancel
         self._revive = revive
+        self._discard = discard
+        self._pinned = pinned
 
     def inspect(self, origin: int, inspect: m.Inspect) -> None:
         """Answer with what is known of one task."""
@@ -128,10 +132,12 @@ class Desk:
                     self._cancel(id, bulk.cancel or Cancel("user"), bulk.grace)
             case "retry":
                 fits = live is None and status in _REVIVABLE
+                # (Its key is another one's only if its time was over, but for the store's delay.)
+                fits = fits and record.head.options.key not in self._ledger.keys
                 if fits and not bulk.dry_run:
                     self._revive(record)
             case "discard":
-                fits = live is None and status.terminal
+                fits = live is None and status.terminal and id not in self._pinned
                 if fits and not bulk.dry_run:
-                    self._ledger.discard(id)
+                    self._discard(record)
         return fits

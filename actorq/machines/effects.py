@@ -12,7 +12,8 @@ from msgspec import Struct
 from actorq.model.events import EventKind
 from actorq.model.filters import Filter
 from actorq.model.messages import Reply, Request
-from actorq.model.records import Record, Write
+from actorq.model.records import Note, Record, Write
+from actorq.model.results import Stats
 
 
 class Send(Struct, frozen=True, gc=False):
@@ -23,18 +24,23 @@ class Send(Struct, frozen=True, gc=False):
 
 
 class Lookup(Struct, frozen=True, gc=False):
-    """Fetch these records and step with `Found`: the machine knows only live tasks."""
+    """Fetch these records and step with `Found`: the machine knows only live tasks.
+
+    ``keys``: also those of ended tasks that were submitted under one of these keys.
+    """
 
     to: int
     message: Any
     ids: tuple[str, ...]
+    keys: tuple[str, ...] = ()
 
 
 class Found(Struct, frozen=True, gc=False):
-    """The answer to a `Lookup`: what the store has under each id that it has."""
+    """The answer to a `Lookup`: what the store has under each id, and each key, that it has."""
 
     message: Any
     records: dict[str, Record]
+    keyed: dict[str, Record] = {}
 
 
 class Search(Struct, frozen=True, gc=False):
@@ -58,6 +64,14 @@ class Searched(Struct, frozen=True, gc=False):
     total: int
 
 
+class Complete(Struct, frozen=True, gc=False):
+    """Answer a `GetStats` with these, and with what is known of the store."""
+
+    to: int
+    request: int
+    stats: Stats
+
+
 class Tell(Struct, frozen=True, gc=False):
     """Report an event to the instruments."""
 
@@ -65,7 +79,7 @@ class Tell(Struct, frozen=True, gc=False):
     details: dict[str, Any]
 
 
-Effect = Write | Send | Lookup | Search | Tell
+Effect = Write | Note | Send | Lookup | Search | Complete | Tell
 
 
 class Outbox(list[Effect]):
@@ -81,9 +95,9 @@ class Outbox(list[Effect]):
         """Add the answer to a request."""
         self.append(Send(to, Reply(request.request, value, error)))
 
-    def lookup(self, to: int, message: Any, *ids: str) -> None:
+    def lookup(self, to: int, message: Any, *ids: str, keys: tuple[str, ...] = ()) -> None:
         """Add a `Lookup`."""
-        self.append(Lookup(to, message, ids))
+        self.append(Lookup(to, message, ids, keys))
 
     def search(
         self, to: int, message: Any, filter: Filter, cursor: str | None, limit: int, total: int = 0

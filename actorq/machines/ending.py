@@ -10,7 +10,15 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
-from actorq.errors import RemoteError, SubmitError, TaskError, TaskExpired, TaskTimeout, WorkerLost
+from actorq.errors import (
+    DependencyFailed,
+    RemoteError,
+    SubmitError,
+    TaskError,
+    TaskExpired,
+    TaskTimeout,
+    WorkerLost,
+)
 from actorq.machines.effects import Send
 from actorq.machines.ledger import Live
 from actorq.machines.states import Move
@@ -20,7 +28,7 @@ from actorq.machines.times import expiry as expiry_of
 from actorq.model import messages as m
 from actorq.model.events import EventKind
 from actorq.model.feed import TaskEventKind
-from actorq.model.records import Cancel, Done, Follow, Head, Output
+from actorq.model.records import Cancel, Done, Follow, Head, Output, Record
 from actorq.model.status import PENDING, RUNNING, SCHEDULED, FailureKind
 
 
@@ -64,8 +72,19 @@ class Ending(Tables):
                 self._out.extend(Send(connection, outcome) for connection in watch)
         if head.options.callback is not None:
             self._follow_up(head, output)
+        if self._bonds.bonds or self._parking.asked:
+            self._note_end(Record(head, live.body, output))
         if self._cancels or self._ending or self._closes or self._joins:
             self._answer_who_waits_for(head, output)
+
+    def _note_end(self, record: Record) -> None:
+        """Remember how a task has ended, for those that come after it, or may be the same."""
+        head = record.head
+        self._bonds.ended(head, record.output)
+        if self._parking.asked:
+            self._lately[head.id] = record
+            if head.options.key is not None:
+                self._lately_keyed[head.options.key] = head.id
 
     def _answer_who_waits_for(self, head: Head, output: Output | None) -> None:
         if head.id in self._cancels:
@@ -85,11 +104,19 @@ class Ending(Tables):
         done = Done(follow.call, head, output, head.options.callback_data)
         id = self._ids.next()
         task = m.Submission(id, follow.name, follow.pool, follow.options, None, done)
-        live = self._open(task, None)
-        if live.head.status is PENDING:
-            self._make_ready(live)
+        self._take_in(task)
         if any(close.cancel for _, close in self._closes):
             self._cancel(id, _SHUTDOWN, 0.0)
+
+    def _take_in(self, task: m.Submission, watch: int | None = None) -> None:
+        """Accept a task that the owner itself submits: full queues and keys are for others."""
+        waits = bool(task.options.after or task.needs)
+        live = self._open(task, watch, waits=waits)
+        if waits:
+            self._bonds.tie(live.head)
+            self._bonds.loose.append(task.id)
+        elif live.head.status is PENDING:
+            self._make_ready(live)
 
     def _answer_who_waits_for_quiet(self) -> None:
         if not self._live and not self._parking:
@@ -164,6 +191,9 @@ class Ending(Tables):
     def _close(self, origin: int, close: m.Close) -> None:
         self._closing = True
         self._drop_parked(lambda *_: True, closing)
+        if close.keep:
+            self._out.reply(origin, close)
+            return
         self._closes.append((origin, close))
         if close.cancel:
             for id in list(self._live):
@@ -251,6 +281,7 @@ _ERRORS: dict[FailureKind, type[TaskError]] = {
     FailureKind.TIMEOUT: TaskTimeout,
     FailureKind.EXPIRED: TaskExpired,
     FailureKind.LOST: WorkerLost,
+    FailureKind.DEPENDENCY: DependencyFailed,
 }
 
 

@@ -1,4 +1,4 @@
-"""Chapter two: who is granted what, and what a worker's word about it means.
+"""Chapter three: who is granted what, and what a worker's word about it means.
 
 Only the newest grant, by the worker that holds it, can say anything about a task. A grant that
 never arrived spends nothing; one whose worker died is a death.
@@ -10,26 +10,28 @@ from math import inf
 
 from msgspec.structs import replace
 
+from actorq.machines.dependencies import Depending
 from actorq.machines.effects import Send
-from actorq.machines.ending import Ending, failure, has_started
+from actorq.machines.ending import failure, has_started
 from actorq.machines.fleet import POOLS, Worker
 from actorq.machines.ledger import Live, Run
 from actorq.machines.retry import backoff
 from actorq.machines.states import GRANT, SUCCEED, Move
+from actorq.machines.times import over
 from actorq.model import messages as m
 from actorq.model.events import EventKind
 from actorq.model.feed import TaskEventKind
-from actorq.model.records import Head
-from actorq.model.status import PENDING, RUNNING, FailureKind
+from actorq.model.records import Head, Note, Pause
+from actorq.model.status import RUNNING, FailureKind
 
 _SPEND_NOTHING = ("later", "handed back")
 
 
-class Granting(Ending):
+class Granting(Depending):
     """Grants, workers, and the ends of attempts."""
 
     def _grant_what_is_ready(self) -> None:
-        if self._closing:
+        if self._closing or self._blind:
             return
         free, waiting = self._fleet.free, self._ready.heaps
         for pool in POOLS:
@@ -37,17 +39,49 @@ class Granting(Ending):
                 live = self._ready.take(pool, self._fleet.able(pool))
                 if live is None:
                     break  # nobody who is free knows any of it
-                if self._timers.armed.get(live.head.id, inf) <= self._now:
+                if self._timers.armed.get(live.head.id, inf) <= self._now >= over(live.head):
                     # Too late, though no tick has come yet to say so.
                     self._ready.add(live)
                     self._on_time(live)
-                    if live.head.status is not PENDING:
-                        continue
-                    taken = self._ready.take(pool, self._fleet.able(pool))
-                    assert taken is live  # nothing else has a lower rank
+                    continue
+                if live.head.needs and self._lacks_value(live):
+                    continue
                 worker = self._fleet.freest(pool, live.head.name)
                 assert worker is not None  # `able` says so
                 self._grant(worker, live)
+
+    def _pause_queue(self, origin: int, request: m.PauseQueue) -> None:
+        """Grant nothing of a queue any more, whoever asks and whatever comes; or do again."""
+        queue, paused = request.queue, self._ready.paused
+        if request.paused and queue not in paused:
+            self._ready.pause(queue, self._now)
+            self._out.append(Note("pause", queue, Pause(self._now)))
+        elif not request.paused and queue in paused:
+            self._ready.resume(queue)
+            self._out.append(Note("pause", queue, None))
+        self._out.reply(origin, request)
+
+    def _tick(self, origin: int, tick: m.Tick) -> None:
+        if self._gates.alarms.armed:
+            self._ready.look_at_gates()
+        super()._tick(origin, tick)
+
+    def stuck(self) -> str | None:
+        """Say in words what could start by all rules, and does not; that would be a bug."""
+        if self._closing:
+            return None
+        pending = self._ledger.pending()
+        if pending != len(self._ready):
+            return f"{pending} tasks are pending, and {len(self._ready)} of them are in a line"
+        for pool in POOLS:
+            if self._fleet.free[pool] > 0:
+                name = self._ready.idle(pool, self._fleet.able(pool))
+                if name is not None:
+                    return (
+                        f"{self._fleet.free[pool]} slots of pool {pool!r} are free, and a task "
+                        f"{name!r} waits for one"
+                    )
+        return None
 
     def _grant(self, worker: Worker, live: Live) -> None:
         head = live.head
@@ -56,13 +90,18 @@ class Granting(Ending):
         if self._timers.armed:
             self._timers.clear(head.id)
         self._fleet.charge(worker, head.pool, head.id)
+        if head.options.limit is not None:
+            self._ready.enter(head)
         deadline = head.options.deadline
         remaining = None
         if deadline is not None:
             remaining = head.since + deadline - self._now
             self._watch_over(live)
         assert worker.connection is not None  # only a connected worker has free slots
-        self._out.append(Send(worker.connection, m.Grant(live.head, live.body, remaining)))
+        grant = m.Grant(live.head, live.body, remaining)
+        if head.needs:
+            grant = m.Grant(live.head, live.body, remaining, self._bonds.inputs(head))
+        self._out.append(Send(worker.connection, grant))
 
     def _started(self, origin: int, started: m.Started) -> None:
         live = self._held(origin, started.id, started.fence)

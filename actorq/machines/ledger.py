@@ -17,7 +17,7 @@ from actorq.model.messages import Snapshot
 from actorq.model.options import TaskOptions
 from actorq.model.records import Head, Output, Pool, Write
 from actorq.model.results import Progress, QueueStats
-from actorq.model.status import PENDING, RUNNING, SCHEDULED, SUCCESS, TaskStatus
+from actorq.model.status import PENDING, RUNNING, SCHEDULED, SUCCESS, WAITING, TaskStatus
 
 
 class Run(Struct, gc=False):
@@ -47,6 +47,8 @@ class Ledger:
         self.live: dict[str, Live] = {}
         self.scopes: dict[str, dict[str, None]] = {}
         """The tasks of each scope, in the order in which they came."""
+        self.keys: dict[str, str] = {}
+        """Which live task has each key."""
         self._counts: dict[str, dict[TaskStatus, int]] = {}
         self._heads: dict[str, Head | None] = {}
         self._bodies: dict[str, Any] = {}
@@ -57,6 +59,8 @@ class Ledger:
         live = self.live[head.id] = Live(head, body, watch)
         if head.scope is not None:
             self.scopes.setdefault(head.scope, {})[head.id] = None
+        if head.options.key is not None:
+            self.keys.setdefault(head.options.key, head.id)
         counts = self._counts.get(head.options.queue)
         if counts is None:
             counts = self._counts[head.options.queue] = dict.fromkeys(_LIVE, 0)
@@ -110,17 +114,25 @@ class Ledger:
             members.pop(head.id, None)
             if not members:
                 del self.scopes[head.scope]
-        if not (counts[PENDING] or counts[RUNNING] or counts[SCHEDULED]):
+        if not (counts[PENDING] or counts[RUNNING] or counts[SCHEDULED] or counts[WAITING]):
             del self._counts[queue]
         self._outputs[id] = output
-        if status is SUCCESS:
+        key = head.options.key
+        if key is not None:  # its call is kept, to be compared with others
+            if self.keys.get(key) == id:
+                del self.keys[key]
+        elif status is SUCCESS:
             self._bodies[id] = None  # nothing runs it again, so nothing needs its call
         return head
 
-    def waiting(self, queue: str) -> int:
-        """Return how many tasks of ``queue`` wait: what `max_pending` bounds."""
+    def unstarted(self, queue: str) -> int:
+        """Return how many tasks of ``queue`` are not running: what `max_pending` bounds."""
         counts = self._counts.get(queue)
-        return 0 if counts is None else counts[SCHEDULED] + counts[PENDING]
+        return 0 if counts is None else counts[SCHEDULED] + counts[WAITING] + counts[PENDING]
+
+    def pending(self) -> int:
+        """Return how many tasks are ready to run."""
+        return sum(counts[PENDING] for counts in self._counts.values())
 
     def running(self) -> int:
         """Return how many tasks are running."""
@@ -134,6 +146,7 @@ class Ledger:
                 pending=counts[PENDING],
                 running=counts[RUNNING],
                 parked=parked.get(queue, 0),
+                waiting=counts[WAITING],
             )
             for queue in self._counts.keys() | parked.keys()
             for counts in (self._counts.get(queue, _NONE),)
@@ -166,12 +179,13 @@ class Ledger:
         return {
             "live": len(self.live),
             "scopes": len(self.scopes),
+            "keys": len(self.keys),
             "counts": len(self._counts),
             "changes": len(self._heads) + len(self._bodies) + len(self._outputs),
         }
 
 
-_LIVE = (SCHEDULED, PENDING, RUNNING)
+_LIVE = (SCHEDULED, WAITING, PENDING, RUNNING)
 _NONE = dict.fromkeys(_LIVE, 0)
 
 

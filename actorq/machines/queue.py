@@ -7,8 +7,8 @@ the newest grant (the fence) can say anything about a task; nothing leaves befor
 is written, as long as effects are carried out in order.
 
 The rule book has chapters, each a class over the one before: `tables` (what is known), `ending`,
-`granting`, `accepting`, `attending`, and here what is asked from outside. Every move is in
-`states`.
+`dependencies`, `granting`, `accepting`, `attending`, `scheduling`, and here what is asked from
+outside. Every move is in `states`.
 """
 
 from __future__ import annotations
@@ -17,40 +17,58 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any
 
+from attrs import evolve
 from msgspec.structs import replace
 
-from actorq.machines.attending import Attending
 from actorq.machines.desk import Desk
-from actorq.machines.effects import Effect, Found, Searched
+from actorq.machines.effects import Complete, Effect, Found, Searched
 from actorq.machines.fleet import POOLS
+from actorq.machines.reasons import Reasons
+from actorq.machines.scheduling import Scheduling
 from actorq.machines.states import Move, target
 from actorq.machines.subscriptions import is_kept
 from actorq.machines.tables import Limits, closing
 from actorq.machines.times import rank
 from actorq.model import messages as m
 from actorq.model.feed import TaskEventKind
-from actorq.model.records import Record
-from actorq.model.results import PoolStats, Stats, TaskInfo, WorkerInfo
+from actorq.model.ids import HOME
+from actorq.model.records import Note, Pause, Record, Window
+from actorq.model.results import PoolStats, QueueStats, Stats, TaskInfo, WorkerInfo
+from actorq.model.schedules import Schedule, moment
 
 
-class QueueMachine(Attending):
+class QueueMachine(Scheduling):
     """All tasks of one partition, and the rules they live by."""
 
     def __init__(
         self,
         limits: Limits = Limits(),  # noqa: B008 - frozen
         tail: str = "0" * 16,
-        lineage: str = "",
+        home: str = HOME,
     ) -> None:
         """Know nothing yet.
 
         Args:
             limits: The owner's bounds.
             tail: 16 hex digits for the ids of callback tasks, of this machine alone.
-            lineage: What the records are called that it rests on.
+            home: The node of the worker in this process.
         """
-        super().__init__(limits, tail, lineage)
-        self._desk = Desk(self._ledger, self._fleet, self._out, self._cancel, self._revive)
+        super().__init__(limits, tail, home)
+        self._desk = Desk(
+            self._ledger,
+            self._fleet,
+            self._out,
+            self._cancel,
+            self._revive,
+            self._discard,
+            self.pinned(),
+        )
+        self._waking: list[str] = []
+        self._revived: dict[tuple[int, int], list[str]] = {}
+        """By request: what a bulk verb has revived so far that comes after other tasks."""
+        self._reasons = Reasons(
+            self._ledger, self._fleet, self._ready, self._parking, self._out, lambda: self._closing
+        )
         self._handlers: dict[type, Callable[[int, Any], None]] = {
             m.ClientHello: self._client_hello,
             m.Submit: self._submit,
@@ -64,6 +82,11 @@ class QueueMachine(Attending):
             m.Bulk: self._bulk,
             m.Subscribe: self._subscribe,
             m.Unsubscribe: self._news.unsubscribe,
+            m.Why: self._reasons.why,
+            m.PauseQueue: self._pause_queue,
+            m.Declare: self._declare,
+            m.ControlSchedule: self._control_schedule,
+            m.GetSchedules: self._get_schedules,
             m.GetStats: self._get_stats,
             m.GetTasks: self._get_tasks,
             m.Join: self._join,
@@ -92,6 +115,18 @@ class QueueMachine(Attending):
         """
         self._expect(record)
 
+    def load_note(self, note: Note) -> None:
+        """Take in what an earlier owner has noted, before the first record."""
+        match note.value:
+            case Schedule() as schedule:
+                self._schedules.load(schedule)
+            case Window() as window:
+                self._gates.load(note.name, window)
+            case Pause() as pause:
+                self._ready.pause(note.name, pause.at)
+            case value:
+                raise AssertionError(f"nothing is noted by {value!r}")
+
     def step(self, origin: int, messages: Sequence[Any], now: float) -> list[Effect]:
         """Apply what connection ``origin`` sent together; return what must be done, in order.
 
@@ -103,22 +138,33 @@ class QueueMachine(Attending):
             self._look_at_clock()
         for message in messages:
             self._handlers[type(message)](origin, message)
-        self._grant_what_is_ready()
-        while self._parking.lines and self._unpark():
+        bonds = self._bonds
+        while True:
+            if bonds.news or bonds.loose or bonds.unasked:
+                self._settle()
             self._grant_what_is_ready()
+            if bonds.news or bonds.loose:  # one was too late for its grant
+                continue
+            if not (self._parking.lines and self._unpark()):
+                break
         if self._news.any:
             self._news.flush()
         self._pulse = now + self._look if self._until.armed else inf
         out = self._out
+        if self._gates.changed:
+            out[:0] = self._gates.notes()
         effects = [*self._ledger.changes(), *out]
         out.clear()
         return effects
 
     def next_deadline(self) -> float | None:
         """Return when a `Tick` has something to do, or None."""
-        if self._expected:
+        if self._expected or self._bonds.loose:
             return 0.0  # nobody may come
         deadline = self._timers.next() if self._timers.armed else None
+        for others in (self._gates.alarms, self._schedules.timers):
+            if others.armed and not self._closing:
+                deadline = min(others.next() or 0.0, inf if deadline is None else deadline)
         if not self._until.armed:
             return deadline
         return min(self._pulse, self._until.next() or inf, deadline or inf)
@@ -138,18 +184,24 @@ class QueueMachine(Attending):
         """Go on with a message for which the store was asked, since live tasks were not enough."""
         message = found.message
         records = found.records
-        if not (isinstance(message, m.Submit | m.Watch) and message.resent):
+        if not (isinstance(message, m.Watch) and message.resent):
             # Whoever waited before a crash is told, however short a time results are kept.
             records = {id: kept for id, kept in records.items() if is_kept(kept, self._now)}
         match message:
             case m.Submit():
-                self._admit(origin, message, records)
+                self._answered(origin, found)
+            case m.Resolve():
+                self._resolved(found)
             case m.Finish():
                 record = found.records.get(message.id)
                 head = None if record is None else record.head
                 self._answer_late_finish(origin, message, head)
+            case m.ControlSchedule():
+                self._run_schedule(origin, message, records.get(str(message.id)))
             case m.CancelTask() if message.id in self._live:
                 self._cancel_task(origin, message)
+            case m.Why():
+                self._reasons.found(origin, message, records)
             case m.Subscribe():
                 self._news.found(origin, message, list(found.records.values()), self._now)
             case _:
@@ -165,20 +217,32 @@ class QueueMachine(Attending):
         message = searched.message
         if self._closing and isinstance(message, m.Bulk) and message.verb == "retry":
             self._out.reply(origin, message, error=closing())
+            self._let_go_on(self._revived.pop((origin, message.request), ()))
         elif isinstance(message, m.Subscribe):
             self._news.searched(origin, searched)
         else:
             kept = [record for record in searched.records if is_kept(record, self._now)]
             self._desk.searched(origin, replace(searched, records=kept))
+            if self._waking or self._revived:
+                self._gather((origin, message.request), last=searched.next is None)
+
+    def _gather(self, bulk: tuple[int, int], *, last: bool) -> None:
+        """Keep what a bulk verb has revived until it has revived all, and then let that go on."""
+        revived = self._revived.setdefault(bulk, [])
+        revived += self._waking
+        self._waking.clear()
+        if last or not revived:
+            self._let_go_on(self._revived.pop(bulk))
 
     def _revive(self, record: Record) -> None:
         """Start a new run of an ended task: everything begins again, but never the fence."""
         since = self._next_stamp()
         head = record.head
+        waits = bool(head.options.after or head.needs)
         live = self._ledger.reopen(
             replace(
                 head,
-                status=target(Move.REVIVE, head.status),
+                status=target(Move.REVIVE_TO_WAIT if waits else Move.REVIVE, head.status),
                 scope=None,
                 since=since,
                 due=since,
@@ -192,10 +256,19 @@ class QueueMachine(Attending):
             ),
             record.body,
         )
-        self._make_ready(live)
+        self._bonds.reopened(head.id)
+        if waits:
+            self._bonds.tie(live.head, held=True, spared=head.started_at is not None)
+            self._waking.append(head.id)
+        else:
+            self._make_ready(live)
         self._arm(live)
         if self._news.any:
             self._news.publish(TaskEventKind.SUBMITTED, live.head, self._now)
+
+    def tables(self) -> dict[str, int]:
+        """Return the size of every internal table; all are 0 when no task is live."""
+        return super().tables() | {"revived": len(self._revived) + len(self._waking)}
 
     def _get_stats(self, origin: int, request: m.GetStats) -> None:
         parked = self._parking.counts()
@@ -204,11 +277,22 @@ class QueueMachine(Attending):
             pool: PoolStats(fleet.slots(pool), fleet.free[pool]) for pool in POOLS
         }
         queues = self._ledger.stats(parked)
+        for queue in self._ready.paused:
+            queues[queue] = evolve(queues.get(queue, QueueStats()), paused=True)
+        for queue, at in self._ready.oldest().items():
+            queues[queue] = evolve(queues[queue], oldest=moment(at))
         workers = len(fleet.by_connection)
         waiting = self._ready.waiting()
         unknown = {name: n for name, n in waiting.items() if not fleet.knows(name)}
-        stats = Stats(queues=queues, pools=pools, workers=workers, unknown=unknown, **self._totals)
-        self._out.reply(origin, request, stats)
+        stats = Stats(
+            queues=queues,
+            pools=pools,
+            workers=workers,
+            unknown=unknown,
+            store=None,  # the queue actor knows
+            **self._totals,
+        )
+        self._out.append(Complete(origin, request.request, stats))
 
     def _get_tasks(self, origin: int, request: m.GetTasks) -> None:
         workers = self._fleet.by_connection.values()

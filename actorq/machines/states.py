@@ -27,6 +27,10 @@ class Move(Enum):
 
     ACCEPT = "accept", {None: _S.PENDING}
     DEFER = "accept for later", {None: _S.SCHEDULED}
+    WAIT = "accept to wait", {None: _S.WAITING}
+    RELEASE = "have all it waits for", {_S.WAITING: _S.PENDING}
+    RELEASE_EARLY = "have it before it is due", {_S.WAITING: _S.SCHEDULED}
+    DEPEND = "miss what it needs", {_S.WAITING: _S.FAILURE, _S.PENDING: _S.FAILURE}
     FALL_DUE = "fall due", {_S.SCHEDULED: _S.PENDING}
     GRANT = "grant", {_S.PENDING: _S.RUNNING}
     SUCCEED = "succeed", {_S.RUNNING: _S.SUCCESS}
@@ -36,14 +40,15 @@ class Move(Enum):
     HAND_BACK = "hand back", {_S.RUNNING: _S.PENDING}
     CANCEL = (
         "cancel",
-        {_S.SCHEDULED: _S.CANCELLED, _S.PENDING: _S.CANCELLED, _S.RUNNING: _S.CANCELLED},
+        dict.fromkeys((_S.SCHEDULED, _S.WAITING, _S.PENDING, _S.RUNNING), _S.CANCELLED),
     )
-    EXPIRE = "expire", {_S.SCHEDULED: _S.FAILURE, _S.PENDING: _S.FAILURE}
+    EXPIRE = "expire", dict.fromkeys((_S.SCHEDULED, _S.WAITING, _S.PENDING), _S.FAILURE)
     TIME_OUT = (
         "time out",
-        {_S.SCHEDULED: _S.FAILURE, _S.PENDING: _S.FAILURE, _S.RUNNING: _S.FAILURE},
+        dict.fromkeys((_S.SCHEDULED, _S.WAITING, _S.PENDING, _S.RUNNING), _S.FAILURE),
     )
     REVIVE = "retry", {_S.FAILURE: _S.PENDING, _S.CANCELLED: _S.PENDING}
+    REVIVE_TO_WAIT = "retry, to wait", {_S.FAILURE: _S.WAITING, _S.CANCELLED: _S.WAITING}
 
     def __init__(self, word: str, targets: Mapping[Any, TaskStatus]) -> None:
         self.word = word

@@ -24,7 +24,7 @@ from actorq.model.feed import TaskEvent, TaskEventKind, TrackedEvent
 from actorq.model.filters import Filter
 from actorq.model.records import Head, Record
 from actorq.model.results import Progress
-from actorq.model.status import PENDING, RUNNING, SCHEDULED, TaskStatus
+from actorq.model.status import PENDING, RUNNING, SCHEDULED, WAITING, TaskStatus
 
 REPLAY_CHUNK = 1_000
 """Ended tasks that are looked at in one step for a subscriber that has come back."""
@@ -33,7 +33,7 @@ REPLAY_CHUNK = 1_000
 _ANY = ""
 """The only key of the table of those that are about any task."""
 
-_LIVE: tuple[TaskStatus, ...] = (SCHEDULED, PENDING, RUNNING)
+_LIVE: tuple[TaskStatus, ...] = (SCHEDULED, WAITING, PENDING, RUNNING)
 
 
 class Subscription(Struct, eq=False):
@@ -167,6 +167,7 @@ class Subscriptions:
             for queue, stats in self._ledger.stats({}).items():
                 if filter.queue in (None, queue):
                     counts[SCHEDULED] += stats.scheduled
+                    counts[WAITING] += stats.waiting
                     counts[PENDING] += stats.pending
                     counts[RUNNING] += stats.running
             return counts

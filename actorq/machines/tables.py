@@ -8,6 +8,7 @@ from math import inf, nextafter
 from msgspec import Struct
 
 from actorq.errors import ActorDied
+from actorq.machines.bonds import Bonds
 from actorq.machines.effects import Outbox
 from actorq.machines.fleet import Fleet
 from actorq.machines.ledger import Ledger, Live
@@ -22,7 +23,7 @@ from actorq.machines.times import rank
 from actorq.model import messages as m
 from actorq.model.feed import TaskEventKind
 from actorq.model.ids import IdSource
-from actorq.model.records import Head, TrackedHead
+from actorq.model.records import Head, Ownership, Record, TrackedHead
 from actorq.model.status import RUNNING, SCHEDULED
 
 
@@ -64,9 +65,14 @@ class Limits(Struct, frozen=True):
 class Tables:
     """State, and the few moves on it that every chapter makes."""
 
-    def __init__(self, limits: Limits, tail: str, lineage: str) -> None:
+    def __init__(self, limits: Limits, tail: str) -> None:
         self._limits = limits
-        self._lineage = lineage
+        self._lineage = ""
+        """What the records are called that this machine rests on."""
+        self._forgotten_until = 0.0
+        """The largest ``submitted_at`` of what was ever forgotten."""
+        self._refused: dict[str, str] = {}
+        """Tasks that the store cannot keep, and why."""
         self._remote: set[int] = set()
         """The connections of clients elsewhere."""
         self._session_of: dict[int, str] = {}
@@ -79,7 +85,14 @@ class Tables:
         self._out = Outbox()
         self._ledger = Ledger()
         self._live = self._ledger.live
-        self._ready: Ready[Live] = Ready()
+        self._bonds = Bonds(self._live)
+        self._blind = 0
+        """Look-ups of what tasks need that are not answered yet: until then, none is granted."""
+        self._lately: dict[str, Record | None] = {}
+        """What has ended, or was discarded, while the store is asked about submits."""
+        self._lately_keyed: dict[str, str] = {}
+        self._ready: Ready[Live] = Ready(lambda: self._now)
+        self._gates = self._ready.gates
         self._timers = Timers()
         self._fleet = Fleet()
         self._parking = Parking()
@@ -92,22 +105,43 @@ class Tables:
             ("success", "failure", "cancelled", "retries", "lost"), 0
         )
 
+    def own(self, ownership: Ownership) -> None:
+        """Take in what the store says of itself, before anything else."""
+        self._lineage = ownership.lineage
+        self._stamp = ownership.stamp
+        self.forgot(ownership.forgotten_until)
+
+    def forgot(self, until: float) -> None:
+        """Note the largest ``submitted_at`` of what was forgotten."""
+        self._forgotten_until = max(self._forgotten_until, until)
+
+    def refuse(self, id: str, why: str) -> None:
+        """Do not have this task's record changed again as it was: the store refused that."""
+        self._refused[id] = why
+
     def tables(self) -> dict[str, int]:
         """Return the size of every internal table; all are 0 when no task is live.
 
         Connected workers are counted by what they hold.
         """
-        return self._ledger.tables() | {
-            "ready": len(self._ready),
-            "timers": len(self._timers),
-            "parked": len(self._parking),
-            "cancels": len(self._cancels),
-            "ending": len(self._ending),
-            "joins": len(self._joins),
-            "closes": len(self._closes),
-            "held": self._fleet.held(),
-            "subscriptions": len(self._news),
-        }
+        return (
+            self._ledger.tables()
+            | self._bonds.tables()
+            | {
+                "blind": self._blind,
+                "lately": len(self._lately) + len(self._lately_keyed),
+                "ready": len(self._ready),
+                "gates": len(self._gates),
+                "timers": len(self._timers),
+                "parked": len(self._parking),
+                "cancels": len(self._cancels),
+                "ending": len(self._ending),
+                "joins": len(self._joins),
+                "closes": len(self._closes),
+                "held": self._fleet.held(),
+                "subscriptions": len(self._news),
+            }
+        )
 
     def _lineage_for(self, origin: int) -> str:
         """Return what these records are called for one client; another name once it was lost.
@@ -121,6 +155,14 @@ class Tables:
         now, last = self._now, self._stamp
         self._stamp = stamp = now if now > last else nextafter(last, inf)
         return stamp
+
+    def _discard(self, record: Record) -> None:
+        """Forget an ended task."""
+        head = record.head
+        self._ledger.discard(head.id)
+        self.forgot(head.submitted_at)
+        if self._parking.asked:
+            self._lately[head.id] = None
 
     def _arm(self, live: Live) -> None:
         """Set the task's alarm to the next moment at which time alone changes it."""
@@ -136,10 +178,15 @@ class Tables:
             self._timers.clear(head.id)
 
     def _release(self, live: Live) -> None:
-        """Take a running task off its worker's list; the slot comes back by the worker's word."""
+        """Take a running task off its worker's list, and out of its limit.
+
+        The worker's slot comes back by the worker's word.
+        """
         if live.run is not None:
             live.run.worker.held.pop(live.head.id, None)
             live.run = None
+            if live.head.options.limit is not None:
+                self._ready.leave(live.head)
 
     def _make_ready(self, live: Live) -> None:
         """Let a pending task wait for a slot of the pool that it needs.
@@ -158,8 +205,11 @@ class Tables:
                 self._ledger.settle(live, "main", head.options, head.rank)
         self._ready.add(live)
 
-    def _open(self, task: m.Submission, watch: int | None) -> Live:
-        """Make a new task live; unless it is due later, it must be granted or get ready now."""
+    def _open(self, task: m.Submission, watch: int | None, *, waits: bool = False) -> Live:
+        """Make a new task live; if it is pending then, it must be granted or get ready now.
+
+        One that ``waits`` does so for other tasks, to which it must be tied now.
+        """
         options, now = task.options, self._now
         self._stamp = since = now if now > self._stamp else self._next_stamp()
         due = since
@@ -180,7 +230,8 @@ class Tables:
             since,
             rank(options.priority, due),
             due,
-            _DEFERRED if later else _ACCEPTED,
+            _WAITING if waits else _DEFERRED if later else _ACCEPTED,
+            needs=task.needs,
         )
         live = self._ledger.open(head, task.body, watch)
         if later or options.deadline is not None or options.expires is not None:
@@ -192,6 +243,7 @@ class Tables:
 
 _ACCEPTED = target(Move.ACCEPT, None)
 _DEFERRED = target(Move.DEFER, None)
+_WAITING = target(Move.WAIT, None)
 
 
 def closing() -> ActorDied:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from actorq.model.records import Head
 from actorq.model.status import TaskPriority
 
@@ -28,3 +30,9 @@ def expiry(head: Head) -> float | None:
     """Return when it is too late to start, or None; a task that once started is never too late."""
     seconds = head.options.expires
     return None if seconds is None or head.started_at is not None else head.due + seconds
+
+
+def over(head: Head) -> float:
+    """Return when it is too late to start, for either reason, or inf."""
+    ends, expires = deadline(head), expiry(head)
+    return min(inf if ends is None else ends, inf if expires is None else expires)

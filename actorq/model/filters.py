@@ -22,6 +22,7 @@ class FilterDict(TypedDict, total=False):
         status: A `TaskStatus` or its word, or several in a list.
         task: A task or its name, or several in a list.
         queue: A queue's name.
+        key: The key of a submission.
         ids: Task ids.
         before: Only tasks submitted before this aware datetime.
         after: Only tasks submitted after it.
@@ -30,6 +31,7 @@ class FilterDict(TypedDict, total=False):
     status: str | Collection[str]
     task: Named | Collection[Named]
     queue: str
+    key: str
     ids: Iterable[str]
     before: datetime
     after: datetime
@@ -80,6 +82,7 @@ class Filter(Struct, frozen=True):
     before: _Moment | None = None
     after: _Moment | None = None
     ended_since: _Moment | None = None
+    key: str | None = None
 
     def matches(self, head: Head) -> bool:
         """Say whether a task's head fits."""
@@ -88,6 +91,7 @@ class Filter(Struct, frozen=True):
             and (self.names is None or head.name in self.names)
             and (self.queue is None or head.options.queue == self.queue)
             and (self.ids is None or head.id in self.ids)
+            and (self.key is None or head.options.key == self.key)
             and (self.before is None or head.submitted_at < self.before)
             and (self.after is None or head.submitted_at > self.after)
             and (self.ended_since is None or self._has_ended(head))
@@ -111,6 +115,7 @@ def build_filter(
     status: object = None,
     task: object = None,
     queue: str | None = None,
+    key: str | None = None,
     ids: Iterable[str] | None = None,
     before: datetime | None = None,
     after: datetime | None = None,
@@ -131,6 +136,7 @@ def build_filter(
         statuses=None if status is None else frozenset(map(_status, _several(status))),
         names=None if task is None else frozenset(map(_task_name, _several(task))),
         queue=None if queue is None else name("filter 'queue'", queue),
+        key=None if key is None else name("filter 'key'", key),
         ids=None if ids is None else _ids(ids),
         before=_moment("before", before),
         after=_moment("after", after),

@@ -9,6 +9,9 @@ from secrets import token_hex
 PARTITION = "00"
 """The one partition of this version, as the first two hex digits of every task id."""
 
+HOME = "@"
+"""What the node of a worker begins with that is in the owner's process, and dies with it."""
+
 
 class IdSource:
     """Makes task ids: partition (2 hex digits), microseconds (13), the source's random tail (16).

@@ -20,6 +20,7 @@ from actorq.model.filters import Filter
 from actorq.model.options import TaskOptions
 from actorq.model.records import Cancel, Head, Output, Pool
 from actorq.model.results import Progress
+from actorq.model.schedules import Schedule
 from actorq.model.status import TaskStatus
 
 # What the numbers of other nodes may be; a decoder refuses all else, NaN and infinity too. (In this
@@ -56,12 +57,15 @@ class Submission(Struct, frozen=True, gc=False):
     options: TaskOptions
     scope: Name | None
     body: Any
+    needs: tuple[Name, ...] = ()
+    """The tasks whose results its arguments stand for; it comes after them too."""
 
 
 class Submit(Struct, frozen=True, gc=False):
     """Accept all of these or none, and tell this client how each of them ends.
 
-    Answered by `Reply` once stored; at a full queue it waits for room first.
+    Answered once stored, with None if all are new, or else with `Admitted`; at a full queue it
+    waits for room first.
     """
 
     request: int
@@ -69,6 +73,8 @@ class Submit(Struct, frozen=True, gc=False):
     resent: bool = False
     lineage: str | None = None
     """The records (`ClientWelcome.lineage`) among which it was first sent."""
+    stamp: Moment | None = None
+    """The owner's time before which it was not sent, as far as its client knows."""
 
 
 class Withdraw(Struct, frozen=True, array_like=True, tag="withdraw"):
@@ -134,6 +140,51 @@ class Find(Struct, frozen=True, array_like=True, tag="find"):
     limit: PageSize
 
 
+class Why(Struct, frozen=True, array_like=True, tag="why"):
+    """Answer in words why this task is not running; refused with `TaskNotFound`."""
+
+    request: int
+    id: Name
+
+
+class PauseQueue(Struct, frozen=True, array_like=True, tag="pause"):
+    """Start nothing of this queue from now on, or, with ``paused`` false, go on. No value."""
+
+    request: int
+    queue: Name
+    paused: bool
+
+
+class Declare(Struct, frozen=True):
+    """Keep this schedule from now on; one that is the same goes on as it was. No value."""
+
+    request: int
+    schedule: Schedule
+
+
+ScheduleVerb = Literal["run", "pause", "resume", "remove"]
+
+
+class ControlSchedule(Struct, frozen=True, array_like=True, tag="schedule"):
+    """Do this to the schedule of that name; refused with `ScheduleNotFound`.
+
+    Answered by the id and the name of the task that ``run`` submits, or else with no value.
+    """
+
+    request: int
+    name: Name
+    verb: ScheduleVerb
+    id: Name | None = None
+    """The id of the task that ``run`` submits."""
+    resent: bool = False
+
+
+class GetSchedules(Struct, frozen=True, array_like=True, tag="schedules"):
+    """Answer with a `ScheduleInfo` for each schedule, by name."""
+
+    request: int
+
+
 Verb = Literal["cancel", "retry", "discard"]
 
 
@@ -194,12 +245,14 @@ class Join(Struct, frozen=True, array_like=True, tag="join"):
 class Close(Struct, frozen=True):
     """Start no task from now on; with ``cancel`` also end every live one.
 
-    Answered when no task is running; with ``cancel`` when none is live.
+    Answered when no task is running; with ``cancel`` when none is live; with ``keep`` at once.
     """
 
     request: int
     cancel: bool
     grace: Seconds
+    keep: bool = False
+    """Whether what is live stays in the store."""
 
 
 class WorkerDied(Struct, frozen=True, array_like=True, tag="died"):
@@ -219,6 +272,11 @@ Request = (
     | Find
     | Bulk
     | Subscribe
+    | Why
+    | PauseQueue
+    | Declare
+    | ControlSchedule
+    | GetSchedules
     | GetStats
     | GetTasks
     | GetTree
@@ -241,6 +299,20 @@ class ClientWelcome(Struct, frozen=True, array_like=True, tag="hail"):
 
     lineage: str
     losses: int
+    at: Moment = 0.0
+    """The owner's time."""
+
+
+class Admitted(Struct, frozen=True):
+    """The answer to a `Submit` of which something was there already.
+
+    Attributes:
+        known: The ids that had been accepted before.
+        instead: By the id of what was submitted, the id of the task that has its key.
+    """
+
+    known: tuple[str, ...]
+    instead: dict[str, str] = {}
 
 
 class Reply(Struct, frozen=True):
@@ -310,6 +382,8 @@ class Declared(Struct, frozen=True):
 
     pool: Pool
     options: TaskOptions
+    schedule: Schedule | None = None
+    """When it is to be run without anybody asking."""
 
 
 class WorkerHello(Struct, frozen=True):
@@ -412,6 +486,8 @@ class Grant(Struct, frozen=True):
     head: Head
     body: Any
     remaining: float | None
+    inputs: dict[str, Any] = {}
+    """The values of the tasks that it needs, by id."""
 
 
 class Interrupt(Struct, frozen=True, array_like=True, tag="interrupt"):
@@ -440,6 +516,13 @@ class Lost(Struct, frozen=True):
 
 
 # --- owner to itself -----------------------------------------------------------------------------
+
+
+class Resolve(Struct, frozen=True):
+    """Look again at what these tasks wait for, of which some has ended."""
+
+    ids: tuple[str, ...]
+
 
 
 class Away(Struct, frozen=True):

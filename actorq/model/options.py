@@ -152,6 +152,62 @@ def _names(exceptions: tuple[ExceptionLike, ...]) -> frozenset[str]:
     return frozenset(e if isinstance(e, str) else qualified_name(e) for e in exceptions)
 
 
+def _limit_key(value: str) -> str:
+    return name("Limit: key", value)
+
+
+def _limit_concurrency(value: int | None) -> int | None:
+    return None if value is None else whole("Limit: concurrency", value)
+
+
+def _limit_rate(value: int | None) -> int | None:
+    return None if value is None else whole("Limit: rate", value)
+
+
+def _limit_per(value: float) -> float:
+    return number("Limit: per", value, most=31_622_400.0, above=True)
+
+
+@attrs.frozen
+class Limit:
+    """How many tasks of one key may run at once, and start in any window of time, on all workers.
+
+    Tasks that have to wait for their limit hold no slot and hold up nobody else. Keys of one task
+    take turns, so that one with a long line does not starve the others.
+
+    Attributes:
+        key: What is limited, as ``"customer:7"``; tasks of any name and queue may share it.
+        concurrency: How many may run at once, or None.
+        rate: How many may start in any ``per`` seconds, or None.
+        per: Seconds.
+    """
+
+    key: str = attrs.field(converter=_limit_key)
+    concurrency: int | None = attrs.field(
+        default=None, converter=_limit_concurrency, kw_only=True
+    )
+    rate: int | None = attrs.field(default=None, converter=_limit_rate, kw_only=True)
+    per: float = attrs.field(default=1.0, converter=_limit_per, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        if self.concurrency is None and self.rate is None:
+            raise ValueError(f"Limit {self.key!r}: give a concurrency, or a rate, or both")
+
+
+OnDependencyFailure = Literal["fail", "run"]
+AFTER_MAX = 10_000
+"""Tasks that one task can come after."""
+
+
+class HasId(Protocol):
+    """A handle, or anything else with a task's id."""
+
+    @property
+    def id(self) -> str:
+        """The task's id."""
+        ...
+
+
 class CallbackActor(Protocol):
     """The ref of an actor that takes `TaskDone`."""
 
@@ -176,6 +232,10 @@ class OptionsDict(TypedDict, total=False):
     retry: Retry
     at_most_once: bool
     max_deliveries: int
+    key: str | None
+    after: Sequence[str | HasId]
+    on_dependency_failure: OnDependencyFailure
+    limit: Limit | None
     when_full: WhenFull
     callback: Callback | None
     callback_data: Any
@@ -223,6 +283,35 @@ def _at(value: object) -> datetime | None:
 def _retry(value: object) -> Retry:
     if not isinstance(value, Retry):
         raise TypeError(f"option 'retry' must be an actorq.Retry, not {value!r}")
+    return value
+
+
+def _after(value: object) -> tuple[str, ...]:
+    """Return ids, each once, in order."""
+    if isinstance(value, str) or not isinstance(value, Sequence | set | frozenset):
+        raise TypeError(f"option 'after' must be several handles or ids, not {value!r}")
+    ids: dict[str, None] = {}
+    for item in value:
+        id = item if isinstance(item, str) else getattr(item, "id", None)
+        if not isinstance(id, str):
+            raise TypeError(f"option 'after' must hold handles or task ids, not {item!r}")
+        ids[name("option 'after'", id)] = None
+    if len(ids) > AFTER_MAX:
+        raise ValueError(f"option 'after' takes at most {AFTER_MAX} tasks, not {len(ids)}")
+    return tuple(ids)
+
+
+def _on_dependency_failure(value: object) -> OnDependencyFailure:
+    if value == "fail":
+        return "fail"
+    if value == "run":
+        return "run"
+    raise ValueError(f"option 'on_dependency_failure' must be 'fail' or 'run', not {value!r}")
+
+
+def _limit(value: object) -> Limit | None:
+    if value is not None and not isinstance(value, Limit):
+        raise TypeError(f"option 'limit' must be an actorq.Limit, not {value!r}")
     return value
 
 
@@ -279,6 +368,14 @@ class TaskOptions:
         at_most_once: Never deliver it again when its worker is lost: it is `WorkerLost` then. (Its
             retry policy is another matter, and still holds.)
         max_deliveries: How many workers may die under it before it fails as `WorkerLost`.
+        key: Makes the submission idempotent: while a task with this key is live, or its result is
+            kept, the same call gets that task's handle (``handle.existing``), and any other one
+            `KeyConflict`. 1 to 200 characters.
+        after: Handles or ids of tasks that must have ended before it starts.
+        on_dependency_failure: What happens if one of those did not succeed: ``"fail"`` as
+            `DependencyFailed`, or ``"run"`` all the same. (Without a result that its arguments
+            stand for it cannot run.)
+        limit: See `Limit`.
         when_full: ``"wait"`` until the queue has room, or ``"raise"`` `QueueFull`.
         callback: Who gets a `TaskDone` once it has ended, well or not: an actor's ref as a message,
             a task (or any other callable) as its argument. A task is submitted in the same step in
@@ -303,6 +400,10 @@ class TaskOptions:
     retry: Retry = _NO_RETRY
     at_most_once: bool = False
     max_deliveries: int = 3
+    key: str | None = None
+    after: tuple[str, ...] = ()
+    on_dependency_failure: OnDependencyFailure = "fail"
+    limit: Limit | None = None
     when_full: WhenFull = "wait"
     callback: Any = None
     callback_data: Any = attrs.field(default=None, hash=False)
@@ -345,6 +446,13 @@ class TaskOptions:
         other.__attrs_init__(**values, given=self.given)  # pyright: ignore - attrs makes it
         return other
 
+    def with_after(self, after: tuple[str, ...]) -> TaskOptions:
+        """Return these options with other ids to come after, unchecked."""
+        other = object.__new__(type(self))
+        values = {field: getattr(self, field) for field in _CHECKS} | {"after": after}
+        other.__attrs_init__(**values, given=self.given)  # pyright: ignore - attrs makes it
+        return other
+
     @classmethod
     def high_priority(cls) -> Self:
         """Run it soon, once, and not for long: high priority, one attempt, 60 s."""
@@ -378,6 +486,10 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "retry": _retry,
     "at_most_once": lambda value: flag("option 'at_most_once'", value),
     "max_deliveries": lambda value: whole("option 'max_deliveries'", value),
+    "key": lambda value: None if value is None else name("option 'key'", value),
+    "after": _after,
+    "on_dependency_failure": _on_dependency_failure,
+    "limit": _limit,
     "when_full": _when_full,
     "callback": _callback,
     "callback_data": lambda value: value,

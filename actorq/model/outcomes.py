@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from actorq.errors import RemoteError
-from actorq.model.records import Head, Output
+from actorq.model.records import Head, Output, sources_of
 from actorq.model.results import TaskResult
 from actorq.model.status import TaskStatus
 
 _NO_OUTPUT = Output()
+_NAMED_MAX = 3
 _UNKNOWN = "no worker that is connected knows this task"
 
 
@@ -46,6 +47,12 @@ def task_result(
     )
 
 
+def _several(ids: tuple[str, ...]) -> str:
+    """Return ids in words, not all of them if they are many."""
+    more = ", ..." if len(ids) > _NAMED_MAX else ""
+    return f"{len(ids)} task{'s' * (len(ids) != 1)}: {', '.join(ids[:_NAMED_MAX])}{more}"
+
+
 def _utc(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
@@ -57,6 +64,8 @@ def reason_of(head: Head, error: RemoteError | None) -> str | None:
             return f"due at {_utc(head.due).isoformat()}" + (
                 f", after attempt {head.attempts}" if head.attempts else ""
             )
+        case TaskStatus.WAITING:
+            return f"waits for {_several(sources_of(head))}"
         case TaskStatus.PENDING:
             return "waits for a free slot"
         case TaskStatus.CANCELLED if head.cancel is not None:

@@ -7,7 +7,7 @@ store share them.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -65,10 +65,48 @@ class Head(Struct, frozen=True, gc=False):
     completed_at: float | None = None
     keep_until: float | None = None
     cancel: Cancel | None = None
+    needs: tuple[str, ...] = ()
+    """The tasks whose results its arguments stand for (``handle.output``); see `needs_of`."""
 
 
 class TrackedHead(Head, frozen=True, gc=True):
     """The head of a task whose options hold users' objects, which may hold what holds this head."""
+
+
+class Tied(Protocol):
+    """What comes after other tasks: a head, or a submission."""
+
+    @property
+    def options(self) -> TaskOptions:
+        """Its options."""
+        ...
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The tasks whose results its arguments stand for."""
+        ...
+
+
+_ALIAS = "\0"
+
+
+def alias(name: str, id: str) -> str:
+    """Return the need of a task whose call says ``name`` for ``id``, which has that one's key."""
+    return f"{name}{_ALIAS}{id}"
+
+
+def needs_of(task: Tied) -> dict[str, str]:
+    """Return the tasks whose results a task needs, by the ids that its call has for them."""
+    needs = {}
+    for need in task.needs:
+        name, _, id = need.partition(_ALIAS)
+        needs[name] = id or name
+    return needs
+
+
+def sources_of(task: Tied) -> tuple[str, ...]:
+    """Return the tasks that a task comes after, each once."""
+    return tuple(dict.fromkeys((*task.options.after, *needs_of(task).values())))
 
 
 class Output(Struct, frozen=True):
@@ -131,12 +169,83 @@ class Write(Struct, frozen=True, gc=False):
         )
 
 
+class Note(Struct, frozen=True):
+    """Something small that the owner keeps besides tasks; ``value=None`` deletes it.
+
+    ``pause``: a paused queue, by its name. ``limit``: the recent starts under a limit's key.
+    ``schedule``: a schedule, by its name.
+    """
+
+    kind: NoteKind
+    name: str
+    value: Struct | None
+
+
+NoteKind = Literal["pause", "limit", "schedule"]
+
+
+class Pause(Struct, frozen=True):
+    """The value of a ``pause`` note: since when."""
+
+    at: float
+
+
+class Window(Struct, frozen=True):
+    """The value of a ``limit`` note: when how many tasks were started, the oldest first.
+
+    ``per``: for how many seconds that matters.
+    """
+
+    starts: tuple[tuple[float, int], ...]
+    per: float = 0.0
+
+
 class Ownership(Struct, frozen=True):
-    """The right to write one partition. Both numbers are compared by every commit.
+    """The right to write one partition; epoch and nonce are compared by every commit.
 
     The nonce is there because a store that fails over can hand out the same epoch twice.
+
+    Attributes:
+        lineage: What these records are called: a store that has lost them gets another name.
+        forgotten_until: The largest ``submitted_at`` of any record that was ever forgotten.
+        stamp: The largest ``submitted_at`` of any record that was ever kept.
     """
 
     partition: str
     epoch: int
     nonce: str
+    lineage: str = ""
+    forgotten_until: float = 0.0
+    stamp: float = 0.0
+
+
+class Purged(Struct, frozen=True):
+    """What a purge has done.
+
+    Attributes:
+        left: How many ended records there are now.
+        forgotten_until: `Ownership.forgotten_until` now.
+        more: Whether there is more to forget.
+    """
+
+    left: int
+    forgotten_until: float
+    more: bool = False
+
+
+class StoreInfo(Struct, frozen=True):
+    """What people may want to know of a store.
+
+    Attributes:
+        url: Where it is.
+        size: Bytes on its disk, or None.
+        schema: The version of its layout.
+        owner: Who owns it, in words, or None.
+        detail: Anything else, by name.
+    """
+
+    url: str
+    size: int | None = None
+    schema: int | None = None
+    owner: str | None = None
+    detail: dict[str, str] = {}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar, cast
 
 import attrs
 
 from actorq.errors import (
+    DependencyFailed,
     RemoteError,
     TaskCancelled,
     TaskError,
@@ -21,10 +22,14 @@ from actorq.model.status import FailureKind, TaskStatus
 
 R_co = TypeVar("R_co", covariant=True)
 
+CatchUp = Literal["last", "skip", "all"]
+Overlap = Literal["skip", "queue"]
+
 _ERRORS: dict[FailureKind | None, type[TaskError]] = {
     FailureKind.TIMEOUT: TaskTimeout,
     FailureKind.EXPIRED: TaskExpired,
     FailureKind.LOST: WorkerLost,
+    FailureKind.DEPENDENCY: DependencyFailed,
 }
 
 
@@ -147,6 +152,12 @@ class QueueStats:
     running: int = 0
     parked: int = 0
     """Submissions that wait for room."""
+    waiting: int = 0
+    """Those that wait for other tasks."""
+    paused: bool = False
+    """Whether nothing of it is started; see `Client.pause`."""
+    oldest: datetime | None = None
+    """When the oldest of those that are pending was submitted (UTC)."""
 
 
 @attrs.frozen
@@ -195,6 +206,54 @@ class TaskInfo:
 
 
 @attrs.frozen
+class ScheduleInfo:
+    """One schedule, as the owner knows it.
+
+    Attributes:
+        name: Its name.
+        task: The name of the task that each tick submits.
+        timing: When it ticks, in words, as ``cron 0 3 * * * (Europe/Zurich)`` or ``every 60 s``.
+        next_at: The nominal time of its next tick (UTC, like the next), or None if it is paused.
+        last_at: The nominal time of the newest tick that submitted a task, or None.
+        last_id: The id of that task; its result may have expired.
+        paused: Whether it is.
+        catch_up: See `Client.schedule`.
+        overlap: See `Client.schedule`.
+    """
+
+    name: str
+    task: str
+    timing: str
+    next_at: datetime | None
+    last_at: datetime | None
+    last_id: str | None
+    paused: bool
+    catch_up: CatchUp
+    overlap: Overlap
+
+
+@attrs.frozen
+class StoreStats:
+    """What the owner has written to its store since it opened.
+
+    Attributes:
+        url: Where the store is, without a password.
+        size: Bytes on its disk, or None if it has none.
+        commits: How many commits there were.
+        seconds: What all of them took.
+        slowest: What the slowest of them took, in seconds.
+        writes: How many records were written by them.
+    """
+
+    url: str
+    size: int | None = None
+    commits: int = 0
+    seconds: float = 0.0
+    slowest: float = 0.0
+    writes: int = 0
+
+
+@attrs.frozen
 class Stats:
     """A snapshot of the owner: live tasks by queue, slots by pool, outcomes since it opened.
 
@@ -203,6 +262,7 @@ class Stats:
         pools: Slots of the connected workers, by pool.
         workers: How many workers are connected.
         unknown: How many tasks are pending that none of them knows, by name.
+        store: What was written to its store.
     """
 
     queues: Mapping[str, QueueStats]
@@ -214,3 +274,4 @@ class Stats:
     retries: int
     lost: int
     unknown: Mapping[str, int] = attrs.field(factory=dict)
+    store: StoreStats | None = None

@@ -58,6 +58,8 @@ class Close(IntEnum):
     """The peer reads much more slowly than there is to say."""
     LOST = 4430
     """The peer was given up; it begins anew."""
+    UNAVAILABLE = 4503
+    """The store cannot be written for now; the reason says why. Come back later."""
 
 
 FATAL = frozenset({Close.BAD_MESSAGE, Close.FORBIDDEN, Close.VERSION})

@@ -26,6 +26,7 @@ from actorq.errors import (
     IncompatiblePeer,
     PayloadTooLarge,
     RemoteError,
+    StoreUnavailable,
     SubmitError,
     TransportError,
     readable,
@@ -163,6 +164,8 @@ class Dialer:
         if code in w.FATAL:
             kind = AuthenticationFailed if code == w.Close.FORBIDDEN else IncompatiblePeer
             raise kind(f"{transport.url}: {reason} ({code})")
+        if code == w.Close.UNAVAILABLE:
+            self._peer.suspended(StoreUnavailable(f"{transport.url}: {reason}"))
         lost = ConnectionLost(code, reason)
         if self._good_after == inf:
             self._note_failure(transport, lost)

@@ -40,6 +40,8 @@ class Exchange:
         self._post: Post | None = None
         self._error: BaseException | None = None
         self._peers: dict[Peer, MemoryPort | None] = {}
+        self.suspended: Exception | None = None
+        """Why the actor cannot open for now."""
         self.connected: dict[int, Peer] = {}
         """The peer on each open connection, for the actor to deliver to."""
 
@@ -50,6 +52,8 @@ class Exchange:
             peer.disconnected(self._error)
         elif self._post is not None:
             self._connect(peer, self._post)
+        elif self.suspended is not None:
+            peer.suspended(self.suspended)
 
     def detach(self, peer: Peer) -> None:
         """Remove a peer; the actor is told that its connection has ended."""
@@ -62,10 +66,17 @@ class Exchange:
     def open(self, post: Post) -> None:
         """The actor is open: connect every peer, in the order in which they came."""
         self._post = post
+        self.suspended = None
         for peer in list(self._peers):
             if self._post is not post:
                 return  # it crashed over an earlier hello
             self._connect(peer, post)
+
+    def suspend(self, error: Exception) -> None:
+        """The actor is closed, and cannot open for now; ``error`` is what callers should get."""
+        self.suspended = error
+        for peer in list(self._peers):
+            peer.suspended(error)
 
     def close(self, error: BaseException | None = None) -> None:
         """The actor is closed: end every connection; with an error, for ever."""

@@ -7,15 +7,27 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
-from heapq import heappop, heappush
+from collections.abc import AsyncIterator, Collection, Sequence
+from heapq import heapify, heappop, heappush
+from secrets import token_hex
 from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 
 from actorq.errors import Fenced
 from actorq.model.filters import Filter
-from actorq.model.records import Head, Output, Ownership, Record, Write
+from actorq.model.records import (
+    Head,
+    Note,
+    Output,
+    Ownership,
+    Purged,
+    Record,
+    StoreInfo,
+    Write,
+)  # fmt: skip
+
+_LOAD_CHUNK = 1_000
 
 
 class FoundRecords(Struct, frozen=True):
@@ -37,11 +49,18 @@ class _Partition:
     def __init__(self) -> None:
         self.owner: Ownership | None = None
         self.epoch = 0
+        self.lineage = token_hex(8)
+        self.forgotten_until = 0.0
+        self.stamp = 0.0
         self.records: dict[str, _Kept] = {}
         self.outputs: dict[str, Output] = {}
+        self.notes: dict[tuple[str, str], Note] = {}
         self.ended: OrderedDict[str, None] = OrderedDict()
-        """Ids of terminal records, least recently used first. (Taking the first of a plain dict
-        that is emptied from its front gets slower and slower.)"""
+        """Ids of terminal records without a key, least recently used first. (Taking the first of a
+        plain dict that is emptied from its front gets slower and slower.)"""
+        self.keyed: dict[str, tuple[str, ...]] = {}
+        """Those of terminal records with a key, by their key: one each, in an orderly queue."""
+        self.keyed_count = 0
         self.expiries: list[tuple[float, str]] = []
         self._order: list[str] | None = None
 
@@ -55,16 +74,48 @@ class _Partition:
         """Return a copy of what is kept, as a store gives it back."""
         return Record(kept.head, kept.body, self.outputs.get(id))
 
-    def changed(self) -> None:
-        """Note that the set of ids has changed."""
+    def add(self, id: str, head: Head) -> _Kept:
+        """Keep a record that is new."""
         self._order = None
+        if head.submitted_at > self.stamp:
+            self.stamp = head.submitted_at
+        record = self.records[id] = _Kept(head)
+        return record
 
     def forget(self, id: str) -> None:
         """Drop a record, if it is there."""
         self.outputs.pop(id, None)
-        if self.records.pop(id, None) is not None:
-            self.ended.pop(id, None)
-            self.changed()
+        record = self.records.pop(id, None)
+        if record is not None:
+            self._order = None
+            self.forgotten_until = max(self.forgotten_until, record.head.submitted_at)
+            if record.head.keep_until is not None:
+                self.unlist(record.head)
+
+    def list_by_key(self, id: str, key: str) -> None:
+        """List a terminal record that has a key, and may be listed already."""
+        ids = self.keyed.get(key, ())
+        if id not in ids:
+            self.keyed[key] = (*ids, id)
+            self.keyed_count += 1
+
+    def unlist(self, head: Head) -> None:
+        """Take a terminal record off the lists. (From the heap it goes when its time has come.)"""
+        key = head.options.key
+        if key is None:
+            del self.ended[head.id]
+            return
+        self.keyed_count -= 1
+        others = tuple(id for id in self.keyed[key] if id != head.id)
+        if others:
+            self.keyed[key] = others
+        else:
+            del self.keyed[key]
+
+    @property
+    def ended_count(self) -> int:
+        """How many records are terminal."""
+        return len(self.ended) + self.keyed_count
 
 
 class MemoryStore:
@@ -75,9 +126,16 @@ class MemoryStore:
     """
 
     immediate = True
+    durable = False
 
     def __init__(self) -> None:
         self._partitions: dict[str, _Partition] = {}
+
+    async def open(self) -> None:
+        """Do nothing; see `Store`."""
+
+    async def close(self) -> None:
+        """Do nothing: what is kept is kept as long as this object; see `Store`."""
 
     async def acquire(
         self,
@@ -88,20 +146,32 @@ class MemoryStore:
         """Take the partition over; see `Store`."""
         kept = self._partitions.setdefault(partition, _Partition())
         kept.epoch += 1
-        kept.owner = Ownership(partition, kept.epoch, nonce)
+        kept.owner = Ownership(
+            partition, kept.epoch, nonce, kept.lineage, kept.forgotten_until, kept.stamp
+        )
         return kept.owner
 
-    async def load(self, ownership: Ownership) -> AsyncIterator[Head]:
-        """Yield the head of every live record; see `Store`."""
+    async def load(self, ownership: Ownership) -> AsyncIterator[Sequence[Record]]:
+        """Yield every live record; see `Store`."""
         kept = self._owned(ownership)
-        for id, record in list(kept.records.items()):
-            if id not in kept.ended:
-                yield record.head
+        live = [
+            kept.record(id, record)
+            for id, record in kept.records.items()
+            if record.head.keep_until is None
+        ]
+        for start in range(0, len(live), _LOAD_CHUNK):
+            yield live[start : start + _LOAD_CHUNK]
 
-    async def commit(self, ownership: Ownership, writes: Sequence[Write]) -> None:
-        """Apply all writes; see `Store`."""
+    async def notes(self, ownership: Ownership) -> list[Note]:
+        """Return every note; see `Store`."""
+        return list(self._owned(ownership).notes.values())
+
+    async def commit(
+        self, ownership: Ownership, writes: Sequence[Write], notes: Sequence[Note] = ()
+    ) -> None:
+        """Apply all writes and notes; see `Store`."""
         kept = self._owned(ownership)
-        records, ended = kept.records, kept.ended
+        records, outputs, ended = kept.records, kept.outputs, kept.ended
         for write in writes:
             id, head = write.id, write.head
             if head is None:
@@ -109,21 +179,31 @@ class MemoryStore:
                 continue
             record = records.get(id)
             if record is None:
-                record = records[id] = _Kept(head)
-                kept.changed()
+                record = kept.add(id, head)
             else:
-                record.head = head
+                former, record.head = record.head, head
+                if former.keep_until is not None and (
+                    head.keep_until is None or former.options.key != head.options.key
+                ):
+                    kept.unlist(former)
             if write.body is not UNSET:
                 record.body = write.body
             if write.output is None:
-                kept.outputs.pop(id, None)
+                outputs.pop(id, None)
             elif not isinstance(write.output, UnsetType):
-                kept.outputs[id] = write.output
+                outputs[id] = write.output
             if head.keep_until is not None:
-                ended[id] = None
                 heappush(kept.expiries, (head.keep_until, id))
-            elif id in ended:
-                del ended[id]
+                key = head.options.key
+                if key is None:
+                    ended[id] = None
+                else:
+                    kept.list_by_key(id, key)
+        for note in notes:
+            if note.value is None:
+                kept.notes.pop((note.kind, note.name), None)
+            else:
+                kept.notes[note.kind, note.name] = note
 
     async def fetch(self, partition: str, ids: Sequence[str]) -> list[Record | None]:
         """Return the record of each id; see `Store`."""
@@ -133,9 +213,19 @@ class MemoryStore:
         found: list[Record | None] = []
         for id in ids:
             record = kept.records.get(id)
-            if record is not None and id in kept.ended:
+            if id in kept.ended:
                 kept.ended.move_to_end(id)
             found.append(None if record is None else kept.record(id, record))
+        return found
+
+    async def fetch_keyed(self, partition: str, keys: Sequence[str]) -> list[Record | None]:
+        """Return the newest ended record of each key; see `Store`."""
+        kept = self._partitions.get(partition) or _Partition()
+        found: list[Record | None] = []
+        for key in keys:
+            ids = kept.keyed.get(key)
+            id = max(ids) if ids else None
+            found.append(None if id is None else kept.record(id, kept.records[id]))
         return found
 
     async def find(
@@ -155,43 +245,76 @@ class MemoryStore:
                 page.append(kept.record(ids[at], record))
         return FoundRecords(page, None, scanned)
 
-    async def purge(self, ownership: Ownership, before: float, keep: int) -> int:
+    async def purge(
+        self, ownership: Ownership, before: float, keep: int, spare: Collection[str] = ()
+    ) -> Purged:
         """Forget expired and surplus results; see `Store`."""
         kept = self._owned(ownership)
-        expiries = kept.expiries
-        while expiries and expiries[0][0] <= before:
-            when, id = heappop(expiries)
+        self._forget_expired(kept, before, spare)
+        for _ in range(len(kept.ended)):
+            if kept.ended_count <= keep:
+                break
+            id = next(iter(kept.ended))
+            if id in spare:
+                kept.ended.move_to_end(id)  # what is needed counts as used
+            else:
+                kept.forget(id)
+        if len(kept.expiries) > 2 * kept.ended_count + 64:
+            kept.expiries = [
+                (record.head.keep_until, id)
+                for id, record in kept.records.items()
+                if record.head.keep_until is not None
+            ]
+            heapify(kept.expiries)
+        return Purged(kept.ended_count, kept.forgotten_until)
+
+    def _forget_expired(self, kept: _Partition, before: float, spare: Collection[str]) -> None:
+        spared: list[tuple[float, str]] = []
+        while kept.expiries and kept.expiries[0][0] <= before:
+            when, id = heappop(kept.expiries)
             record = kept.records.get(id)
             # A retried or discarded task leaves its old entry behind.
             if record is not None and record.head.keep_until == when:
-                kept.forget(id)
-        while len(kept.ended) > keep:
-            kept.forget(next(iter(kept.ended)))
-        if len(expiries) > 2 * len(kept.ended) + 64:
-            kept.expiries = sorted(
-                (r.head.keep_until, id)
-                for id in kept.ended
-                if (r := kept.records[id]).head.keep_until is not None
-            )
-        return len(kept.ended)
+                if id in spare:
+                    spared.append((when, id))
+                else:
+                    kept.forget(id)
+        for entry in spared:
+            heappush(kept.expiries, entry)
 
     async def release(self, ownership: Ownership) -> None:
         """Give the ownership up; see `Store`."""
         kept = self._partitions.get(ownership.partition)
-        if kept is not None and kept.owner == ownership:
+        if kept is not None and _same(kept.owner, ownership):
             kept.owner = None
+
+    async def describe(self) -> StoreInfo:
+        """Return what there is to say; see `Store`."""
+        owners = [
+            f"epoch {kept.epoch}, in this process"
+            for kept in self._partitions.values()
+            if kept.owner is not None
+        ]
+        counts = {name: str(count) for name, count in self.tables().items()}
+        return StoreInfo("memory://", owner=", ".join(owners) or None, detail=counts)
 
     def tables(self) -> dict[str, int]:
         """Return how many records, and how many of ended tasks, are kept."""
         return {
             "records": sum(len(kept.records) for kept in self._partitions.values()),
-            "ended": sum(len(kept.ended) for kept in self._partitions.values()),
+            "ended": sum(kept.ended_count for kept in self._partitions.values()),
         }
 
     def _owned(self, ownership: Ownership) -> _Partition:
         kept = self._partitions.get(ownership.partition)
-        if kept is None or kept.owner != ownership:
+        if kept is None or not _same(kept.owner, ownership):
             raise Fenced(
                 f"partition {ownership.partition!r}: epoch {ownership.epoch} is no longer its owner"
             )
         return kept
+
+
+def _same(owner: Ownership | None, ownership: Ownership) -> bool:
+    return owner is ownership or (
+        owner is not None and (owner.epoch, owner.nonce) == (ownership.epoch, ownership.nonce)
+    )

@@ -69,6 +69,9 @@ class _Pulse:
         """Wait for the next connection."""
         self._port = None
 
+    def suspended(self, error: Exception) -> None:
+        """Go on."""
+
     def beat(self) -> None:
         """Say that the process is alive."""
         if self._port is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
+from http import HTTPStatus
 from math import inf
 from secrets import token_hex
 from typing import Any
@@ -16,16 +18,18 @@ from actorq.actors.calls import Calls, Direct, Encoded
 from actorq.actors.executors.current import forget_task
 from actorq.actors.gateway import Gateway
 from actorq.actors.guests import Guests
-from actorq.actors.queue import Mail, QueueActor
+from actorq.actors.owner import OwnedElsewhere
+from actorq.actors.queue import Mail, Memory, QueueActor
 from actorq.actors.worker import WorkerActor
 from actorq.client.session import Session
 from actorq.contracts.instrument import Instrument
 from actorq.contracts.store import Store
 from actorq.contracts.transport import Authorize, Transport
-from actorq.errors import ActorDied, leaves
+from actorq.errors import ActorDied, ActorqError, leaves
 from actorq.machines.supervision import Supervision
 from actorq.machines.tables import Limits
 from actorq.model import messages as m
+from actorq.model.ids import HOME
 from actorq.model.tree import ActorTree, TaskNode
 from actorq.registry import Registry
 from actorq.runtime.cell import Cell
@@ -36,8 +40,8 @@ from actorq.runtime.future import Future
 from actorq.runtime.mailbox import Mailbox
 from actorq.runtime.supervisor import Supervisor
 from actorq.runtime.tree import take_tree
-from actorq.system.settings import Settings, library
-from actorq.telemetry.events import teller
+from actorq.system.settings import MAX_RESULTS, Settings, library
+from actorq.telemetry.events import Teller, teller
 
 _CLOSE_SLACK = 5.0
 """Seconds that closing waits for tasks beyond their grace, before it goes on without them."""
@@ -68,7 +72,7 @@ class House:
     ) -> None:
         """Build it; `open` runs it. ``closed``: calls are passed by reference."""
         self.settings = settings
-        self.tell: Callable[..., None] = teller(instruments)
+        self.tell: Teller = teller(instruments)
         # An actor that is spawned inside a task is not that task.
         self.engine: Engine = Engine(self.tell, context=forget_task)
         self.supervisors: list[Supervisor] = []
@@ -79,7 +83,7 @@ class House:
         self._registry = registry
         self._lifespan = lifespan
         self._transports = transports
-        self._authorize = authorize
+        self._role = authorize
         self._closed = closed
         self._limits = Limits(
             settings.max_pending, settings.result_ttl, settings.grace, settings.lease
@@ -88,7 +92,7 @@ class House:
         self.gateway: Gateway | None = None
         self._clock = AnchoredClock()
         self._node = token_hex(4)
-        self._lineage = token_hex(8)
+        self._memory = Memory()
         self._scope = trio.CancelScope(shield=True)
         self._orderly = False
         self.ready: Future[None] = Future()
@@ -100,6 +104,18 @@ class House:
     @trio.lowlevel.enable_ki_protection  # whatever comes, the actors are told to end
     async def open(self, session: Session) -> AsyncGenerator[None, None]:
         """Start the actors with this client, and end everything; see `actorq.open_system`."""
+        await self._store.open()
+        try:
+            async with self._run_block(session):
+                yield
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._store.close()
+            del self._store
+
+    @asynccontextmanager
+    @trio.lowlevel.enable_ki_protection
+    async def _run_block(self, session: Session) -> AsyncGenerator[None, None]:
         left_by: BaseException | None = None
         async with trio.open_nursery() as nursery:
             # Before the worker: what the client has asked, closing above all, is sent again first.
@@ -113,12 +129,12 @@ class House:
             self._orderly = left_by is None
             try:
                 if self.failure is None and left_by is None and self.settings.drain:
-                    await _let_finish(session, self.settings)
+                    await self._let_finish(session)
             except BaseException as error:  # noqa: BLE001 - likewise
                 left_by = error
             try:
                 if self.failure is None:
-                    await _end_all(session, self.settings)
+                    await self._end_all(session)
                     await self._say_goodbye()
             except BaseException as error:  # noqa: BLE001 - a second Ctrl-C ends the waiting
                 left_by = error
@@ -126,11 +142,31 @@ class House:
         # Records are not known to the garbage collector, and a task's function or meta may lead
         # back to this system: nothing must lead from here to them.
         self.queue = self._worker = None
-        del self._store
         if self.failure is not None and not isinstance(left_by, KeyboardInterrupt | SystemExit):
             raise self.failure
         if left_by is not None:
             raise left_by
+
+    async def _let_finish(self, session: Session) -> None:
+        """Start nothing more, and give what runs some time to end by itself."""
+        keep = self._store.durable
+        close = m.Close(session.number(), cancel=False, grace=0.0, keep=keep)
+        with trio.move_on_after(self.settings.drain), suppress(ActorqError):
+            await session.ask(close).wait()
+            if keep and self._worker is not None:
+                await self._worker.finish()
+
+    async def _end_all(self, session: Session) -> None:
+        """End what is left, in a bounded time: what a durable store holds is handed back to it."""
+        if self.exchange.suspended is not None:
+            return  # whoever owns the store sees to what is in it
+        grace = self.settings.grace
+        with trio.move_on_after(grace + _CLOSE_SLACK, shield=True), suppress(ActorqError):
+            if self._store.durable:
+                if self._worker is not None:
+                    await self._worker.drain(0.0)
+            else:
+                await session.ask(m.Close(session.number(), cancel=True, grace=grace)).wait()
 
     async def _say_goodbye(self) -> None:
         """Let other nodes have what waits for them, and tell them why it is over."""
@@ -174,7 +210,8 @@ class House:
                 await spawn(self._run_worker, name="worker actor")
             if self._transports:
                 await spawn(self._run_gateway, name="gateway actor")
-            self.ready.set(None)
+            # A standby is up without being ready; others know it already.
+            self._memory.owned.call_when_done(lambda: self.ready.set(None))
             await self.core.failed.wait()
         finally:
             with trio.CancelScope(shield=True):
@@ -204,6 +241,21 @@ class House:
         finally:
             self._scope.cancel("the system is closed")
 
+    def _max_results(self) -> int:
+        if self.settings.max_results is not None:
+            return self.settings.max_results
+        return sys.maxsize if self._store.durable else MAX_RESULTS
+
+    @property
+    def _home(self) -> str:
+        """The node of the worker in this process."""
+        return HOME + self._node
+
+    def _authorize(self, token: str | None) -> str | int:
+        role = self._role(token)
+        away = not self._memory.owned.done or isinstance(self.exchange.suspended, OwnedElsewhere)
+        return HTTPStatus.SERVICE_UNAVAILABLE if away and isinstance(role, str) else role
+
     async def _run_queue(self, inbox: Mailbox[Mail]) -> None:
         settings = self.settings
         self.queue = QueueActor(
@@ -212,8 +264,9 @@ class House:
             exchange=self.exchange,
             clock=self._clock,
             limits=self._limits,
-            max_results=settings.max_results,
-            lineage=self._lineage,
+            max_results=self._max_results(),
+            home=self._home,
+            memory=self._memory,
             tell=self.tell,
         )
         await self.queue.run(inbox)
@@ -224,7 +277,7 @@ class House:
         direct = self._closed
         calls: Calls = Direct() if direct else Encoded(registry, settings.max_message)
         self._worker = worker = WorkerActor(
-            self._node,
+            self._home,
             str(self.engine.find("worker actor").incarnation),
             concurrency=settings.concurrency,
             processes=settings.processes,
@@ -232,6 +285,7 @@ class House:
             lifespan=self._lifespan,
             calls=calls,
             registry=None if direct else registry,
+            scheduled=registry.scheduled() if direct else None,
             clock=self._clock,
             tell=self.tell,
         )
@@ -272,15 +326,3 @@ def _essence(error: BaseException) -> BaseException:
         if isinstance(member, KeyboardInterrupt | SystemExit):
             return member
     return members[0] if len(members) == 1 else error
-
-
-async def _let_finish(session: Session, settings: Settings) -> None:
-    """Start nothing more, and give what runs some time to end by itself."""
-    with trio.move_on_after(settings.drain), suppress(ActorDied):
-        await session.ask(m.Close(session.number(), False, 0.0)).wait()
-
-
-async def _end_all(session: Session, settings: Settings) -> None:
-    """Cancel every task that is left and wait for that, not for ever."""
-    with trio.move_on_after(settings.grace + _CLOSE_SLACK, shield=True), suppress(ActorDied):
-        await session.ask(m.Close(session.number(), True, settings.grace)).wait()

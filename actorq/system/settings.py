@@ -14,6 +14,9 @@ from actorq.model.options import number, whole
 CHUNK = 1_000
 """The most tasks that are accepted in one step."""
 
+MAX_RESULTS = 10_000
+"""Results that are kept in memory if nobody says otherwise."""
+
 
 @attrs.frozen
 class Settings:
@@ -22,7 +25,7 @@ class Settings:
     concurrency: int
     processes: int
     max_pending: int
-    max_results: int
+    max_results: int | None
     result_ttl: float
     max_message: int
     drain: float
@@ -45,7 +48,7 @@ class Settings:
         concurrency: int,
         processes: int | None,
         max_pending: int,
-        max_results: int,
+        max_results: int | None,
         result_ttl: float,
         max_message: int,
         drain: float,
@@ -63,7 +66,9 @@ class Settings:
             concurrency=whole("concurrency", concurrency, least=0, most=100_000),
             processes=_processes(processes, concurrency),
             max_pending=whole("max_pending", max_pending),
-            max_results=whole("max_results", max_results, least=0),
+            max_results=(
+                None if max_results is None else whole("max_results", max_results, least=0)
+            ),
             result_ttl=number("result_ttl", result_ttl),
             max_message=whole("max_message", max_message, least=1_024),
             drain=number("drain", drain),

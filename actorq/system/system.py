@@ -146,6 +146,11 @@ class System(Client):
         gateway = self._house.gateway
         return [] if gateway is None else list(gateway.addresses)
 
+    @property
+    def instruments(self) -> list[Instrument]:
+        """Who is told of events: a list that may be changed at any time."""
+        return self._house.tell.instruments
+
     async def tree(self) -> ActorTree:
         """Return a snapshot of all actors, and of the workers elsewhere; ``print`` draws it."""
         await trio.lowlevel.checkpoint()
@@ -178,7 +183,7 @@ async def open_system(
     processes: int | None = None,
     lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
     max_pending: int = 100_000,
-    max_results: int = 10_000,
+    max_results: int | None = None,
     result_ttl: float = 3_600.0,
     max_message: int = 4 * 1024 * 1024,
     drain: float = 10.0,
@@ -206,7 +211,8 @@ async def open_system(
         lifespan: Makes an async context manager that is entered before the first task and left
             after the last; what it yields is ``current().resources``.
         max_pending: Bound of each queue on tasks that wait.
-        max_results: Bound on ended tasks that can be looked up by id; least recently used go first.
+        max_results: Bound on ended tasks that can be looked up by id, by default 10 000 in memory and
+            none elsewhere; the least recently used go first, or those that ended first.
         result_ttl: Seconds for which they can be.
         max_message: Bound on the encoded arguments of one task, and on its encoded value, in bytes;
             in a closed system only for a task in a process.
@@ -250,13 +256,16 @@ async def open_system(
     transports = open_transports(
         listen, max_message, tls=tls, insecure=insecure, open_to_all=not keys
     )
-    encode = encode or bool(transports)
-    registry = Registry(tasks, closed=not transports)
+    kept = open_store(store)
+    encode = encode or bool(transports) or kept.durable
+    registry = Registry(tasks, closed=not transports and not kept.durable)
     if encode:
         registry.declared()  # what cannot travel is refused now
+    else:
+        registry.scheduled()  # and what cannot be submitted
     house = House(
         settings,
-        open_store(store),
+        kept,
         registry,
         lifespan,
         instruments,

@@ -22,6 +22,7 @@ from actorq.contracts.link import Peer, Port
 from actorq.contracts.transport import Transport
 from actorq.errors import leaves
 from actorq.machines.supervision import Supervision
+from actorq.model.ids import HOME
 from actorq.model.options import name as check_name
 from actorq.registry import Registry
 from actorq.runtime.clock import AnchoredClock
@@ -116,6 +117,11 @@ class _Relay:
         self._greeted = False
         if self._worker is not None:
             self._worker.disconnected(error)
+
+    def suspended(self, error: Exception) -> None:
+        """Hand it on."""
+        if self._worker is not None:
+            self._worker.suspended(error)
 
 
 class _Place:
@@ -320,6 +326,9 @@ async def open_worker(
     registry.declared()  # or nobody would ever accept the worker
     if node is not None:
         check_name("node", node)
+        if node.startswith(HOME):
+            why = f"node: must not begin with {HOME!r}, as those do that die with the queue"
+            raise ValueError(why)
     # Another process of the same name is another worker: what its predecessor ran, it has not.
     process = "" if node is None else token_hex(3)
     place = _Place(

@@ -11,7 +11,11 @@ _LEVELS = {
     EventKind.ACTOR_DIED: logging.ERROR,
     EventKind.ACTOR_RESTARTED: logging.ERROR,
     EventKind.UNKILLABLE: logging.ERROR,
+    EventKind.STUCK: logging.ERROR,
     EventKind.DEAD_LETTER: logging.INFO,  # a storm of them belongs to many a program's end
+    EventKind.TICK_DROPPED: logging.INFO,  # as its schedule wants it
+    EventKind.OWNING: logging.INFO,
+    EventKind.STANDING_BY: logging.INFO,
     EventKind.LISTENING: logging.INFO,
     EventKind.CONNECTED: logging.INFO,
     EventKind.DISCONNECTED: logging.INFO,

@@ -1,42 +1,32 @@
-"""A whole cluster in one trio loop: clients, a queue node, workers and a parent, on one network.
+"""A whole cluster in one trio loop: clients, queue nodes, workers and a parent, on one network.
 
-Each node is opened as users open it, over the real WebSocket transport; only the network below that
-is simulated. What happens to it is a list of faults.
+What happens to it is a list of faults.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
-from math import inf
-from random import Random
 from typing import Any, Literal
 
 import attrs
 import trio
 
 from actorq.client.client import Client
-from actorq.contracts.store import Store
-from actorq.model.records import Ownership, Write
-from actorq.stores.memory import MemoryStore
-from actorq.system.remote import connect, open_parent
-from actorq.system.system import System, open_system
-from actorq.system.worker import open_worker
+from actorq.system.system import System
 from actorq.testing.clock import current_clock
+from actorq.testing.disk import DiskStore
 from actorq.testing.faults import FaultyStore
-from actorq.testing.history import History
-from actorq.testing.network import Host, Internet, Side
+from actorq.testing.network import Door, Side
+from actorq.testing.nodes import QUEUES, Node, Nodes
 from actorq.testing.processes import Process
-from actorq.testing.workload import Doer, Step, World, perform, set_world
-from actorq.transports.websocket import WebSocketTransport
-
-ADDRESS = "ws://queue:7717"
-GRACE = 4.0
+from actorq.testing.workload import World, set_world
 
 FaultKind = Literal[
     "cut", "hold", "half close", "slow", "refuse", "silence", "stall", "block", "crash", "drain",
-    "crash actor", "restart queue",
+    "crash actor", "restart queue", "disk full", "disk hangs", "disk slow", "disk fails",
+    "stop in commit",
 ]  # fmt: skip
 
 
@@ -47,11 +37,15 @@ class Fault:
     Attributes:
         at: When.
         kind: ``cut``, ``hold``, ``half close`` and ``slow`` are about the links of ``whom`` with
-            the queue node, in the direction from ``side``; ``refuse`` and ``silence`` about its
-            dials; ``stall`` and ``crash`` about its process; ``block`` is a stall of a worker's
-            loop that leaves its beats alone; ``drain`` ends a worker in order; ``crash actor`` has
-            the queue actor's next commits fail.
-        whom: A node by the name of its role, as ``worker-1``.
+            queue nodes, in the direction from ``side``; ``refuse`` and ``silence`` about its dials;
+            ``stall`` and ``crash`` (of a queue node: ``restart queue``) about its process;
+            ``block`` is a stall of a worker's loop that leaves its beats alone; ``drain`` ends a
+            node in order; ``crash actor`` has one of the queue actor's next commits fail in a way
+            that it does not survive. ``disk full`` has the disk take nothing more, ``disk hangs``
+            answer nothing, ``disk slow`` take its time, ``disk fails`` fail every commit; ``stop in
+            commit`` is a stall of the owner that begins with its next commit.
+        whom: A node by the name of its role, as ``worker-1``; ``owner`` is the queue node that
+            owns the records then.
         seconds: How long it lasts; after a crash or a drain, how soon there is a new one.
         side: See ``kind``; None is both.
         link: Which of the node's links, the oldest first; None is all. (A worker has two, its own
@@ -60,7 +54,8 @@ class Fault:
         told: With ``crash``: whether the network says so, and not only the silence. With ``hold``:
             whether what was held arrives in the end; otherwise it is lost with its link.
         reported: With ``crash``: whether its parent says so.
-        applied: With ``crash actor``: whether the commit is stored all the same.
+        applied: Whether a commit that fails, in which the owner is stopped, or that is under way
+            when it dies, is stored all the same.
     """
 
     at: float
@@ -75,191 +70,40 @@ class Fault:
     applied: bool = False
 
 
-@attrs.frozen
-class Setup:
-    """How large a cluster is, and its settings."""
-
-    clients: int = 2
-    workers: int = 3
-    slots: int = 2
-    lease: float = 15.0
-    suspends: bool = False
-    max_pending: int = 1_000
-    max_results: int = 10_000
-    parent: bool = True
-
-
-class WatchedStore(FaultyStore):
-    """Notes every record that is written."""
-
-    def __init__(self, inner: Store, history: History, *, suspends: bool = False) -> None:
-        super().__init__(inner, suspends=suspends)
-        self._history = history
-
-    async def commit(self, ownership: Ownership, writes: Sequence[Write]) -> None:
-        """See `Store.commit`."""
-        before = len(self.commits)
-        try:
-            await super().commit(ownership, writes)
-        finally:
-            if len(self.commits) > before:
-                self._note(ownership, writes)
-
-    def _note(self, ownership: Ownership, writes: Sequence[Write]) -> None:
-        for write in writes:
-            head = write.head
-            if head is not None:
-                self._history.note(
-                    "record", id=write.id, status=str(head.status), fence=head.fence,
-                    attempts=head.attempts, deaths=head.deaths, worker=head.worker,
-                    cancel=None if head.cancel is None else head.cancel.by, epoch=ownership.epoch,
-                )  # fmt: skip
-
-
-class Node:
-    """A process on a host of its own."""
-
-    def __init__(self, role: str, name: str, internet: Internet) -> None:
-        self.role = role
-        self.host: Host = internet.host("queue" if role == "queue" else name)
-        self.process: Process = Process(name)
-        self.leave: trio.Event = trio.Event()
-
-    def transport(self) -> WebSocketTransport:
-        """Return the way to the queue from here, or, at the queue, from elsewhere."""
-        return WebSocketTransport(ADDRESS, network=self.host, insecure=True)
-
-
-class Cluster:
-    """Runs one. Everything here is outside of all processes.
-
-    Attributes:
-        nodes: The newest node of each role.
-        system: The queue node's, for those who look at its tables.
-    """
-
-    def __init__(self, setup: Setup, steps: Sequence[Step], random: Random) -> None:
-        self.history: History = History()
-        self.internet: Internet = Internet(random)
-        self.nodes: dict[str, Node] = {}
-        self.system: System | None = None
-        self.store: WatchedStore | None = None
-        self.clients: dict[str, Client] = {}
-        self._setup = setup
-        self._steps = list(enumerate(steps))
-        self._open: dict[str, set[int]] = {}
-        self._all: list[Node] = []
-        self._numbers: dict[str, int] = {}
-        self._deaths, self._news = trio.open_memory_channel[str](inf)
-        self._nursery: trio.Nursery
-        self._quiet = False
-
-    # --- the life of a cluster -------------------------------------------------------------------
+class Cluster(Nodes):
+    """Runs one, and lets go wrong in it what is to go wrong."""
 
     async def run(self, body: Callable[[], Awaitable[None]]) -> None:
         """Open it, run ``body``, and clean up."""
         set_world(World(self.history, self._kill_from_inside))
         async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            self.start("queue")
-            if self._setup.parent:
-                self.start("parent")
-            for number in range(self._setup.workers):
-                self.start(f"worker-{number}")
-            for number in range(self._setup.clients):
-                self.start(f"client-{number}")
+            self._start_all(nursery)
             try:
                 await body()
             finally:
                 with trio.CancelScope(shield=True):
                     await self._bury()
 
-    async def _bury(self) -> None:
-        self.history.open = False
-        self._quiet = True
-        order = sorted(self._all, key=lambda node: (not node.process.dead, node.role == "queue"))
-        async with trio.open_nursery() as nursery:
-            for node in order:
-                if node.role != "queue" or node.process.dead:
-                    nursery.start_soon(node.process.bury)
-        for node in order:
-            if not node.process.ended.is_set():
-                await node.process.bury()
-
-    def start(self, role: str) -> Node:
-        """Start a new node of that role."""
-        number = self._numbers[role] = self._numbers.get(role, 0) + 1
-        node = Node(role, role if number == 1 else f"{role}.{number}", self.internet)
-        self.nodes[role] = node
-        self._all.append(node)
-        mains = {"queue": self._be_queue, "parent": self._be_parent, "client": self._be_client}
-        main = mains.get(role.partition("-")[0], self._be_worker)
-        self._nursery.start_soon(node.process.run, lambda: main(node))
-        return node
-
-    async def _be_queue(self, node: Node) -> None:
-        setup = self._setup
-        self.store = WatchedStore(MemoryStore(), self.history, suspends=setup.suspends)
-        async with open_system(
-            self.store,
-            concurrency=0,
-            processes=0,
-            listen=node.transport(),
-            insecure=True,
-            lease=setup.lease,
-            grace=GRACE,
-            max_pending=setup.max_pending,
-            max_results=setup.max_results,
-            instruments=[self.history],
-        ) as system:
-            self.system = system
-            await node.leave.wait()
-
-    async def _be_worker(self, node: Node) -> None:
-        async with open_worker(
-            node.transport(),
-            tasks=[perform],
-            concurrency=self._setup.slots,
-            processes=0,
-            drain=2.0,
-            grace=GRACE,
-            instruments=[self.history],
-            node=node.process.name,
-        ):
-            await node.leave.wait()
-        self.history.note("left")
-
-    async def _be_parent(self, node: Node) -> None:
-        async with (
-            open_parent(node.transport(), insecure=True, instruments=[self.history]) as parent,
-            trio.open_nursery() as nursery,
-        ):
-            async for name in self._news:
-                nursery.start_soon(parent.died, name)
-
-    async def _be_client(self, node: Node) -> None:
-        number = int(node.role.partition("-")[2])
-        mine = [(n, step) for n, step in self._steps if step.client == number]
-        self._open[node.role] = {n for n, _ in mine}
-        async with connect(
-            node.transport(),
-            tasks=[perform],
-            connect_timeout=None,
-            grace=GRACE,
-            instruments=[self.history],
-        ) as client:
-            self.clients[node.role] = client
-            doer = Doer(client, self.history)
-            async with trio.open_nursery() as nursery:
-                for n, step in mine:
-                    nursery.start_soon(self._do, node, doer, n, step)
-            await node.leave.wait()
-
-    async def _do(self, node: Node, doer: Doer, number: int, step: Step) -> None:
-        await doer.do(number, step)
-        self._open[node.role].discard(number)
-
     # --- looking at it ---------------------------------------------------------------------------
+
+    @property
+    def owner(self) -> Node:
+        """The queue node that owns the records; if there is none, the first."""
+        name = None if self.disk is None else self.disk.owner
+        nodes = [self.nodes[role] for role in self._setup.queues]
+        return next((node for node in nodes if node.process.name == name), nodes[0])
+
+    @property
+    def system(self) -> System | None:
+        """The owner's, if it is alive, for those who look at its tables."""
+        node = self.owner
+        return None if node.process.dead else node.system
+
+    @property
+    def store(self) -> FaultyStore | None:
+        """The owner's, if it is alive."""
+        node = self.owner
+        return None if node.process.dead else node.store
 
     def waiting(self) -> dict[str, list[int]]:
         """Return the steps that are not done, by the client that is alive and does them."""
@@ -271,11 +115,12 @@ class Cluster:
 
     def busy(self, *, at_all: bool = False) -> bool:
         """Say whether a task is live, or nobody knows; ``at_all``: whether anything goes on."""
-        if self.system is None:
+        system = self.system
+        if system is None:
             return True
-        tables = self.system.tables()
+        tables = system.tables()
         if not at_all:
-            return bool(tables["live"])
+            return bool(tables["live"] if self.disk is None else self.disk.live())
         asking = (client.session.tables()["unanswered"] for client in self._living_clients())
         return any(tables.values()) or any(asking)
 
@@ -284,7 +129,7 @@ class Cluster:
         return [client for role, client in self.clients.items() if role in alive]
 
     def tables(self) -> dict[str, int]:
-        """Return every internal table that is not empty, of the queue node and the clients."""
+        """Return every internal table that is not empty, of the queue nodes and the clients."""
         if found := self._tables():
             gc.collect()  # what only a cycle keeps is garbage, not a leak
             found = self._tables()
@@ -292,8 +137,9 @@ class Cluster:
 
     def _tables(self) -> dict[str, int]:
         found: dict[str, int] = {}
-        if self.system is not None:
-            found |= {f"queue {name}": size for name, size in self.system.tables().items()}
+        for role, node in self.nodes.items():
+            if node.system is not None and not node.process.dead:
+                found |= {f"{role} {name}": size for name, size in node.system.tables().items()}
         for role, client in self.clients.items():
             if not self.nodes[role].process.dead:
                 tables = client.session.tables()
@@ -305,7 +151,7 @@ class Cluster:
     async def strike(self, fault: Fault) -> None:
         """Let it go wrong at its time, and get right again when that is over."""
         await trio.sleep_until(fault.at)
-        node = self.nodes.get(fault.whom)
+        node = self.owner if fault.whom == "owner" else self.nodes.get(fault.whom)
         if node is None or self._quiet:
             return
         self.history.note("fault", kind=fault.kind, whom=node.process.name, **_said(fault))
@@ -316,8 +162,9 @@ class Cluster:
         elif fault.kind == "drain":
             await self._drain(node, fault)
         elif fault.kind == "crash actor":
-            if self.store is not None:
-                self.store.fail("commit", fault.after + 1, applied=fault.applied)
+            self._crash_actor(node, fault)
+        elif fault.kind == "stop in commit" or fault.kind.startswith("disk"):
+            await self._harm_disk(fault)
         elif fault.kind in ("refuse", "silence"):
             await self._close_door(node, fault)
         else:
@@ -329,7 +176,7 @@ class Cluster:
         node.process.go_on()
 
     async def _crash(self, node: Node, fault: Fault) -> None:
-        self.kill(node, told=fault.told, reported=fault.reported)
+        self.kill(node, told=fault.told, reported=fault.reported, applied=fault.applied)
         await trio.sleep(fault.seconds)
         if not node.role.startswith("client") and self.nodes[node.role] is node:
             self.start(node.role)
@@ -343,13 +190,47 @@ class Cluster:
         if self.nodes[node.role] is node and not self._quiet:
             self.start(node.role)
 
-    async def _close_door(self, node: Node, fault: Fault) -> None:
-        pair = node.host.name, "queue"
-        self.internet.door(*pair, "refusing" if fault.kind == "refuse" else "silent")
-        for link in self.internet.between(*pair):
-            link.cut("near")
+    def _crash_actor(self, node: Node, fault: Fault) -> None:
+        if node.store is None:
+            return
+        if self.disk is None:
+            node.store.fail("commit", fault.after + 1, applied=fault.applied)
+        else:  # what the store says is unavailable is tried again
+            node.store.fail("commit", fault.after + 1, applied=fault.applied, error=_unforeseen)
+
+    async def _harm_disk(self, fault: Fault) -> None:
+        disk = self.disk
+        if disk is None:
+            return
+        if fault.kind == "stop in commit":
+            disk.stop_at_commit(partial(self._stop, fault.seconds), applied=fault.applied)
+            return
+        if fault.kind == "disk full":
+            disk.full = True
+        elif fault.kind == "disk hangs":
+            disk.hang()
+        elif fault.kind == "disk slow":
+            disk.extra = fault.seconds / 10
+        else:
+            disk.fails = "after" if fault.applied else "before"
         await trio.sleep(fault.seconds)
-        self.internet.door(*pair, "open")
+        disk.heal()
+
+    def _stop(self, seconds: float, store: DiskStore) -> None:
+        for node in self._all:
+            if node.process.name == store.name and not node.process.dead and not self._quiet:
+                node.process.hold(_nobody)
+                current_clock().at(trio.current_time() + seconds, node.process.go_on)
+
+    async def _close_door(self, node: Node, fault: Fault) -> None:
+        door: Door = "refusing" if fault.kind == "refuse" else "silent"
+        for role in self._setup.queues:
+            self.internet.door(node.host.name, role, door)
+            for link in self.internet.between(node.host.name, role):
+                link.cut("near")
+        await trio.sleep(fault.seconds)
+        for role in self._setup.queues:
+            self.internet.door(node.host.name, role, "open")
 
     async def _harm_links(self, node: Node, fault: Fault) -> None:
         sides: list[Side] = ["near", "far"] if fault.side is None else [fault.side]
@@ -375,40 +256,31 @@ class Cluster:
                     link.reset()
                 link.release()
 
-    def kill(self, node: Node, *, told: bool, reported: bool) -> None:
-        """End a node's process at once."""
-        if node.process.dead:
-            return
-        node.process.die()
-        node.host.kill(silently=not told)
-        if node.role == "queue":
-            self.system = self.store = None
-        if reported and node.role.startswith("worker"):
-            self._deaths.send_nowait(node.process.name)
-
     def _kill_from_inside(self, process: Process) -> None:
         """A task has brought its worker down; whoever looks after it starts another."""
         for node in self._all:
             if node.process is process and not self._quiet:
                 self.kill(node, told=True, reported=True)
-                # Not from here: a task that is started by the dead is one of them.
-                current_clock().at(trio.current_time() + 0.5, partial(self._succeed, node))
-
-    def _succeed(self, node: Node) -> None:
-        if self.nodes[node.role] is node and not self._quiet:
-            self.start(node.role)
+                self._start_later(node)
 
     def calm(self) -> None:
         """Let nothing go wrong from now on."""
         self.history.note("calm")
         self.internet.heal()
-        if self.store is not None:
-            self.store.heal()
+        if self.disk is not None:
+            self.disk.heal()
         for role, node in list(self.nodes.items()):
             node.process.go_on()
-            gone = node.process.dead or node.leave.is_set()
-            if gone and not role.startswith("client"):
+            if node.store is not None:
+                node.store.heal()
+            if node.gone and not role.startswith("client"):
+                if role in QUEUES:  # there is but one port
+                    self.kill(node, told=True, reported=False)
                 self.start(role)
+
+
+def _unforeseen() -> Exception:
+    return RuntimeError("a fault was injected here")
 
 
 def _nobody(_: trio.lowlevel.Task) -> bool:

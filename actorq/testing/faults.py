@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -12,9 +12,12 @@ import trio
 from actorq.contracts.store import Found, Store
 from actorq.errors import StoreUnavailable
 from actorq.model.filters import Filter
-from actorq.model.records import Head, Ownership, Record, Write
+from actorq.model.records import Note, Ownership, Purged, Record, StoreInfo, Write
 
-StoreVerb = Literal["acquire", "load", "commit", "fetch", "find", "purge", "release"]
+StoreVerb = Literal[
+    "open", "acquire", "load", "notes", "commit", "fetch", "fetch_keyed", "find", "purge",
+    "release", "describe",
+]  # fmt: skip
 
 
 @attrs.define
@@ -42,14 +45,18 @@ class FaultyStore:
 
     Attributes:
         immediate: As the inner store's, unless it was made to suspend.
+        durable: As the inner store's.
         commits: The writes of each commit that was applied, oldest first.
+        noted: The notes of each of them.
         faults: How many faults were injected so far.
     """
 
     def __init__(self, inner: Store, *, suspends: bool = False) -> None:
         """Wrap ``inner``; with ``suspends`` every method has a checkpoint before and after."""
         self.immediate: bool = inner.immediate and not suspends
+        self.durable: bool = inner.durable
         self.commits: list[tuple[Write, ...]] = []
+        self.noted: list[tuple[Note, ...]] = []
         self.faults: int = 0
         self._inner = inner
         self._suspends = suspends
@@ -93,6 +100,16 @@ class FaultyStore:
             self._gate = None
             gate.set()
 
+    async def open(self) -> None:
+        """See `Store.open`."""
+        fault = await self._before("open")
+        await self._inner.open()
+        await self._after(fault)
+
+    async def close(self) -> None:
+        """See `Store.close`; it never fails."""
+        await self._inner.close()
+
     async def acquire(self, partition: str, nonce: str, ttl: float) -> Ownership | None:
         """See `Store.acquire`."""
         fault = await self._before("acquire")
@@ -100,28 +117,45 @@ class FaultyStore:
         await self._after(fault)
         return ownership
 
-    async def load(self, ownership: Ownership) -> AsyncIterator[Head]:
-        """See `Store.load`; a fault that is applied comes after the last head."""
+    async def load(self, ownership: Ownership) -> AsyncIterator[Sequence[Record]]:
+        """See `Store.load`; a fault that is applied comes after the last record."""
         fault = await self._before("load")
-        async for head in self._inner.load(ownership):
-            yield head
+        async for piece in self._inner.load(ownership):
+            yield piece
             if self._suspends:
                 await trio.lowlevel.checkpoint()
         await self._after(fault)
 
-    async def commit(self, ownership: Ownership, writes: Sequence[Write]) -> None:
+    async def notes(self, ownership: Ownership) -> list[Note]:
+        """See `Store.notes`."""
+        fault = await self._before("notes")
+        notes = await self._inner.notes(ownership)
+        await self._after(fault)
+        return notes
+
+    async def commit(
+        self, ownership: Ownership, writes: Sequence[Write], notes: Sequence[Note] = ()
+    ) -> None:
         """See `Store.commit`."""
         fault = await self._before("commit")
         if self._gate is not None:
             await self._gate.wait()
-        await self._inner.commit(ownership, writes)
+        await self._inner.commit(ownership, writes, notes)
         self.commits.append(tuple(writes))
+        self.noted.append(tuple(notes))
         await self._after(fault)
 
     async def fetch(self, partition: str, ids: Sequence[str]) -> list[Record | None]:
         """See `Store.fetch`."""
         fault = await self._before("fetch")
         records = await self._inner.fetch(partition, ids)
+        await self._after(fault)
+        return records
+
+    async def fetch_keyed(self, partition: str, keys: Sequence[str]) -> list[Record | None]:
+        """See `Store.fetch_keyed`."""
+        fault = await self._before("fetch_keyed")
+        records = await self._inner.fetch_keyed(partition, keys)
         await self._after(fault)
         return records
 
@@ -132,18 +166,27 @@ class FaultyStore:
         await self._after(fault)
         return found
 
-    async def purge(self, ownership: Ownership, before: float, keep: int) -> int:
+    async def purge(
+        self, ownership: Ownership, before: float, keep: int, spare: Collection[str] = ()
+    ) -> Purged:
         """See `Store.purge`."""
         fault = await self._before("purge")
-        left = await self._inner.purge(ownership, before, keep)
+        purged = await self._inner.purge(ownership, before, keep, spare)
         await self._after(fault)
-        return left
+        return purged
 
     async def release(self, ownership: Ownership) -> None:
         """See `Store.release`."""
         fault = await self._before("release")
         await self._inner.release(ownership)
         await self._after(fault)
+
+    async def describe(self) -> StoreInfo:
+        """See `Store.describe`."""
+        fault = await self._before("describe")
+        info = await self._inner.describe()
+        await self._after(fault)
+        return info
 
     async def _before(self, verb: StoreVerb) -> _Fault | None:
         """Raise what was planned for this call; return it instead if it comes after the call."""

@@ -45,8 +45,12 @@ class History:
     def note(self, what: str, **details: Any) -> None:
         """Note what happens now, where it happens."""
         process = here()
-        if self.open and (process is None or not process.dead):
-            where = "" if process is None else process.name
+        if process is None or not process.dead:
+            self.put("" if process is None else process.name, what, **details)
+
+    def put(self, where: str, what: str, **details: Any) -> None:
+        """Note what happens now on behalf of somebody, who may be dead by now."""
+        if self.open:
             self.events.append(Happening(trio.current_time(), where, what, details))
 
     def event(self, event: Event) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import attrs
 
-from actorq.testing.cluster import Fault, FaultKind, Setup
+from actorq.testing.cluster import Fault, FaultKind
 from actorq.testing.network import Side
+from actorq.testing.nodes import Setup
 from actorq.testing.workload import Job, Kind, Step, Verb
 
 
@@ -40,6 +41,7 @@ def plan_of(seed: int) -> Plan:
 
 # What is drawn most often is named most often.
 _CALM = [1.0, 2.0, 3.0, 4.0, 6.0, 12.0]
+_CALM_WITH_DISK = [2.0, 4.0, 6.0, 12.0, 25.0]
 _FAULTS = [0, 1, 2, 3, 4, 6, 8]
 _VERBS: list[Verb] = [
     "submit", "submit", "many", "call", "call", "map", "nursery", "nursery", "cancel", "by id",
@@ -65,9 +67,14 @@ _WRONGS: list[FaultKind] = [
     "cut", "cut", "cut", "cut", "hold", "hold", "half close", "slow", "refuse", "silence", "stall",
     "stall", "block", "crash", "crash", "drain", "crash actor", "restart queue",
 ]  # fmt: skip
+_WRONGS_WITH_DISK: list[FaultKind] = [
+    *_WRONGS, "stall", "restart queue", "restart queue", "restart queue", "drain", "disk full",
+    "disk hangs", "disk slow", "disk fails", "disk fails", "stop in commit", "stop in commit",
+]  # fmt: skip
 _LASTING = [0.1, 1.0, 3.0, 5.5, 8.0, 16.0]
 _WORKERS = ["worker-0", "worker-1", "worker-2"]
 _OTHERS = ["client-0", "client-0", "client-1", "parent", "queue"]
+_OWNERS = ["owner", "owner", "owner", "queue", "standby"]
 _SIDES: list[Side | None] = ["near", "far", None]
 
 
@@ -81,7 +88,8 @@ class _Planner:
 
     def plan(self) -> Plan:
         draw = self._random.choice
-        calm = draw(_CALM)
+        disk = self._happens(0.5)
+        calm = draw(_CALM_WITH_DISK if disk else _CALM)
         setup = Setup(
             clients=draw([1, 1, 2]),
             slots=draw([1, 2, 4]),
@@ -89,11 +97,14 @@ class _Planner:
             suspends=self._happens(0.2),
             max_pending=draw([5, 1_000, 1_000]),
             parent=self._happens(0.4),
+            store="disk" if disk else "memory",
+            standby=disk and self._happens(0.6),
+            locks=not disk or self._happens(0.6),
         )
         steps = [self._step(setup, calm) for _ in range(self._random.randint(2, 8))]
         moments = [step.at for step in steps]
         moments += [step.at + job.seconds for step in steps for job in step.jobs]
-        faults = [self._fault(calm, moments) for _ in range(draw(_FAULTS))]
+        faults = [self._fault(setup, calm, moments) for _ in range(draw(_FAULTS))]
         return Plan(
             self._seed,
             setup,
@@ -130,20 +141,29 @@ class _Planner:
             seconds = min(seconds, 3.0 if kind == "linger" else 0.5)
         return Job(f"t{self._labels}", kind, seconds, times, draw(_SIZES), options)
 
-    def _fault(self, calm: float, moments: list[float]) -> Fault:
+    def _fault(self, setup: Setup, calm: float, moments: list[float]) -> Fault:
         """Draw what goes wrong; mostly when something is under way, at one of the ``moments``."""
         draw, number = self._random.choice, self._random.randrange
-        kind, at = draw(_WRONGS), self._random.uniform(0.0, calm * 0.9)
+        disk = setup.store == "disk"
+        kind, at = draw(_WRONGS_WITH_DISK if disk else _WRONGS), self._random.uniform(0, calm * 0.9)
         if self._happens(0.7):
             soon = draw([0.01, 0.01, 0.2])
             at = min(max(0.0, draw(moments) + self._random.uniform(-soon, soon)), calm)
         told, seconds = self._happens(0.6), draw(_LASTING)
+        owner = draw(_OWNERS) if disk and setup.standby else "owner" if disk else "queue"
         if kind == "crash actor":
-            return Fault(at, kind, after=number(4), applied=told)
+            return Fault(at, kind, owner, after=number(4), applied=told)
         if kind == "restart queue":
-            return Fault(at, kind, seconds=min(seconds, 3.0), told=told)
+            seconds, applied = min(seconds, 3.0), self._happens(0.5)
+            return Fault(at, kind, owner, seconds, told=told, applied=applied)
+        if kind == "stop in commit" or kind.startswith("disk"):
+            return Fault(at, kind, "owner", seconds, applied=told)
         whom = draw([*_WORKERS, *_OTHERS])
-        if kind in ("drain", "block") or (whom == "queue" and kind not in ("stall", "cut", "hold")):
+        if whom == "queue":
+            whom = owner
+        if kind == "drain" and disk and self._happens(0.5):
+            whom = owner
+        elif kind in ("drain", "block") or (whom == owner and kind not in ("stall", "cut", "hold")):
             whom = draw(_WORKERS)
         if kind in ("crash", "drain"):
             seconds = min(seconds, 3.0)

@@ -152,6 +152,7 @@ def _patches(random: Random) -> list[tuple[Any, str, Any]]:
     import actorq.model.ids as ids
     import actorq.runtime.clock as clock
     import actorq.runtime.engine as engine
+    import actorq.stores.memory as memory
     import actorq.system.house as house
     import actorq.system.remote as remote
     import actorq.system.system as system
@@ -174,6 +175,7 @@ def _patches(random: Random) -> list[tuple[Any, str, Any]]:
         (tasks, "_IDS", ids.IdSource(wall, token_hex(8))),
         (clock, "time", SimpleNamespace(time=wall, monotonic=time.monotonic)),
     ]
-    patches += [(module, "token_hex", token_hex) for module in (house, remote, system, worker)]
+    named = (house, memory, remote, system, worker)
+    patches += [(module, "token_hex", token_hex) for module in named]
     patches += [(module, "Random", another) for module in (engine, remote, worker)]
     return patches

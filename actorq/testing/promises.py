@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 
-from actorq.testing.cluster import GRACE, Fault, Setup
+from actorq.testing.cluster import Fault
 from actorq.testing.history import Happening, History
+from actorq.testing.nodes import GRACE, QUEUES, Setup
 from actorq.testing.workload import Job, Step
 
 _TERMINAL = frozenset({"success", "failure", "cancelled"})
@@ -44,14 +45,15 @@ class _Judge:
         self._ends: dict[int, tuple[int, Happening]] = {}
         self._runs: dict[int, Happening] = {}
         self._told: list[tuple[int, Happening]] = []
-        self._queues: list[str] = []
+        self._lineages: list[str] = []
+        """What the records are called that there were, one after the other."""
         for index, event in enumerate(history.events):
             if event.what == "asked":
                 self._jobs[event.details["id"]] = jobs[event.details["label"]]
             elif event.what == "record":
                 self._records[event.details["id"]].append((index, event))
-                if event.where not in self._queues:
-                    self._queues.append(event.where)
+                if _lineage(event) not in self._lineages:
+                    self._lineages.append(_lineage(event))
             elif event.what == "started":
                 self._starts[event.details["id"]].append((index, event))
                 self._runs[event.details["run"]] = event
@@ -59,7 +61,10 @@ class _Judge:
                 self._ends[event.details["run"]] = (index, event)
             elif event.what == "told":
                 self._told.append((index, event))
-        self._restarted = any(fault.kind == "restart queue" for fault in faults)
+        self._durable = setup.store == "disk"
+        restarted = any(fault.kind == "restart queue" for fault in faults)
+        self._restarted = restarted and not self._durable
+        """Whether the queue may have lost its records."""
 
     def complaints(self) -> Iterator[str]:
         """Iterate over what is broken."""
@@ -69,10 +74,12 @@ class _Judge:
         for id in self._jobs:
             yield from self._of_records(id)
             yield from self._of_runs(id)
+            yield from self._runs_again(id)
         yield from self._accepted_is_kept()
         yield from self._bookings()
         yield from self._recovery()
         yield from self._results()
+        yield from self._answers_are_true()
         yield from self._errors()
         yield from self._blocks()
 
@@ -83,11 +90,11 @@ class _Judge:
 
     def _of_records(self, id: str) -> Iterator[str]:
         """One terminal status; fences grow one by one; what is cancelled is not granted again."""
-        for queue in self._queues:
+        for lineage in self._lineages:
             ended: str | None = None
             fence, deaths, cancel, holder = 0, 0, None, ""
             for index, event in self._records[id]:
-                if event.where != queue:
+                if _lineage(event) != lineage:
                     continue
                 now = event.details
                 if ended is not None:
@@ -112,11 +119,21 @@ class _Judge:
         for earlier in self._history.events[:index]:
             if event.at - earlier.at > _MEMORY + self._longest():
                 continue
-            if earlier.what == "fault" and earlier.details["whom"] in (worker, *self._queues):
-                return
-            if earlier.what == "poisoned" and earlier.where == worker:
+            if self._harms(earlier, worker):
                 return
         yield f"{self._name(id)} was lost at {event.at:.4f}: nothing had happened to {worker}"
+
+    def _harms(self, event: Happening, worker: str) -> bool:
+        """Say whether this is a reason to give up a worker that may have done nothing wrong."""
+        if event.what == "poisoned":
+            return event.where == worker
+        if event.what != "fault":
+            return False
+        if _is_queue(event.details["whom"]):
+            # Another owner knows whom the former one had, and waits for them.
+            gone = event.details["kind"] in ("restart queue", "drain", "crash actor")
+            return not (self._durable and gone and event.details.get("told", True))
+        return bool(event.details["whom"] == worker)
 
     def _longest(self) -> float:
         return max((fault.seconds for fault in self._faults), default=0.0)
@@ -124,8 +141,8 @@ class _Judge:
     def _bookings(self) -> Iterator[str]:
         """No worker is granted more than it has slots for, when a commit is over."""
         held: dict[str, str] = {}
-        commits = groupby(self._history.of("record"), lambda e: (e.where, e.at))
-        for (queue, at), events in commits:
+        commits = groupby(self._history.of("record"), lambda e: (_lineage(e), e.at))
+        for (lineage, at), events in commits:
             for event in events:
                 held.pop(event.details["id"], None)
                 if event.details["status"] == "running":
@@ -133,7 +150,7 @@ class _Judge:
             for worker, count in Counter(held.values()).items():
                 if count > self._slots:
                     yield f"{worker} holds {count} tasks at {at:.4f}"
-            if queue != self._queues[-1]:
+            if lineage != self._lineages[-1]:
                 held.clear()
 
     def _recovery(self) -> Iterator[str]:
@@ -141,7 +158,7 @@ class _Judge:
         if len(self._faults) != 1 or any(self._history.of("poisoned")):
             return
         for index, crash in enumerate(self._history.events):
-            if crash.details.get("kind") != "crash" or crash.details["whom"] in self._queues:
+            if crash.details.get("kind") != "crash" or _is_queue(crash.details["whom"]):
                 continue
             reported = "reported" in crash.details and self._parent
             if not reported and crash.details.get("told") is False:
@@ -161,26 +178,46 @@ class _Judge:
         starts, (_, job) = self._starts[id], self._jobs[id]
         if job.options.get("at_most_once") and len(starts) > 1:
             yield f"{self._name(id)} is at_most_once and started {len(starts)} times"
-        grants = sum(len(self._grants(id, queue)) for queue in self._queues)
+        grants = sum(len(self._grants(id, lineage)) for lineage in self._lineages)
         if len(starts) > grants:
             yield f"{self._name(id)} started {len(starts)} times on {grants} grants"
 
-    def _grants(self, id: str, queue: str) -> set[int]:
+    def _runs_again(self, id: str) -> Iterator[str]:
+        """Nothing is run again without a reason: how it ended, or what happened to its worker."""
+        job = self._jobs[id][1]
+        for (_, former), (index, start) in pairwise(self._starts[id]):
+            end = self._ends.get(former.details["run"])
+            how = "" if end is None else end[1].details["how"]
+            if how == "raised" and (job.kind == "later" or job.options.get("retry", 1) > 1):
+                continue
+            if how == "cancelled" and "timeout" in job.options and job.options.get("retry", 1) > 1:
+                continue
+            since = former.at - _MEMORY - self._longest()
+            earlier = (e for e in self._history.events[:index] if e.at >= since)
+            if not self._restarted and not any(self._harms(e, former.where) for e in earlier):
+                yield (
+                    f"{self._name(id)} is run again at {start.at:.4f}: nothing had happened to "
+                    f"{former.where}"
+                )
+
+    def _grants(self, id: str, lineage: str) -> set[int]:
         """Return the fences of its grants."""
         return {
             event.details["fence"]
             for _, event in self._records[id]
-            if event.where == queue and event.details["status"] == "running"
+            if _lineage(event) == lineage and event.details["status"] == "running"
         }
 
     # --- what clients were told ------------------------------------------------------------------
 
     def _accepted_is_kept(self) -> Iterator[str]:
-        for event in self._history.of("accepted"):
+        for index, event in enumerate(self._history.events):
+            if event.what != "accepted":
+                continue
             id = event.details["id"]
             records = self._records[id]
-            if not records:
-                yield f"{self._name(id)} was accepted and never recorded"
+            if not records or records[0][0] > index:
+                yield f"{self._name(id)} was accepted, and was not recorded"
             elif not self._restarted and records[-1][1].details["status"] not in _TERMINAL:
                 yield f"{self._name(id)} was accepted and has not ended"
 
@@ -197,6 +234,24 @@ class _Judge:
             word = (now["status"], now["value"])
             if not self._restarted and said.setdefault(id, word) != word:
                 yield f"{self._name(id)}: told {said[id]} and then {word}"
+
+    def _answers_are_true(self) -> Iterator[str]:
+        """Nobody is told what is not stored, or is not so any more; whoever answers."""
+        asked: dict[str, int] = {}
+        for index, event in enumerate(self._history.events):
+            id = event.details.get("id", "")
+            if event.what == "asking":
+                asked[id] = index
+            if event.what not in ("told", "seen") or self._restarted:
+                continue
+            status = event.details["status"]
+            before = [e.details["status"] for i, e in self._records[id] if i < index]
+            if status in _TERMINAL and status not in before:
+                yield f"{self._name(id)}: the client was told {status}, and that was not recorded"
+            if event.what == "seen" and status not in _TERMINAL:
+                ended = {e.details["status"] for i, e in self._records[id] if i < asked[id]}
+                if ended & _TERMINAL:
+                    yield f"{self._name(id)} was seen {status} at {event.at:.4f}, and had ended"
 
     def _success(self, id: str, index: int, told: dict[str, object]) -> Iterator[str]:
         label, about, run = str(told["value"]).split(" ")
@@ -249,6 +304,7 @@ class _Judge:
                 "TaskFailed", "TaskTimeout", "TaskCancelled", "TaskExpired", "WorkerLost",
                 "SubmitError", "QueueFull",
             )  # fmt: skip
+            fine = fine or (error == "StoreUnavailable" and self._durable)
             gone = error == "TaskNotFound" and self._may_be_gone(event.details["step"])
             if not fine and not gone:
                 yield f"step {event.details['step']} got {error}: {event.details['said']}"
@@ -293,7 +349,9 @@ class _Judge:
     def _excused(self, id: str, worker: str, until: int) -> bool:
         """Say whether its worker was out of reach, so that it could not be stopped in time."""
         for event in self._history.events[:until]:
-            if event.what == "fault" and event.details["whom"] in (worker, *self._queues):
+            if event.what == "fault" and (
+                event.details["whom"] == worker or _is_queue(event.details["whom"])
+            ):
                 return True
             if event.what == "poisoned" and event.where == worker:
                 return True
@@ -301,3 +359,13 @@ class _Judge:
             if told.get("kind") == "cancel_unconfirmed" and told["id"] == id:
                 return True
         return False
+
+
+def _lineage(record: Happening) -> str:
+    """Return what the records are called of which this is one."""
+    return str(record.details.get("lineage", record.where))
+
+
+def _is_queue(name: object) -> bool:
+    """Say whether a process is a queue node."""
+    return str(name).partition(".")[0] in QUEUES

@@ -12,7 +12,7 @@ from actorq.contracts.store import Store
 from actorq.errors import Fenced
 from actorq.model.filters import Filter
 from actorq.model.options import TaskOptions
-from actorq.model.records import Head, Output, Ownership, Record, Write
+from actorq.model.records import Head, Note, Output, Ownership, Pause, Record, Write
 from actorq.model.status import TaskStatus
 
 T = TypeVar("T")
@@ -34,11 +34,12 @@ def head(
     *,
     name: str = "task",
     queue: str = "default",
+    key: str | None = None,
     **fields: Any,
 ) -> Head:
     """Return the head of a task that was submitted so many seconds after a certain moment."""
     at = NOW + number
-    options = TaskOptions(queue=queue)
+    options = TaskOptions(queue=queue) if key is None else TaskOptions(queue=queue, key=key)
     first = Head(task_id(number), name, options, "main", None, at, at, at, at, status)
     return replace(first, **fields)
 
@@ -53,16 +54,22 @@ def ended(
     status: TaskStatus = TaskStatus.SUCCESS,
     *,
     queue: str = "default",
+    key: str | None = None,
     keep_until: float = NOW + 3_600,
 ) -> Write:
     """Return the write of a task that has ended."""
-    state = head(number, status, queue=queue, completed_at=NOW, keep_until=keep_until)
+    state = head(number, status, queue=queue, key=key, completed_at=NOW, keep_until=keep_until)
     return Write(state.id, state, None, Output(f"value {number}".encode()))
 
 
 def deleted(number: int) -> Write:
     """Return the write that forgets a task."""
     return Write(task_id(number), None)
+
+
+def pause(queue: str, at: float = NOW) -> Note:
+    """Return the note that a queue is paused."""
+    return Note("pause", queue, Pause(at))
 
 
 def record(write: Write) -> Record:
@@ -89,8 +96,14 @@ async def fenced(call: Awaitable[object]) -> bool:
 
 
 async def loaded(store: Store, ownership: Ownership) -> list[Head]:
+    """Return the heads of what `load` yields, in the order of the ids."""
+    return [record.head for record in await loaded_records(store, ownership)]
+
+
+async def loaded_records(store: Store, ownership: Ownership) -> list[Record]:
     """Return what `load` yields, in the order of the ids."""
-    return sorted([head async for head in store.load(ownership)], key=lambda head: head.id)
+    records = [record async for piece in store.load(ownership) for record in piece]
+    return sorted(records, key=lambda record: record.head.id)
 
 
 async def fetched(store: Store, *numbers: int) -> list[Record | None]:

@@ -213,7 +213,7 @@ class StoreContract:
         await store.commit(owner, writes)
 
         assert (await everything(store), await loaded(store, owner)) == once
-        assert await store.purge(owner, 0.0, 100) == 2
+        assert (await store.purge(owner, 0.0, 100)).left == 2
 
     async def test_a_commit_without_writes_is_a_commit(self, store: Store) -> None:
         """It only shows that the ownership lasts."""
@@ -400,7 +400,7 @@ class StoreContract:
         keep = {1: NOW + 10, 2: NOW + 30, 3: NOW + 20, 4: NOW + 20.5}
         await store.commit(owner, [ended(n, keep_until=until) for n, until in keep.items()])
 
-        assert await store.purge(owner, NOW + 20, 100) == 2
+        assert (await store.purge(owner, NOW + 20, 100)).left == 2
         assert await found(store) == [4, 2]
 
     async def test_purge_never_forgets_a_live_record(self, store: Store) -> None:
@@ -409,7 +409,7 @@ class StoreContract:
         await store.commit(owner, [live(1), ended(2)])
         await store.commit(owner, [live(2)])
 
-        assert await store.purge(owner, NOW * 2, 0) == 0
+        assert (await store.purge(owner, NOW * 2, 0)).left == 0
         assert await found(store) == [2, 1]
 
     async def test_purge_goes_by_the_newest_end(self, store: Store) -> None:
@@ -419,8 +419,8 @@ class StoreContract:
         await store.commit(owner, [live(1)])
         await store.commit(owner, [ended(1, keep_until=NOW + 50)])
 
-        assert await store.purge(owner, NOW + 20, 100) == 1
-        assert await store.purge(owner, NOW + 50, 100) == 0
+        assert (await store.purge(owner, NOW + 20, 100)).left == 1
+        assert (await store.purge(owner, NOW + 50, 100)).left == 0
         assert await found(store) == []
 
     async def test_purge_leaves_at_most_keep_ended_records(self, store: Store) -> None:
@@ -429,9 +429,9 @@ class StoreContract:
         for number in (3, 1, 4, 2):
             await store.commit(owner, [ended(number)])
 
-        assert await store.purge(owner, 0.0, 2) == 2
+        assert (await store.purge(owner, 0.0, 2)).left == 2
         assert await found(store) == [4, 2]
-        assert await store.purge(owner, 0.0, 0) == 0
+        assert (await store.purge(owner, 0.0, 0)).left == 0
         assert await found(store) == []
 
     async def test_an_ended_record_that_is_fetched_counts_as_used(self, store: Store) -> None:
@@ -441,7 +441,7 @@ class StoreContract:
             await store.commit(owner, [ended(number)])
         await fetched(store, 1)
 
-        assert await store.purge(owner, 0.0, 2) == 2
+        assert (await store.purge(owner, 0.0, 2)).left == 2
         assert await found(store) == [3, 1]
 
     async def test_purge_takes_by_time_first_and_by_number_then(self, store: Store) -> None:
@@ -450,7 +450,7 @@ class StoreContract:
         for number, until in ((1, NOW + 50), (2, NOW + 10), (3, NOW + 10), (4, NOW + 50)):
             await store.commit(owner, [ended(number, keep_until=until)])
 
-        assert await store.purge(owner, NOW + 10, 2) == 2
+        assert (await store.purge(owner, NOW + 10, 2)).left == 2
         assert await found(store) == [4, 1]
 
     async def test_purge_counts_no_record_that_was_deleted(self, store: Store) -> None:
@@ -459,7 +459,7 @@ class StoreContract:
         await store.commit(owner, [ended(1), ended(2), ended(3)])
         await store.commit(owner, [deleted(3)])
 
-        assert await store.purge(owner, 0.0, 2) == 2
+        assert (await store.purge(owner, 0.0, 2)).left == 2
         assert await found(store) == [2, 1]
 
     # --- the rest --------------------------------------------------------------------------------
@@ -473,7 +473,7 @@ class StoreContract:
 
         assert owner is not None
         assert await loaded(store, owner) == []
-        assert await store.purge(owner, NOW * 2, 0) == 0
+        assert (await store.purge(owner, NOW * 2, 0)).left == 0
 
     async def test_partitions_are_strangers(self, store: Store) -> None:
         """Each has its own owner and its own records, also under the same id."""
@@ -484,7 +484,7 @@ class StoreContract:
         await store.commit(other, [ended(1), ended(2)])
 
         assert await everything(store) == [record(live(1))]
-        assert await store.purge(other, NOW * 2, 0) == 0
+        assert (await store.purge(other, NOW * 2, 0)).left == 0
         assert await everything(store) == [record(live(1))]
 
     async def test_an_immediate_store_never_suspends(self, store: Store) -> None:
@@ -496,5 +496,5 @@ class StoreContract:
             assert at_once(loaded(store, owner)) == [head(1)]
             assert at_once(fetched(store, 1, 2)) == [record(live(1)), record(ended(2))]
             assert at_once(found(store)) == [2, 1]
-            assert at_once(store.purge(owner, 0.0, 0)) == 0
+            assert at_once(store.purge(owner, 0.0, 0)).left == 0
             at_once(store.release(owner))

@@ -241,6 +241,7 @@ class Doer:
             self._note("accepted", id=id)
         await trio.sleep(patience)
         for id in ids:
+            self._note("asking", id=id)
             try:
                 seen = await self._client.result(id)
                 self._note("seen", id=id, about=seen.id, status=str(seen.status))

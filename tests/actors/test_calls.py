@@ -9,7 +9,9 @@ import pytest
 
 import actorq
 from actorq.actors.calls import Direct, Encoded
+from actorq.codec import pickled
 from actorq.codec.payload import encode_call, encode_plain
+from actorq.codec.references import Blank
 from actorq.errors import EncodeError, PayloadTooLarge, UnknownTask
 from actorq.model.messages import Grant
 from actorq.model.options import NO_OPTIONS
@@ -53,8 +55,8 @@ def head(name: str, **fields: Any) -> Head:
     )  # fmt: skip
 
 
-def grant(task: str, body: Any) -> Grant:
-    return Grant(head(task), body, None)
+def grant(task: str, body: Any, **inputs: Any) -> Grant:
+    return Grant(head(task), body, None, inputs)
 
 
 def done(name: str, output: Output | None) -> Done:
@@ -99,6 +101,38 @@ def test_in_a_closed_system_a_callback_gets_the_value_itself() -> None:
     assert told.data == {"user": 7}
 
 
+def test_in_a_closed_system_a_call_gets_the_values_that_it_needs_themselves() -> None:
+    value = object()
+    body = Call(move, (Blank("a"), [1, Blank("b")]), {"by": (Blank("a"),)})
+
+    call = opened(Direct(), grant("move", body, a=value, b=None))
+
+    assert (call.args, call.kwargs) == ((value, [1, None]), {"by": (value,)})
+    assert call.args[0] is value
+    assert body.args[0] == Blank("a")  # for the next attempt
+
+
+def test_a_process_of_a_closed_system_gets_them_pickled() -> None:
+    body = EncodedCall(crunch, pickled.encode_call("crunch", (Blank("a"),), {"more": [1]}))
+
+    call = Direct().open(grant("crunch", body, a=Point(1, 2)))
+
+    assert isinstance(call, EncodedCall)
+    assert pickled.decode_call(call.call) == ((Point(1, 2),), {"more": [1]})
+
+
+def test_a_value_that_cannot_go_to_a_process_is_refused_by_its_argument() -> None:
+    body = EncodedCall(crunch, pickled.encode_call("crunch", (1, Blank("a")), {}))
+
+    with pytest.raises(EncodeError, match="task crunch: argument 2 cannot be sent"):
+        Direct().open(grant("crunch", body, a=lambda: None))
+
+
+def test_a_call_whose_values_have_not_come_is_refused() -> None:
+    with pytest.raises(EncodeError, match="task move: the value of task b"):
+        Direct().open(grant("move", Call(move, (Blank("b"),), {}), a=1))
+
+
 # --- by bytes ------------------------------------------------------------------------------------
 
 
@@ -114,6 +148,32 @@ def test_arguments_of_one_who_knew_only_the_name_do_so_too(encoded: Encoded) -> 
     body = encode_call("move", ({"x": 1, "y": 2},), {"by": 3})
 
     assert opened(encoded, grant("move", body)).args == (Point(1, 2),)
+
+
+def test_values_that_it_needs_are_what_the_annotations_of_the_call_say(encoded: Encoded) -> None:
+    body = move.signature.encode_call((Blank("a"),), {"by": Blank("b")})
+    point, number = move.signature.encode_value(Point(1, 2)), encode_plain(3, "it")
+
+    call = opened(encoded, grant("move", body, a=point, b=number))
+
+    assert (call.args, call.kwargs) == ((Point(1, 2),), {"by": 3})
+
+
+def test_a_value_of_another_type_is_refused_by_its_argument(encoded: Encoded) -> None:
+    body = move.signature.encode_call((Point(1, 2),), {"by": Blank("a")})
+
+    with pytest.raises(EncodeError, match="task move: argument 'by' must be int, not str"):
+        encoded.open(grant("move", body, a=encode_plain("three", "it")))
+
+
+def test_a_process_gets_a_call_that_is_whole(encoded: Encoded) -> None:
+    body = crunch.signature.encode_call((Blank("a"),), {})
+
+    call = encoded.open(grant("crunch", body, a=move.signature.encode_value(Point(1, 2))))
+
+    assert isinstance(call, EncodedCall)
+    assert call.wire
+    assert crunch.signature.decode_call(call.call) == ((Point(1, 2),), {})
 
 
 def test_arguments_for_a_process_are_not_looked_into(encoded: Encoded) -> None:
@@ -132,7 +192,7 @@ def test_arguments_that_make_no_sense_are_refused(encoded: Encoded, body: bytes)
 
 
 def test_a_call_that_did_not_fit_is_refused(encoded: Encoded) -> None:
-    with pytest.raises(PayloadTooLarge, match="task move: its call is over the max_message"):
+    with pytest.raises(PayloadTooLarge, match=r"task move: its call, .*, is over the max_message"):
         encoded.open(grant("move", None))
 
 

@@ -21,6 +21,7 @@ from actorq.model.filters import Filter
 from actorq.model.options import NO_OPTIONS
 from actorq.model.records import Cancel, Output
 from actorq.model.results import Progress
+from actorq.model.schedules import Every, Schedule
 from actorq.model.tree import ActorTree
 from actorq.transports.memory import MemoryTransport
 from tests.actors.callers import BEATS, CLIENT, HELLO, PARENT, WORKER, Caller, Clerk, calling
@@ -41,6 +42,11 @@ CLIENT_SAYS: list[Any] = [
     m.GetStats(1),
     m.GetTasks(1),
     m.Join(1),
+    m.Why(1, "id"),
+    m.PauseQueue(1, "queue", True),
+    m.Declare(1, Schedule("name", Every(60), "task", "main", NO_OPTIONS, b"")),
+    m.ControlSchedule(1, "name", "pause"),
+    m.GetSchedules(1),
 ]
 WORKER_SAYS: list[Any] = [
     m.Knows({"task": "digest"}),

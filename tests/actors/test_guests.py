@@ -432,6 +432,16 @@ def test_an_outcome_that_the_client_cannot_take_becomes_one_that_says_so(lodge: 
     assert message.output.error.matches(PayloadTooLarge)
 
 
+def test_an_outcome_of_a_task_with_very_many_needs_comes_without_them(lodge: Lodge) -> None:
+    _, wire = lodge.come(max_message=1_024)
+    needs = tuple(f"{number:032}" for number in range(10_000))
+
+    lodge.clerk.say(m.Outcome(head(needs=needs), Output(b"value")))
+
+    (message,) = wire.said()
+    assert (message.head.id, message.head.needs) == ("id", ())
+
+
 def test_a_client_may_take_less_than_the_owner(lodge: Lodge) -> None:
     _, wire = lodge.come(max_message=1_024)
 
@@ -469,6 +479,15 @@ def test_a_call_that_the_worker_cannot_take_is_for_it_to_refuse(lodge: Lodge) ->
 
     (grant,) = wire.said()
     assert (grant.head.id, grant.body) == ("id", None)
+
+
+def test_so_is_one_with_values_that_it_cannot_take(lodge: Lodge) -> None:
+    _, wire = lodge.come("worker")
+
+    lodge.clerk.say(m.Grant(head(), b"call", None, {"id 0": b"x" * 400_000}))
+
+    (grant,) = wire.said()
+    assert (grant.head.id, grant.body, grant.inputs) == ("id", None, {})
 
 
 def test_news_that_are_too_large_together_come_one_after_the_other(lodge: Lodge) -> None:

@@ -12,6 +12,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import actorq
+from actorq.actors.owner import OWNERSHIP_TTL
 from actorq.actors.queue import MAIL_MAX, QueueActor
 from actorq.errors import Fenced
 from actorq.machines.queue import QueueMachine
@@ -30,6 +31,10 @@ MOMENTS = pytest.mark.parametrize("applied", [False, True], ids=["before", "afte
 @pytest.fixture(params=[False, True], ids=["immediate", "suspending"])
 def store(request: pytest.FixtureRequest) -> FaultyStore:
     return FaultyStore(MemoryStore(), suspends=request.param)
+
+
+class Broken(Exception):
+    """A crash that trying again does not help against."""
 
 
 class Workload:
@@ -348,7 +353,7 @@ async def test_instruments_are_told_of_a_restart(
     autojump_clock: MockClock, store: FaultyStore
 ) -> None:
     told = Told()
-    store.fail("commit")
+    store.fail("commit", error=Broken)
     async with open_quietly(store, instruments=[told]) as system:
         await system.call(nap, 0)
 
@@ -356,7 +361,7 @@ async def test_instruments_are_told_of_a_restart(
     assert event.kind is EventKind.ACTOR_RESTARTED
     assert event.details["actor"] == "queue actor"
     assert event.details["incarnation"] == 2
-    assert "StoreUnavailable" in event.details["error"]
+    assert "Broken" in event.details["error"]
 
 
 # --- when it does not come back ------------------------------------------------------------------
@@ -378,7 +383,7 @@ async def test_when_its_restarts_are_spent_every_waiter_is_told_and_the_block_ra
             for verb in (handle.value, handle.wait, system.join):
                 nursery.start_soon(waits, verb)
             await wait_all_tasks_blocked()
-            store.fail("commit", times=inf)
+            store.fail("commit", times=inf, error=Broken)
             nursery.start_soon(waits, system.submit, nap, 0)
             nursery.start_soon(waits, system.call, nap, 0)
 
@@ -392,7 +397,7 @@ async def test_a_block_that_ends_by_itself_when_the_restarts_are_spent_raises_to
     autojump_clock: MockClock, store: FaultyStore
 ) -> None:
     async def block(system: actorq.System) -> None:
-        store.fail("commit", times=inf)
+        store.fail("commit", times=inf, error=Broken)
         with pytest.raises(actorq.ActorDied):
             await system.submit(nap, 0)
 
@@ -403,7 +408,7 @@ async def test_a_block_that_fails_when_the_restarts_are_spent_raises_the_cause(
     autojump_clock: MockClock, store: FaultyStore
 ) -> None:
     async def block(system: actorq.System) -> None:
-        store.fail("commit", times=inf)
+        store.fail("commit", times=inf, error=Broken)
         await system.submit(nap, 0)
 
     await restarts_spent(store, block)
@@ -414,7 +419,7 @@ async def test_a_system_that_spends_its_restarts_while_closing_raises(
 ) -> None:
     async def block(system: actorq.System) -> None:
         await system.submit(nap, 1)
-        store.fail("commit", times=inf)
+        store.fail("commit", times=inf, error=Broken)
 
     await restarts_spent(store, block)
 
@@ -429,14 +434,79 @@ async def test_a_store_that_fails_at_the_start_is_the_error_of_the_block(
             pass
 
 
-async def test_a_store_that_somebody_else_owns_is_refused(autojump_clock: MockClock) -> None:
+async def test_whoever_opens_a_store_that_somebody_else_owns_waits_for_it_and_says_so(
+    autojump_clock: MockClock,
+) -> None:
+    class Owned(MemoryStore):
+        async def acquire(self, partition: str, nonce: str, ttl: float) -> Ownership | None:
+            return await super().acquire(partition, nonce, ttl) if free.is_set() else None
+
+    free, told = trio.Event(), Told()
+    began = trio.current_time()
+
+    async def leave() -> None:
+        await trio.sleep(60)  # virtual
+        free.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(leave)
+        async with open_quietly(Owned(), instruments=[told]) as system:
+            assert await system.call(nap, 0) == 0
+
+    assert 60 <= trio.current_time() - began < 61
+    [event] = told.events
+    assert event.kind is EventKind.STANDING_BY
+    assert "another process owns" in event.details["why"]
+
+
+async def test_a_block_that_waits_for_its_store_can_be_cancelled(
+    autojump_clock: MockClock,
+) -> None:
     class Owned(MemoryStore):
         async def acquire(self, partition: str, nonce: str, ttl: float) -> None:
             return None
 
-    with pytest.raises(actorq.StoreUnavailable, match="another process owns"):
+    began = trio.current_time()
+    with trio.move_on_after(5) as waited:
         async with open_quietly(Owned()):
-            pass
+            raise AssertionError("nobody owns this store")
+
+    assert waited.cancelled_caught
+    assert trio.current_time() - began == 5
+
+
+# --- a store that cannot be written --------------------------------------------------------------
+
+
+async def test_a_commit_that_fails_for_a_while_is_tried_again_and_nobody_notices(
+    autojump_clock: MockClock,
+) -> None:
+    store, told = FaultyStore(MemoryStore(), suspends=True), Told()
+    async with open_quietly(store, instruments=[told]) as system:
+        for applied in (False, True):
+            store.fail("commit", times=5, applied=applied)
+            assert await system.call(nap, 0) == 0
+
+    assert [event.kind for event in told.events] == 2 * [EventKind.STORE_UNAVAILABLE]
+    assert store.faults == 10
+
+
+async def test_while_a_store_cannot_be_written_whoever_submits_is_told_and_nothing_is_lost(
+    autojump_clock: MockClock,
+) -> None:
+    store = FaultyStore(MemoryStore(), suspends=True)
+    async with open_quietly(store) as system:
+        before = await system.submit(nap, 30)
+        store.fail("commit", times=inf)
+        began = trio.current_time()
+        with pytest.raises(actorq.StoreUnavailable, match="a fault was injected"):
+            await system.submit(nap, 0)
+        assert OWNERSHIP_TTL <= trio.current_time() - began < 2 * OWNERSHIP_TTL
+        store.heal()
+        await trio.sleep(1)  # virtual
+        after = await system.submit(nap, 0)
+        assert (await before.wait()).ok
+        assert (await after.wait()).ok
 
 
 async def test_a_store_that_says_it_is_immediate_and_suspends_is_found_out(

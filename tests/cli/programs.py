@@ -83,7 +83,7 @@ async def program(*arguments: str, cwd: Path = ROOT, **environment: str) -> Asyn
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=cwd,
-        env={**inherited, "PYTHONPATH": str(ROOT), **environment},
+        env={**inherited, "PYTHONPATH": str(ROOT), "ACTORQ_STORE": "memory://", **environment},
     )
     try:
         async with trio.open_nursery() as nursery:

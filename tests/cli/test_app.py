@@ -13,13 +13,15 @@ from actorq.errors import ConnectFailed, TaskNotFound
 from tests.cli.programs import ROOT
 
 VERBS = [
-    "serve", "worker", "submit", "result", "cancel", "ls", "tasks", "stats", "tree", "doctor",
+    "serve", "worker", "submit", "result", "why", "cancel", "ls", "retry", "discard", "pause",
+    "resume", "tasks", "stats", "tree", "top", "doctor",
 ]  # fmt: skip
+SCHEDULE_VERBS = [f"schedule {verb}" for verb in ("ls", "run", "pause", "resume", "remove")]
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [*VERBS, *SCHEDULE_VERBS])
 def test_every_verb_has_help_and_json(verb, capsys):
-    assert run([verb, "--help"]) == 0
+    assert run([*verb.split(), "--help"]) == 0
 
     shown = capsys.readouterr().out
     assert f"Usage: actorq {verb}" in shown
@@ -30,7 +32,7 @@ def test_the_help_lists_every_verb_and_every_exit_code(capsys):
     assert run([]) == 0
 
     shown = capsys.readouterr().out
-    assert all(f" {verb} " in shown for verb in VERBS)
+    assert all(f" {verb} " in shown for verb in [*VERBS, "schedule"])
     assert all(f"• {code.value} " in shown for code in Exit)
 
 

@@ -10,6 +10,7 @@ from actorq.errors import (
     IncompatiblePeer,
     PayloadTooLarge,
     QueueFull,
+    ScheduleNotFound,
     TaskNotFound,
 )
 
@@ -19,7 +20,8 @@ def test_scripts_can_tell_a_queue_out_of_reach_from_a_refusal_and_an_unknown_id(
         assert code_of(error) is Exit.UNREACHABLE
     for refusal in (QueueFull(), PayloadTooLarge()):
         assert code_of(refusal) is Exit.FAILED
-    assert code_of(TaskNotFound("x")) is Exit.NOT_FOUND
+    for missing in (TaskNotFound("x"), ScheduleNotFound("x")):
+        assert code_of(missing) is Exit.NOT_FOUND
 
 
 def test_a_wrong_argument_is_a_wrong_command_line():

@@ -1,12 +1,11 @@
-"""`ls`, `tasks`, `stats` and `tree`, against a queue node over a real socket."""
+"""`ls`, `why`, `tasks`, `stats` and `tree`, against a queue node over a real socket."""
 
 import json
-from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from actorq.cli.exits import Exit, Failure
-from actorq.cli.looking import moment
+from actorq.cli.looking import stored
+from actorq.model.results import StoreStats
 
 CHORE = "tests.cli.chores:"
 
@@ -57,6 +56,14 @@ def test_a_task_must_fit_every_filter(cli):
     assert listed(cli, "--queue", "mine", "--after", "1h") == [later, *ids]
 
 
+def test_ls_finds_tasks_by_their_key(cli):
+    with_key = cli("submit", f"{CHORE}add", "--args", "[1]", "--key", "order-7").out.strip()
+    submit(cli, "add", "--args", "[1]")
+
+    assert listed(cli, "--key", "order-7") == [with_key]
+    assert listed(cli, "--key", "order-8") == []
+
+
 def test_a_long_list_goes_on_where_it_ended(cli):
     ids = [submit(cli, "add", "--args", "[1]", "--queue", "long") for _ in range(3)]
 
@@ -86,23 +93,23 @@ def test_a_filter_that_makes_no_sense_is_exit_code_2(cli, arguments):
     assert arguments[0] in done.err
 
 
-def test_a_time_is_a_moment_or_how_long_ago():
-    now = datetime.now(UTC)
-
-    for text, ago in (("90s", 90), ("10m", 600), ("2h", 7_200), ("3d", 259_200), ("1w", 604_800)):
-        found = moment("--after", text)
-        assert abs(now - timedelta(seconds=ago) - found) < timedelta(seconds=10)
-    assert moment("--after", "2026-03-01T12:00+02:00") == datetime(2026, 3, 1, 10, tzinfo=UTC)
-    assert moment("--after", "2026-03-01").astimezone() == datetime(2026, 3, 1).astimezone()
-    assert moment("--after", None) is None
+# --- why ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", ["", "soon", "1y", "9999999999999d", "-1h"])
-def test_what_is_no_time_is_refused(text):
-    with pytest.raises(Failure, match=r"^--after must be a time") as caught:
-        moment("--after", text)
+def test_why_says_in_words_why_a_task_does_not_run(cli):
+    id = cli("submit", "nobody:knows_it").out.strip()
 
-    assert caught.value.code is Exit.USAGE
+    done = cli("why", id)
+
+    assert (done.code, done.err) == (0, "")
+    assert "no worker that is connected knows" in done.out
+    assert json.loads(cli("why", id, "--json").out) == {"id": id, "why": done.out.strip()}
+
+
+def test_why_of_a_task_that_nobody_knows_is_exit_code_5(cli):
+    done = cli("why", "nothing")
+
+    assert (done.code, done.out, done.err.count("\n")) == (5, "", 1)
 
 
 # --- the whole ------------------------------------------------------------------------------
@@ -139,6 +146,29 @@ def test_stats_counts_tasks_and_slots(cli):
     assert found["unknown"]["nobody:asked_before"] == 1
     assert "main         5" in shown.out
     assert "a worker that knows nobody:asked_before" in shown.err
+
+
+def test_stats_shows_a_queue_that_is_paused_and_how_long_its_oldest_task_waits(cli):
+    cli("pause", "held")
+    id = submit(cli, "add", "--args", "[1]", "--queue", "held")
+
+    shown = [row.split() for row in cli("stats").out.splitlines()]
+    found = json.loads(cli("stats", "--json").out)["queues"]["held"]
+
+    (row,) = [row for row in shown if row[:1] == ["held"]]
+    assert row[1] == "1"
+    assert row[-1] == "paused"
+    assert (found["pending"], found["paused"]) == (1, True)
+    assert found["oldest"] is not None
+    cli("resume", "held")
+    cli("result", id, "--wait")
+
+
+def test_what_a_store_has_done_is_one_line():
+    stats = StoreStats("sqlite:///a.db", 2_500_000, commits=4, seconds=0.01, slowest=0.007)
+
+    assert stored(stats) == "sqlite:///a.db, 2.5 MB, 4 commits, 2.5 ms each, slowest 7.0 ms"
+    assert stored(StoreStats("memory://")) == "memory://"
 
 
 def test_tree_draws_the_actors(cli):

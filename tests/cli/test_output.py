@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from actorq.cli.output import Column, Out, ago
+from actorq.cli.output import Column, Out, ago, ahead, counted, size_of
 
 COLUMNS = (
     Column("ID", whole=True),
@@ -112,3 +112,18 @@ def test_an_age_has_one_unit():
     assert {s: ago(now - timedelta(seconds=s), lambda: now) for s in ages} == ages
     assert ago(now + timedelta(seconds=5), lambda: now) == "0s"
     assert ago(None) is None
+
+
+def test_what_is_to_come_has_one_unit_too():
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+
+    assert ahead(now + timedelta(hours=3), lambda: now) == "in 3h"
+    assert ahead(now - timedelta(seconds=1), lambda: now) == "in 0s"
+    assert ahead(None) is None
+
+
+def test_sizes_and_numbers_have_one_unit():
+    sizes = {0: "0 B", 999: "999 B", 1_000: "1.0 kB", 2_500_000: "2.5 MB", 3e9: "3.0 GB"}
+
+    assert {size: size_of(size) for size in sizes} == sizes
+    assert [counted(number, "task") for number in (0, 1, 2)] == ["0 tasks", "1 task", "2 tasks"]

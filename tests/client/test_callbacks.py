@@ -521,7 +521,7 @@ async def test_when_the_queue_has_failed_for_good_the_end_that_nobody_knows_is_a
             systems.append(system)
             actor = await system.spawn(collect, seen)
             await system.submit(nap.options(callback=actor), 5)
-            store.fail("commit", times=inf)
+            store.fail("commit", times=inf, error=RuntimeError)
             await trio.sleep(100)  # virtual
 
     with pytest.raises(actorq.RestartIntensityExceeded):
@@ -937,7 +937,7 @@ async def test_a_crash_at_any_commit_loses_no_callback_and_doubles_no_callback_t
 ) -> None:
     for number in count(1):
         store = FaultyStore(MemoryStore(), suspends=suspends)
-        store.fail("commit", number, applied=applied)
+        store.fail("commit", number, applied=applied, error=RuntimeError)
         callbacks = Callbacks()
         try:
             async with open_quietly(store) as system:
@@ -961,7 +961,7 @@ async def test_a_crash_while_an_actor_waits_for_news_of_its_task_is_not_its_affa
     async with open_quietly(store, result_ttl=0) as system:
         actor = await system.spawn(collect, seen)
         await system.submit(nap.options(callback=actor), 5)
-        store.fail("commit", applied=True)
+        store.fail("commit", applied=True, error=RuntimeError)
         await trio.sleep(20)  # virtual
 
     assert [done.result.value for done in seen] == [5]

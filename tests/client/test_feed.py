@@ -612,7 +612,7 @@ async def test_every_end_is_told_once_though_the_queue_actor_crashes_at_any_comm
         seen: list[Any] = []
         async with open_quietly(store) as system, trio.open_nursery() as nursery:
             await nursery.start(reads, system, {}, seen)
-            store.fail("commit", number, applied=applied)
+            store.fail("commit", number, applied=applied, error=RuntimeError)
             ids = await work(system)
             await trio.sleep(1)  # virtual
             nursery.cancel_scope.cancel()
@@ -649,7 +649,7 @@ async def test_an_end_that_is_lost_in_a_crash_is_told_whatever_the_filter(
         await nursery.start(reads, system, {by: which[by]}, seen)
         await system.submit(message)
         await trio.sleep(1)  # virtual
-        store.fail("commit", applied=applied)
+        store.fail("commit", applied=applied, error=RuntimeError)
         await trio.sleep(5)  # virtual
         nursery.cancel_scope.cancel()
 
@@ -667,7 +667,7 @@ async def test_after_a_crash_the_new_snapshot_comes_before_the_ends_that_were_mi
         handle = await system.submit(nap, 2)
         await trio.sleep(1)  # virtual
         await nursery.start(reads, system, {}, seen)
-        store.fail("commit", applied=True)
+        store.fail("commit", applied=True, error=RuntimeError)
         await handle.wait()
         nursery.cancel_scope.cancel()
 
@@ -685,7 +685,7 @@ async def test_what_ended_before_one_subscribed_is_not_told_after_a_crash(
         await system.call(nap, 1)
         await trio.sleep(1)  # virtual
         await nursery.start(reads, system, {}, seen)
-        store.fail("commit")
+        store.fail("commit", error=RuntimeError)
         await system.submit(nap, 100)
         await trio.sleep(5)  # virtual
         nursery.cancel_scope.cancel()
@@ -705,7 +705,7 @@ async def test_a_run_that_failed_in_a_crash_is_told_before_the_retry_that_was_as
         await nursery.start(reads, system, {}, seen)
         handle = await system.submit(actorq.task(timeout=1)(nap), 50)
         await trio.sleep(0.5)  # virtual
-        store.fail("commit", applied=True)
+        store.fail("commit", applied=True, error=RuntimeError)
         await trio.sleep(0.51)  # virtual: the crash was, the new incarnation is not yet
         await system.retry(ids=[handle.id])
         await trio.sleep(5)  # virtual

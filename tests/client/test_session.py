@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import replace
 from trio.testing import wait_all_tasks_blocked
 
 import actorq
@@ -185,6 +186,74 @@ def test_a_submit_that_is_sent_again_says_so_and_where_it_was_sent_first() -> No
     for line in (second, third):
         (sent,) = line.of(m.Submit)
         assert (sent.resent, sent.lineage) == (True, "here")
+
+
+async def test_a_submit_is_first_sent_with_a_time_that_the_owners_clock_has_passed(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    session, line = Session("me"), Line()
+    assert (session.stamp(), session.begun) == (None, None)
+    session.connected(line)
+    session.received(m.ClientWelcome("here", 0, 5_000.0))
+    await trio.sleep(100)  # virtual
+
+    stamp = session.stamp()
+
+    # Both clocks may be off by some, but it is never later than the owner's time.
+    assert stamp is not None
+    assert 5_098 < stamp < 5_100
+    assert session.begun == 5_000
+
+
+async def test_a_submit_that_waits_for_a_connection_has_the_time_of_that(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    session, line = Session("me"), Line()
+    session.ask(submit(session))
+    await trio.sleep(100)  # virtual
+
+    session.connected(line)
+    session.received(m.ClientWelcome("here", 0, 5_000.0))
+
+    (sent,) = line.of(m.Submit)
+    assert 4_998 < sent.stamp < 5_000
+
+
+async def test_a_submit_that_is_sent_again_has_the_time_at_which_it_was_sent_first(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    session, first, second = Session("me"), Line(), Line()
+    session.connected(first)
+    session.received(m.ClientWelcome("here", 0, 5_000.0))
+    asked = replace(submit(session), stamp=session.stamp())
+    session.ask(asked)
+    await trio.sleep(100)  # virtual
+
+    session.disconnected(None)
+    session.connected(second)
+    session.received(m.ClientWelcome("here", 0, 5_100.0))
+
+    (again,) = second.of(m.Submit)
+    assert again == replace(asked, resent=True)
+    assert session.begun == 5_000
+
+
+async def test_an_owner_that_does_not_tell_the_time_gets_no_stamps(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    session = Session("me")
+
+    meet(session, Line())
+
+    assert session.stamp() is None
+
+
+async def test_no_stamp_is_before_the_beginning_of_time(autojump_clock: trio.abc.Clock) -> None:
+    session = Session("me")
+    session.connected(Line())
+    session.received(m.ClientWelcome("here", 0, 0.5))
+
+    assert session.stamp() == 0.0
 
 
 async def test_a_withdrawn_submit_is_not_sent_again(

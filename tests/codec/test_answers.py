@@ -42,8 +42,12 @@ def test_none_is_an_answer() -> None:
         errors.PayloadTooLarge("too large"),
         errors.QueueFull("no room"),
         errors.SubmitError("no"),
+        errors.KeyConflict("taken"),
         errors.ActorDied("closing"),
+        errors.StoreUnavailable("not now"),
+        errors.StoreError("it cannot"),
         errors.TaskNotFound("id 1"),
+        errors.ScheduleNotFound("no schedule 'x'", name="x"),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -54,11 +58,29 @@ def test_a_refusal_is_the_same_error_there(error: Exception) -> None:
     assert (type(back), str(back)) == (type(error), str(error))
 
 
+def test_who_asks_for_an_unknown_schedule_is_told_which() -> None:
+    refusal = errors.ScheduleNotFound("no schedule 'x'", name="x")
+
+    back = unpack_reply(pack_reply(m.Reply(1, error=refusal))).error
+
+    assert isinstance(back, errors.ScheduleNotFound)
+    assert back.name == "x"
+
+
 def test_who_asks_for_an_unknown_id_is_told_which() -> None:
     back = unpack_reply(pack_reply(m.Reply(1, error=errors.TaskNotFound("id 1")))).error
 
     assert isinstance(back, errors.TaskNotFound)
     assert back.id == "id 1"
+
+
+@pytest.mark.parametrize(
+    "error", [errors.CorruptStore("no"), errors.RowRefused("no", id="id 1"), errors.Fenced("no")]
+)
+def test_any_other_trouble_with_the_store_is_that_of_the_owner(error: errors.StoreError) -> None:
+    back = unpack_reply(pack_reply(m.Reply(1, error=error))).error
+
+    assert (type(back), str(back)) == (errors.StoreError, "no")
 
 
 @pytest.mark.parametrize(

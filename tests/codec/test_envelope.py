@@ -26,7 +26,7 @@ from actorq.model import messages as m
 from actorq.model import wire as w
 from actorq.model.feed import TaskEvent, TaskEventKind, TrackedEvent
 from actorq.model.filters import Filter
-from actorq.model.options import TaskOptions
+from actorq.model.options import AFTER_MAX, TaskOptions
 from actorq.model.records import Cancel, Done, Output, TrackedHead
 from actorq.model.results import Progress
 from actorq.model.status import SUCCESS
@@ -50,6 +50,8 @@ WAYS = pytest.mark.parametrize(
     ids=["to owner", "from owner"],
 )
 pack = msgspec.msgpack.encode
+TASK = ["id 1", "task", "main", pack({}), None, b""]
+"""As a version sent it that knew of no needs."""
 
 
 def each(messages: list[Any]) -> pytest.MarkDecorator:
@@ -105,6 +107,16 @@ def test_a_workers_grant_tells_it_no_more_than_it_needs() -> None:
     assert grant == m.Grant(bare_grant_head(), b"call", None)
 
 
+def test_what_a_peer_of_an_earlier_version_leaves_out_is_as_usual() -> None:
+    (submit,) = decode_to_owner(pack([["submit", 1, [TASK], False, None]]))
+    form = ["grant", "id 1", "task", pack({}), "main", 1, 0, None, b"call"]
+    welcome, grant = decode_from_owner(pack([["hail", "records", 2], form]))
+
+    assert (submit.stamp, submit.tasks[0].needs) == (None, ())
+    assert welcome.at == 0.0
+    assert grant.inputs == {}
+
+
 def test_the_exception_itself_does_not_travel() -> None:
     finish = m.Finish("id 1", 3, "failed", FAILED, NOW, exception=ValueError("here only"))
     outcome = m.Outcome(head(status=SUCCESS), FAILED, ValueError("here only"))
@@ -156,6 +168,7 @@ def test_fields_that_are_not_known_are_ignored(decode: Decode, messages: list[An
         ["subscribe", 1, 2, {}],
         ["worker", "node.1", "node", [], {}, {}],
         ["knows", {}],
+        ["submit", 1, [TASK], False, None],
         ["ping"],
     ],
 )
@@ -322,6 +335,11 @@ def test_a_time_that_is_none_is_refused(make: Any, moment: float) -> None:
         ["hello", [1], 1],
         ["bulk", 1, "explode", {}, False],
         ["finish", "id 1", 1, "rich", [None], None, False, 0.0],
+        ["submit", 1, [[*TASK, ["x" * 201]]], False, None],
+        ["submit", 1, [[*TASK, [""]]], False, None],
+        ["submit", 1, [[*TASK, ["id 0"] * (AFTER_MAX + 1)]], False, None],
+        ["submit", 1, [TASK], False, None, math.nan],
+        ["submit", 1, [TASK], False, None, -1.0],
     ],
 )
 def test_a_word_or_a_number_out_of_range_is_refused(form: list[Any]) -> None:

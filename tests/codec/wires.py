@@ -1,7 +1,9 @@
 """One message of every kind that travels, and what a peer could make of their bytes."""
 
+from datetime import UTC, datetime
 from typing import Any
 
+import attrs
 import msgspec
 from hypothesis import strategies as st
 
@@ -13,7 +15,16 @@ from actorq.model.feed import TaskEvent, TaskEventKind
 from actorq.model.filters import Filter
 from actorq.model.options import NO_OPTIONS, Retry, TaskOptions
 from actorq.model.records import Cancel, Done, Head, Output, TrackedHead
-from actorq.model.results import PoolStats, Progress, QueueStats, Stats, TaskInfo, WorkerInfo
+from actorq.model.results import (
+    PoolStats,
+    Progress,
+    QueueStats,
+    ScheduleInfo,
+    Stats,
+    TaskInfo,
+    WorkerInfo,
+)
+from actorq.model.schedules import Cron, Every, Schedule
 from actorq.model.status import PENDING, RUNNING, SUCCESS, FailureKind
 from actorq.model.tree import ActorNode, ActorTree, SupervisorNode, TaskNode
 
@@ -59,6 +70,23 @@ TREE = ActorTree(
     (WorkerInfo("node.1", True, True, 10, 3),),
 )  # fmt: skip
 
+CRON = Schedule(
+    "nightly", Cron("0 3 * * *", "Europe/Zurich"), "task", "main", OPTIONS, b"call", "all", "queue"
+)
+EVERY = Schedule("task", Every(2.5), "task", "process", NO_OPTIONS, b"")
+
+SCHEDULED = ScheduleInfo(
+    "nightly",
+    "task",
+    "every 60 s",
+    datetime(2026, 1, 1, tzinfo=UTC),
+    None,
+    None,
+    True,
+    "last",
+    "skip",
+)
+
 DONE = Done(None, head(status=SUCCESS), Output(b"value"), {"user": 7})
 
 TO_OWNER: list[Any] = [
@@ -73,10 +101,11 @@ TO_OWNER: list[Any] = [
         1,
         (
             m.Submission("id 1", "task", "main", OPTIONS, "me:1", b"call"),
-            m.Submission("id 2", "task", "any", NO_OPTIONS, None, b""),
+            m.Submission("id 2", "task", "any", NO_OPTIONS, None, b"", ("id 0", "id 1")),
         ),
         True,
         "lineage",
+        NOW,
     ),
     m.Withdraw(1, 2, ("id 1",), 3.0),
     m.Forget(1),
@@ -92,11 +121,18 @@ TO_OWNER: list[Any] = [
     m.GetTasks(1),
     m.GetTree(1),
     m.Join(1),
+    m.Why(1, "id 1"),
+    m.PauseQueue(1, "images", True),
+    m.Declare(1, CRON),
+    m.Declare(1, EVERY),
+    m.ControlSchedule(1, "nightly", "run", "id 1", True),
+    m.GetSchedules(1),
     m.WorkerHello(
         "node.1", "node", (("id 1", 3),), {"main": 10, "process": 2}, {"task": "digest"},
         declared={"task": m.Declared("process", OPTIONS)},
     ),
     m.Knows({"task": "digest"}, {"task": m.Declared("main", NO_OPTIONS)}),
+    m.Knows({"task": "digest"}, {"task": m.Declared("process", NO_OPTIONS, EVERY)}),
     m.Ready("process", 7),
     m.Beat(0.5),
     m.Started("id 1", 3, NOW),
@@ -109,26 +145,30 @@ ANSWERS: list[Any] = [
     m.Reply(1),
     m.Reply(1, 7),
     m.Reply(1, ("id 1", "id 2")),
+    m.Reply(1, m.Admitted(("id 1",), {"id 2": "id 0"})),
     m.Reply(1, SNAPSHOT),
     m.Reply(1, m.FoundPage(None, [SNAPSHOT, SNAPSHOT], "next", 9)),
     m.Reply(1, m.Standing(NOW, {PENDING: 3}, (SNAPSHOT,))),
     m.Reply(1, STATS),
     m.Reply(1, [TaskInfo("task", 1, 2, 3)]),
     m.Reply(1, TREE),
+    m.Reply(1, "its queue is paused"),
+    m.Reply(1, {"nightly": SCHEDULED, "paused": attrs.evolve(SCHEDULED, next_at=None)}),
     m.Reply(1, error=TaskNotFound("id 1")),
 ]
 
 FROM_OWNER: list[Any] = [
     w.Accepted(1, "node", "0.1", 4_096, 15.0, 5.0, 1_000, ("later",)),
     w.Pong(),
-    m.ClientWelcome("lineage", 2),
+    m.ClientWelcome("lineage", 2, NOW),
     *ANSWERS,
     m.Outcome(head(status=SUCCESS), Output(b"value")),
-    m.Outcome(head(), None),
+    m.Outcome(head(needs=("id 0",)), None),
     m.News(2, [TaskEvent(TaskEventKind.RETRYING, head(), NOW, Progress(1.0), ERROR)]),
     m.Welcome((("id 1", 3),)),
     m.Grant(bare_grant_head(), b"call", 4.5),
     m.Grant(bare_grant_head(), DONE, None),
+    m.Grant(bare_grant_head(), b"call", None, {"id 0": b"value"}),
     m.Interrupt("id 1", 3, Cancel("user", "why"), 3.0),
     m.Finished("id 1", 3, True),
 ]  # fmt: skip

@@ -15,13 +15,22 @@ from typing import Any
 from msgspec import UNSET
 
 from actorq.errors import RemoteError
-from actorq.machines.effects import Effect, Found, Lookup, Search, Searched, Send, Tell
+from actorq.machines.effects import (
+    Complete,
+    Effect,
+    Found,
+    Lookup,
+    Search,
+    Searched,
+    Send,
+    Tell,
+)
 from actorq.machines.queue import Limits, QueueMachine
 from actorq.model import messages as m
 from actorq.model.events import EventKind
 from actorq.model.filters import Filter
 from actorq.model.options import TaskOptions
-from actorq.model.records import Cancel, Head, Output, Pool, Record, Write
+from actorq.model.records import Cancel, Head, Note, Output, Ownership, Pool, Record, Write
 from actorq.model.status import FailureKind, TaskStatus
 
 CLIENT = 1
@@ -74,9 +83,12 @@ class Stage:
     def __init__(self, **limits: Any) -> None:
         self.limits = Limits(**limits)
         self.lineage = "records"
-        self.machine = QueueMachine(self.limits, lineage=self.lineage)
-        self.now = MORNING
+        self.forgotten_until = 0.0
+        self.notes: dict[tuple[str, str], Note] = {}
         self.crashes = 0
+        self.machine = QueueMachine(self.limits)
+        self.machine.own(self.ownership())
+        self.now = MORNING
         self.records: dict[str, Record] = {}
         self.events: list[Tell] = []
         self.workers: dict[int, Worker] = {}
@@ -84,6 +96,10 @@ class Stage:
         self.questions: list[Question] = []
         self.last: list[Effect] = []
         """What came of the last thing that was said, in order."""
+
+    def ownership(self) -> Ownership:
+        """What the store says of itself; it forgets what it is told to, and no more."""
+        return Ownership("00", self.crashes + 1, "nonce", self.lineage, self.forgotten_until)
 
     # --- saying ----------------------------------------------------------------------------------
 
@@ -119,13 +135,29 @@ class Stage:
                 self.deliver(to, message)
             case Tell():
                 self.events.append(effect)
-            case Lookup(to, message, ids):
-                found = Found(message, {id: self.records[id] for id in ids if id in self.records})
-                return self.step(to, [found])
+            case Note(kind, name, value):
+                if value is None:
+                    self.notes.pop((kind, name), None)
+                else:
+                    self.notes[kind, name] = effect
+            case Complete(to, request, stats):
+                self.deliver(to, m.Reply(request, stats))
+            case Lookup(to, message, ids, keys):
+                found = {id: self.records[id] for id in ids if id in self.records}
+                keyed = {key: r for key in keys if (r := self.ended_under(key)) is not None}
+                return self.step(to, [Found(message, found, keyed)])
             case Search(to, message, filter, cursor, limit, total):
                 answer = Searched(message, *self.search(filter, cursor, min(limit, PAGE)), total)
                 return self.step(to, [answer])
         return []
+
+    def ended_under(self, key: str) -> Record | None:
+        ended = [
+            record
+            for _, record in sorted(self.records.items())
+            if record.head.options.key == key and record.head.status.terminal
+        ]
+        return ended[-1] if ended else None
 
     def search(
         self, filter: Filter, cursor: str | None, limit: int
@@ -165,7 +197,10 @@ class Stage:
     def crash(self) -> None:
         """End the machine and every connection; a new one takes over what is stored."""
         self.crashes += 1
-        self.machine = QueueMachine(self.limits, f"{self.crashes:016x}", self.lineage)
+        self.machine = QueueMachine(self.limits, f"{self.crashes:016x}")
+        self.machine.own(self.ownership())
+        for note in self.notes.values():
+            self.machine.load_note(note)
         self.workers.clear()
         for _, record in sorted(self.records.items()):
             if not record.head.status.terminal:

@@ -825,7 +825,7 @@ def test_a_late_result_of_a_worker_that_was_given_up_is_refused_and_reported() -
 # --- a new owner ---------------------------------------------------------------------------------
 
 
-def test_after_a_restart_a_worker_has_a_lease_to_come_back_in() -> None:
+def test_after_a_restart_a_worker_has_a_window_to_come_back_in() -> None:
     stage = Stage()
     worker = Worker(stage, leased=True)
     stage.submit(task("a"))
@@ -833,7 +833,7 @@ def test_after_a_restart_a_worker_has_a_lease_to_come_back_in() -> None:
     stage.tick()
 
     stage.say(CLIENT, m.ClientHello("local"))
-    stage.pass_time(LEASE - 0.1)
+    stage.pass_time(WINDOW - 0.1)
     assert stage.status("a") is RUNNING
     worker.connect(at=101)
     worker.finish("a", output=Output(1))
@@ -841,14 +841,14 @@ def test_after_a_restart_a_worker_has_a_lease_to_come_back_in() -> None:
     assert (worker.log, stage.output("a")) == (["a"], Output(1))
 
 
-def test_after_a_restart_a_worker_that_does_not_come_is_given_up_after_a_lease() -> None:
+def test_after_a_restart_a_worker_that_does_not_come_is_given_up_after_a_window() -> None:
     stage = Stage()
     Worker(stage, leased=True)
     stage.submit(task("a"))
     stage.crash()
 
     stage.say(CLIENT, m.ClientHello("local"))
-    stage.pass_time(LEASE + 0.1)
+    stage.pass_time(WINDOW + 0.1)
 
     assert (stage.status("a"), stage.head("a").deaths) == (PENDING, 1)
 
@@ -859,33 +859,33 @@ def test_after_a_restart_a_worker_that_does_not_come_is_reported() -> None:
     stage.submit(task("a"))
     stage.crash()
 
-    stage.pass_time(LEASE + 0.1)
+    stage.pass_time(WINDOW + 0.1)
 
     assert stage.told(EventKind.WORKER_LOST) == [{"worker": "w.0", "tasks": 1}]
 
 
-def test_after_a_restart_a_client_has_a_lease_to_come_back_in() -> None:
+def test_after_a_restart_a_client_has_a_window_to_come_back_in() -> None:
     stage = Stage()
     guest = Guest(stage)
     guest.submit(task("a", scope="guest:1"))
     stage.crash()
 
     stage.say(CLIENT, m.ClientHello("local"))
-    stage.pass_time(LEASE - 0.1)
+    stage.pass_time(WINDOW - 0.1)
     guest.connect(at=51)
     stage.pass_time(LONG)
 
     assert (stage.status("a"), guest.welcome.losses) == (PENDING, 0)
 
 
-def test_after_a_restart_a_client_that_does_not_come_is_given_up_after_a_lease() -> None:
+def test_after_a_restart_a_client_that_does_not_come_is_given_up_after_a_window() -> None:
     stage = Stage()
     guest = Guest(stage)
     guest.submit(task("a", scope="guest:1"), task("b"))
     stage.crash()
 
     stage.say(CLIENT, m.ClientHello("local"))
-    stage.pass_time(LEASE + 0.1)
+    stage.pass_time(WINDOW + 0.1)
 
     assert (stage.status("a"), stage.status("b")) == (CANCELLED, PENDING)
     assert Guest(stage, at=51).welcome.losses == 1
@@ -910,12 +910,12 @@ def test_whoever_is_expected_after_a_restart_is_waited_for_even_if_nobody_comes(
     stage.submit(task("a"), task("b", scope="guest:1"))
 
     stage.crash()
-    stage.pass_time(LEASE + 0.1)
+    stage.pass_time(WINDOW + 0.1)
 
     assert (stage.status("a"), stage.status("b")) == (PENDING, CANCELLED)
 
 
-def test_a_client_that_is_away_when_the_owner_is_new_has_a_lease() -> None:
+def test_a_client_that_is_away_when_the_owner_is_new_has_a_window() -> None:
     stage = Stage()
     guest = Guest(stage)
     guest.submit(task("a", scope="guest:1"))
@@ -924,7 +924,7 @@ def test_a_client_that_is_away_when_the_owner_is_new_has_a_lease() -> None:
 
     guest.connect(at=51)  # whoever stands for it says that it is known, and that it is away
     guest.cut()
-    stage.pass_time(LEASE - 0.1)
+    stage.pass_time(WINDOW - 0.1)
     guest.back()
     stage.pass_time(LONG)
 

@@ -39,6 +39,7 @@ class Office:
         self.ledger, self.out, self.fleet = Ledger(), Outbox(), Fleet()
         self.fleet.connect(2, "w", "w.0", {})
         self.done: list[tuple[Any, ...]] = []
+        self.pinned: set[str] = set()
         for one in live:
             self.ledger.open(one, "call", None, stored=True)
         self.desk = Desk(
@@ -47,6 +48,8 @@ class Office:
             self.out,
             lambda *cancel: self.done.append(("cancel", *cancel)),
             lambda record: self.done.append(("revive", record.head.id)),
+            lambda record: self.done.append(("discard", record.head.id)),
+            self.pinned,
         )
 
     def replies(self) -> list[Any]:

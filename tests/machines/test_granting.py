@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 import pytest
 
 from actorq.machines.effects import Send
+from actorq.machines.states import Move
 from actorq.model import messages as m
 from actorq.model.events import EventKind
-from actorq.model.options import NO_OPTIONS, Retry, TaskOptions
-from actorq.model.records import Output, Write
+from actorq.model.options import NO_OPTIONS, Limit, Retry, TaskOptions
+from actorq.model.records import Note, Output, Pause, Write
 from actorq.model.status import CANCELLED, FAILURE, PENDING, RUNNING, SCHEDULED, SUCCESS
 from actorq.model.status import FailureKind as Kind
 from tests.machines.stage import BOOM, MORNING, Stage, Worker, task
@@ -1019,3 +1020,192 @@ def test_a_second_hello_on_a_new_connection_retires_the_old_one() -> None:
     stage.say(100, m.Ready("main", 5))
 
     assert worker.log == ["a"]
+
+
+# --- paused queues ---------------------------------------------------------------------------------
+
+
+def pause(stage: Stage, queue: str = "default", *, paused: bool = True) -> None:
+    assert stage.ask(m.PauseQueue, queue, paused).value is None
+
+
+def test_nothing_of_a_paused_queue_is_granted_until_it_is_resumed() -> None:
+    stage = Stage()
+    stage.submit(task("a"), task("b", name="other"), task("c", pool="process"))
+    pause(stage)
+
+    worker = Worker(stage, 3, 3)
+    stage.submit(task("d"), task("e"))
+    stage.submit(task("f"))
+    assert worker.log == []
+
+    pause(stage, paused=False)
+    assert worker.log == ["a", "b", "d", "c"]
+
+
+def test_a_paused_queue_takes_submits_and_lets_go_on_what_runs() -> None:
+    stage = Stage()
+    worker = Worker(stage, 2)
+    stage.submit(task("a"))
+    pause(stage)
+
+    assert stage.submit(task("b")).answered
+    assert not worker.interrupts
+    worker.finish("a")
+
+    assert (stage.status("a"), stage.status("b")) == (SUCCESS, PENDING)
+    assert worker.log == ["a"]
+
+
+def test_other_queues_go_on_while_one_is_paused() -> None:
+    stage = Stage()
+    worker = Worker(stage, 3)
+    stage.submit(task("a", queue="one"))
+    pause(stage, "one")
+
+    stage.submit(task("b", queue="one"), task("c", queue="two"))
+    stage.submit(task("d", queue="two"))
+
+    assert worker.log == ["a", "c", "d"]
+
+
+def test_what_comes_back_into_a_paused_queue_waits_there() -> None:
+    stage = Stage()
+    worker = Worker(stage, 5)
+    stage.submit(task("a", retry=STEADY), task("b"), task("c"), task("later", delay=5))
+    pause(stage)
+
+    worker.fail("a")
+    worker.finish("b", "handed back")
+    worker.finish("c", "lost")
+    stage.pass_time(20)
+
+    assert worker.log == ["a", "b", "c"]
+    pause(stage, paused=False)
+    assert worker.log == ["a", "b", "c", "a", "b", "c", "later"]
+
+
+def test_tasks_are_cancelled_and_expire_in_a_paused_queue() -> None:
+    stage = Stage()
+    pause(stage)
+    stage.submit(task("a"), task("b", expires=5), task("c"))
+
+    stage.cancel("a")
+    stage.pass_time(6)
+    pause(stage, paused=False)
+
+    assert (stage.status("a"), stage.status("b")) == (CANCELLED, FAILURE)
+    assert Worker(stage, 3).log == ["c"]
+
+
+def test_limits_wait_in_a_paused_queue_too() -> None:
+    stage = Stage()
+    worker = Worker(stage, 5)
+    one = Limit("k", concurrency=1)
+    stage.submit(task("a", limit=one), task("b", limit=one), task("c", limit=one, queue="other"))
+    pause(stage)
+
+    worker.finish("a")
+    assert worker.log == ["a", "c"]
+    worker.finish("c")
+    assert worker.log == ["a", "c"]
+
+    pause(stage, paused=False)
+    assert worker.log == ["a", "c", "b"]
+
+
+def test_a_pause_is_stored_and_so_is_its_end() -> None:
+    stage = Stage()
+
+    pause(stage, "one")
+    assert [effect for effect in stage.last if isinstance(effect, Note)] == [
+        Note("pause", "one", Pause(MORNING))
+    ]
+
+    pause(stage, "one", paused=False)
+    assert stage.notes == {}
+
+
+def test_to_pause_what_is_paused_changes_nothing() -> None:
+    stage = Stage()
+    pause(stage)
+    stage.now += 5
+
+    pause(stage)
+    assert stage.notes["pause", "default"].value == Pause(MORNING)
+
+    pause(stage, paused=False)
+    pause(stage, paused=False)
+    assert not [effect for effect in stage.last if isinstance(effect, Note)]
+
+
+def test_a_pause_survives_a_restart_of_the_owner() -> None:
+    stage = Stage()
+    stage.submit(task("a"))
+    pause(stage)
+    stage.crash()
+
+    worker = Worker(stage, 3)
+    stage.submit(task("b"))
+    assert worker.log == []
+
+    pause(stage, paused=False)
+    assert worker.log == ["a", "b"]
+
+
+def test_a_name_alone_is_settled_in_a_paused_queue_and_waits_there() -> None:
+    stage = Stage()
+    stage.submit(task("a", name="f", pool="any"))
+    pause(stage)
+
+    worker = Worker(stage, 3, tasks=["f"])
+
+    assert (worker.log, stage.head("a").pool) == ([], "main")
+
+
+# --- what would be a bug ---------------------------------------------------------------------------
+
+
+def test_nothing_is_stuck_that_waits_for_a_reason() -> None:
+    stage = Stage()
+    assert stage.machine.stuck() is None
+    stage.submit(task("a"), task("b", queue="paused"), task("c", name="unknown"))
+    pause(stage, "paused")
+    assert stage.machine.stuck() is None
+
+    worker = Worker(stage, 3, tasks=["job"])
+    one, rate = Limit("k", concurrency=1), Limit("r", rate=1, per=60)
+    stage.submit(*(task(f"l{n}", limit=one) for n in range(3)))
+    stage.submit(*(task(f"r{n}", limit=rate) for n in range(3)))
+    assert worker.log == ["a", "l0", "r0"]
+    assert stage.machine.stuck() is None
+
+    worker.finish("r0")
+    assert worker.free("main") == 1
+    assert stage.machine.stuck() is None
+
+
+def test_ready_work_beside_a_free_slot_is_stuck() -> None:
+    stage = Stage()
+    Worker(stage, 2)
+    stage.submit(task("a", name="f"))
+
+    stage.machine._ready.add(stage.machine._live["a"])
+
+    assert stage.machine.stuck() == "0 tasks are pending, and 1 of them are in a line"
+    stage.machine._ledger.move(stage.machine._live["a"], Move.HAND_BACK)
+    assert stage.machine.stuck() == "1 slots of pool 'main' are free, and a task 'f' waits for one"
+    stage.ask(m.Close, False, 0.0)
+    assert stage.machine.stuck() is None
+
+
+def test_a_limit_that_is_open_beside_a_free_slot_is_stuck() -> None:
+    stage = Stage()
+    one = Limit("k", concurrency=1)
+    Worker(stage, 2)
+    stage.submit(task("a", limit=one), task("b", limit=one))
+    assert stage.machine.stuck() is None
+
+    stage.machine._gates.leave(one, "a")
+
+    assert stage.machine.stuck() is not None

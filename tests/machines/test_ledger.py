@@ -148,7 +148,7 @@ def test_waiting_tasks_are_the_scheduled_and_the_pending_ones_of_a_queue() -> No
     opened(ledger, "d", queue="one", status="running")
     opened(ledger, "e", queue="two")
 
-    assert [ledger.waiting(queue) for queue in ("one", "two", "three")] == [3, 1, 0]
+    assert [ledger.unstarted(queue) for queue in ("one", "two", "three")] == [3, 1, 0]
     assert ledger.running() == 1
 
 
@@ -171,11 +171,11 @@ def test_counts_follow_every_move() -> None:
 
     for move in moves:
         ledger.move(live, move)
-        seen.append((ledger.waiting("default"), ledger.running()))
+        seen.append((ledger.unstarted("default"), ledger.running()))
 
     assert seen == [(1, 0), (0, 1), (1, 0), (0, 1), (1, 0)]
     assert ledger.close(live, Move.CANCEL, None).status is CANCELLED
-    assert ledger.waiting("default") == 0
+    assert ledger.unstarted("default") == 0
 
 
 def test_a_connection_watches_a_task_once() -> None:

@@ -3,7 +3,7 @@ from actorq.model.messages import Submit
 
 
 def parked(request: int = 0, origin: int = 1, **needs: int) -> Parked:
-    return Parked(origin, Submit(request, ()), {}, needs)
+    return Parked(origin, Submit(request, ()), needs)
 
 
 def parking_with(*waiting: Parked) -> Parking:
@@ -16,7 +16,8 @@ def parking_with(*waiting: Parked) -> Parking:
 def leave_all(parking: Parking, **room: int) -> list[Parked]:
     """Let out everybody who fits, taking up the room."""
     left = []
-    while (one := parking.leave(lambda queue: room[queue])) is not None:
+    while (one := parking.next(lambda queue: room[queue])) is not None:
+        parking.remove(one)
         left.append(one)
         for queue, count in one.needs.items():
             room[queue] -= count

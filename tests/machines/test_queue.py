@@ -249,7 +249,7 @@ def test_an_answer_of_the_store_that_is_out_of_date_does_not_count() -> None:
     stage.bulk("retry")
     stage.inbox.clear()
     questions = [
-        m.Watch(0, ("a",)), m.Inspect(0, "a"), m.Submit(0, (task("a"),), True),
+        m.Watch(0, ("a",)), m.Inspect(0, "a"),
     ]  # fmt: skip
     stage.questions[0].replies.clear()
 
@@ -260,7 +260,7 @@ def test_an_answer_of_the_store_that_is_out_of_date_does_not_count() -> None:
             stage.carry_out(effect)
 
     assert stage.outcomes() == []
-    _, inspected, _ = stage.questions[0].replies
+    _, inspected = stage.questions[0].replies
     assert inspected.value.head.status is PENDING
 
 

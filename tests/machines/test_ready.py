@@ -27,9 +27,9 @@ class Item:
 def item(
     id: str = "a",
     rank: float = 0.0,
+    pool: Pool = "main",
     *,
     name: str = "job",
-    pool: Pool = "main",
     queue: str = "default",
     priority: TaskPriority = TaskPriority.NORMAL,
 ) -> Item:
@@ -38,7 +38,7 @@ def item(
 
 
 def ready_with(*items: Item) -> Ready[Item]:
-    ready = Ready[Item]()
+    ready = Ready[Item](lambda: 0.0)
     for one in items:
         ready.add(one)
     return ready
@@ -52,7 +52,7 @@ def drain(ready: Ready[Item], pool: Pool = "main", knows: Collection[str] | None
 
 
 def test_nothing_comes_out_of_nothing() -> None:
-    ready = Ready[Item]()
+    ready = Ready[Item](lambda: 0.0)
 
     assert ready.empty("main")
     assert ready.take("main") is None
@@ -147,6 +147,87 @@ def test_what_has_ended_in_here_never_comes_out() -> None:
     assert drain(ready) == "bd"
 
 
+def test_what_is_in_a_paused_queue_is_in_nobodys_way() -> None:
+    ready = ready_with(
+        item("a", 1, queue="one"), item("b", 2, queue="two"), item("p", 3, "process", queue="one")
+    )
+
+    ready.pause("one", 5.0)
+    ready.add(item("c", 4, queue="one"))
+    ready.add(item("d", 5, name="other", queue="one"))
+    ready.add(item("e", 6, queue="two"))
+
+    assert ready.empty("process")
+    assert drain(ready) == "be"
+    assert ready.empty("main")
+    assert (len(ready), ready.paused) == (4, {"one": 5.0})
+
+
+def test_a_queue_that_is_resumed_goes_on_where_it_was() -> None:
+    ready = ready_with(item("a", 1, queue="one"), item("b", 2, queue="two"))
+    ready.pause("one", 5.0)
+    ready.add(item("c", 3, queue="one"))
+    ready.add(item("d", 0, queue="one"))
+
+    ready.resume("one")
+
+    assert drain(ready) == "dabc"
+    assert ready.paused == {}
+
+
+def test_what_ends_in_a_paused_queue_is_gone_when_it_is_resumed() -> None:
+    items = [item("a", 1), item("b", 2)]
+    ready = ready_with(*items)
+    ready.pause("default", 5.0)
+    for one in items:
+        one.end()
+        ready.forget(one)
+    ready.add(item("c", 3))
+
+    ready.resume("default")
+
+    assert drain(ready) == "c"
+
+
+def test_a_name_alone_is_settled_also_in_a_paused_queue() -> None:
+    ready = ready_with(item("a", 1, pool="any"))
+
+    ready.pause("default", 5.0)
+    ready.add(item("b", 2, pool="any"))
+
+    assert drain(ready, "any") == "ab"
+
+
+def test_the_oldest_of_each_queue_is_known() -> None:
+    items = [
+        item("a", 3, queue="one"), item("b", 1, queue="one", priority=TaskPriority.LOW),
+        item("c", 7, queue="two"), item("d", 5, queue="two", name="other"),
+        item("e", 6, queue="two", name="other"),
+    ]  # fmt: skip
+    ready = ready_with(*items)
+    assert ready.oldest() == {"one": 1, "two": 5}
+
+    items[3].end()
+    ready.forget(items[3])
+    assert ready.oldest() == {"one": 1, "two": 6}
+
+    drain(ready)
+    assert ready.oldest() == {}
+
+
+def test_what_could_start_is_named() -> None:
+    ready = ready_with(item("a", 1, name="x"), item("b", 2, name="y", queue="two"))
+
+    assert ready.idle("process", None) is None
+    assert ready.idle("main", {"z"}) is None
+    assert ready.idle("main", {"y", "z"}) == "y"
+    ready.pause("two", 5.0)
+    assert ready.idle("main", {"y", "z"}) is None
+    assert ready.idle("main", None) == "x"
+    drain(ready)
+    assert ready.idle("main", None) is None
+
+
 def test_a_pool_whose_last_task_has_ended_is_empty() -> None:
     one = item()
     ready = ready_with(one)
@@ -201,7 +282,7 @@ class ReadyBesideAList(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.ready = Ready[Item]()
+        self.ready = Ready[Item](lambda: 0.0)
         self.items: list[Item] = []
         self.number = 0
 

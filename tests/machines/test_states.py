@@ -20,7 +20,7 @@ def test_a_move_is_in_the_table_or_breaks_a_rule(move: Move, status: TaskStatus 
 def test_nothing_but_a_retry_leaves_a_terminal_status() -> None:
     leaving = {move for move in Move if TERMINAL & move.targets.keys()}
 
-    assert leaving == {Move.REVIVE}
+    assert leaving == {Move.REVIVE, Move.REVIVE_TO_WAIT}
 
 
 def test_a_success_is_never_left() -> None:
@@ -48,10 +48,19 @@ def test_every_live_task_can_be_cancelled() -> None:
     assert set(Move.CANCEL.targets.values()) == {TaskStatus.CANCELLED}
 
 
-def test_a_new_task_is_pending_or_scheduled() -> None:
+def test_a_new_task_is_pending_or_scheduled_or_waits() -> None:
     first = {to for move in Move for status, to in move.targets.items() if status is None}
 
-    assert first == {TaskStatus.PENDING, TaskStatus.SCHEDULED}
+    assert first == {TaskStatus.PENDING, TaskStatus.SCHEDULED, TaskStatus.WAITING}
+
+
+def test_what_waits_for_others_is_never_granted_before_it_is_released() -> None:
+    left = {move: to for move in Move if (to := move.targets.get(TaskStatus.WAITING))}
+
+    assert TaskStatus.RUNNING not in left.values()
+    assert {move for move, to in left.items() if not to.terminal} == {
+        Move.RELEASE, Move.RELEASE_EARLY,
+    }  # fmt: skip
 
 
 def test_every_status_is_reached_and_every_live_one_is_left() -> None:

@@ -1,9 +1,10 @@
+from math import inf
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from actorq.machines.times import AGING, deadline, expiry, rank
+from actorq.machines.times import AGING, deadline, expiry, over, rank
 from actorq.model.options import TaskOptions
 from actorq.model.records import Head
 from actorq.model.status import PENDING, TaskPriority
@@ -41,3 +42,10 @@ def test_a_task_that_has_started_once_does_not_expire(attempts: int) -> None:
     started = replace(head(expires=30), started_at=101.0, attempts=attempts)
 
     assert expiry(started) is None
+
+
+def test_it_is_too_late_to_start_when_the_first_of_both_times_is_over() -> None:
+    assert over(head()) == inf
+    assert over(head(since=100, due=500, deadline=30)) == 130
+    assert over(head(since=100, due=500, deadline=3_000, expires=5)) == 505
+    assert over(replace(head(deadline=30, expires=5), started_at=101.0)) == 130

@@ -44,6 +44,7 @@ def test_every_verb_that_has_an_answer_is_a_request() -> None:
     [
         (m.Submit(1, (TASK,)), "resent", False),
         (m.Submit(1, (TASK,)), "lineage", None),
+        (m.Submit(1, (TASK,)), "stamp", None),
         (m.Watch(1, ("a",)), "resent", False),
         (m.Reply(1), "error", None),
         (m.ClientHello("session"), "leased", False),
@@ -85,7 +86,7 @@ def test_no_two_messages_begin_with_the_same_tag() -> None:
         (m.Beat(0.5), ["beat", 0.5]),
         (m.Ready("main", 3), ["ready", "main", 3]),
         (m.Welcome((("a", 1),)), ["welcome", [["a", 1]]]),
-        (m.ClientWelcome("records", 2), ["hail", "records", 2]),
+        (m.ClientWelcome("records", 2, 1.5), ["hail", "records", 2, 1.5]),
         (m.Finished("a", 2, True), ["finished", "a", 2, True]),
         (m.WorkerDied(7, "w"), ["died", 7, "w"]),
     ],

@@ -16,6 +16,7 @@ from actorq.model.status import (
     RUNNING,
     SCHEDULED,
     SUCCESS,
+    WAITING,
     FailureKind,
     TaskStatus,
 )
@@ -71,6 +72,7 @@ def test_what_has_not_happened_has_no_time() -> None:
         (SCHEDULED, 0, "due at 1970-01-01T00:02:40+00:00"),
         (SCHEDULED, 2, "due at 1970-01-01T00:02:40+00:00, after attempt 2"),
         (PENDING, 0, "waits for a free slot"),
+        (WAITING, 0, "waits for other tasks"),
         (RUNNING, 1, None),
     ],
 )

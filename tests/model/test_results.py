@@ -5,6 +5,7 @@ import attrs
 import pytest
 
 from actorq.errors import (
+    DependencyFailed,
     RemoteError,
     TaskCancelled,
     TaskError,
@@ -54,6 +55,8 @@ def test_a_success_unwraps_to_its_value(value: object) -> None:
         (FailureKind.TIMEOUT, TaskTimeout),
         (FailureKind.EXPIRED, TaskExpired),
         (FailureKind.LOST, WorkerLost),
+        (FailureKind.DEPENDENCY, DependencyFailed),
+        (FailureKind.STORE, TaskFailed),
     ],
 )
 def test_a_failure_unwraps_to_the_error_of_its_kind(

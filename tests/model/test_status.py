@@ -6,7 +6,7 @@ from actorq.model.status import FailureKind, TaskPriority, TaskStatus
 
 def test_a_status_is_its_word() -> None:
     assert [str(one) for one in TaskStatus] == [
-        "scheduled", "pending", "running", "success", "failure", "cancelled",
+        "scheduled", "waiting", "pending", "running", "success", "failure", "cancelled",
     ]  # fmt: skip
     assert TaskStatus("running") is TaskStatus.RUNNING
     assert TaskStatus.RUNNING == "running"
@@ -28,5 +28,7 @@ def test_levels_are_numbered_from_low_to_critical() -> None:
     ]  # fmt: skip
 
 
-def test_a_failure_has_one_of_four_kinds() -> None:
-    assert [str(kind) for kind in FailureKind] == ["error", "timeout", "expired", "lost"]
+def test_a_failure_has_one_of_six_kinds() -> None:
+    assert [str(kind) for kind in FailureKind] == [
+        "error", "timeout", "expired", "lost", "dependency", "store",
+    ]  # fmt: skip

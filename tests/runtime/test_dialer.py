@@ -54,6 +54,9 @@ class Somebody:
     def disconnected(self, error: BaseException | None) -> None:
         self.happened.append("disconnected" if error is None else type(error))
 
+    def suspended(self, error: Exception) -> None:
+        self.happened.append(("suspended", str(error)))
+
 
 class Dialling:
     """A dialer at work."""

@@ -24,6 +24,9 @@ class Peer:
         self.port = None
         self.log.append(error or "disconnected")
 
+    def suspended(self, error: Exception) -> None:
+        self.log.append(("suspended", error))
+
 
 class Actor:
     """Takes mail."""

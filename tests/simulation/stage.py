@@ -9,9 +9,10 @@ from actorq.client.client import Client
 from actorq.client.handle import TaskHandle
 from actorq.errors import leaves
 from actorq.testing.clock import VirtualClock
-from actorq.testing.cluster import Cluster, Fault, Setup
+from actorq.testing.cluster import Cluster, Fault
 from actorq.testing.history import Happening
 from actorq.testing.network import Link, Side
+from actorq.testing.nodes import Setup
 from actorq.testing.processes import seeded
 from actorq.testing.workload import Job, message_of
 

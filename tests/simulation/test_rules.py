@@ -24,7 +24,8 @@ from actorq.machines.states import Move
 from actorq.model import messages as m
 from actorq.model import wire as w
 from actorq.model.records import Cancel, Pool
-from actorq.testing.cluster import Fault, Setup
+from actorq.testing.cluster import Fault
+from actorq.testing.nodes import Setup
 from actorq.testing.promises import broken
 from actorq.testing.workload import Job, message_of
 from tests.simulation.stage import Scenario, Stage, play

@@ -11,7 +11,8 @@ import sys
 
 import pytest
 
-from actorq.testing.cluster import Fault, Setup
+from actorq.testing.cluster import Fault
+from actorq.testing.nodes import Setup
 from actorq.testing.plans import Plan, plan_of
 from actorq.testing.simulation import play, report, simulate
 from actorq.testing.workload import Job, Step

@@ -64,11 +64,11 @@ async def test_ends_that_were_taken_back_do_not_pile_up() -> None:
     for number in range(2_000):
         await store.commit(owner, [ended(1, keep_until=NOW + number)])
         await store.commit(owner, [live(1)])
-    assert await store.purge(owner, 0.0, 0) == 0
+    assert (await store.purge(owner, 0.0, 0)).left == 0
     await store.commit(owner, [ended(1, keep_until=NOW + 1.5)])
 
-    assert await store.purge(owner, NOW + 1, 10) == 1
-    assert await store.purge(owner, NOW + 1.5, 10) == 0
+    assert (await store.purge(owner, NOW + 1, 10)).left == 1
+    assert (await store.purge(owner, NOW + 1.5, 10)).left == 0
 
 
 @given(st.lists(st.tuples(st.sampled_from("lefdp"), st.integers(0, 5)), max_size=60))
@@ -94,7 +94,7 @@ def test_it_agrees_with_a_dictionary(steps: list[tuple[str, int]]) -> None:
             if number in over:
                 over[number] = over.pop(number)
         else:
-            assert at_once(store.purge(owner, 0.0, number)) == min(number, len(over))
+            assert at_once(store.purge(owner, 0.0, number)).left == min(number, len(over))
             while len(over) > number:
                 del over[next(iter(over))]
 

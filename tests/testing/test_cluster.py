@@ -5,7 +5,8 @@ import pytest
 import trio
 
 from actorq.testing.clock import VirtualClock
-from actorq.testing.cluster import Cluster, Fault, FaultKind, Setup
+from actorq.testing.cluster import Cluster, Fault, FaultKind
+from actorq.testing.nodes import Setup
 from actorq.testing.processes import seeded
 from actorq.testing.workload import Job, Step
 

@@ -6,7 +6,7 @@ import trio
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 from actorq.errors import Fenced, StoreUnavailable
-from actorq.model.records import Ownership, Write
+from actorq.model.records import Note, Ownership, Write
 from actorq.stores.memory import MemoryStore
 from actorq.testing import FaultyStore, StoreContract
 from actorq.testing.faults import StoreVerb
@@ -160,8 +160,10 @@ async def test_a_commit_of_a_suspending_store_can_be_cancelled_before_it_is_appl
 
 async def test_a_commit_of_a_suspending_store_can_be_cancelled_when_it_is_applied() -> None:
     class CancelsWhenItIsDone(MemoryStore):
-        async def commit(self, ownership: Ownership, writes: Sequence[Write]) -> None:
-            await super().commit(ownership, writes)
+        async def commit(
+            self, ownership: Ownership, writes: Sequence[Write], notes: Sequence[Note] = ()
+        ) -> None:
+            await super().commit(ownership, writes, notes)
             scope.cancel()
 
     store = FaultyStore(CancelsWhenItIsDone(), suspends=True)

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from actorq.testing.cluster import Fault, Setup
+from actorq.testing.cluster import Fault
 from actorq.testing.history import Happening, History
+from actorq.testing.nodes import Setup
 from actorq.testing.promises import broken
 from actorq.testing.workload import Job, Step
 

@@ -5,7 +5,8 @@ import pytest
 from actorq.machines.queue import QueueMachine
 from actorq.machines.states import Move
 from actorq.testing import simulation
-from actorq.testing.cluster import Fault, Setup
+from actorq.testing.cluster import Fault
+from actorq.testing.nodes import Setup
 from actorq.testing.plans import Plan
 from actorq.testing.simulation import Failure, main, play, report, shortest, simulate, verdict
 from actorq.testing.workload import Job, Step

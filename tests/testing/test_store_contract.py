@@ -1,6 +1,6 @@
 """Each store here breaks one sentence of the contract, and the test of that sentence says so."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from inspect import iscoroutinefunction
 
 import pytest
@@ -10,9 +10,10 @@ from msgspec.structs import replace
 from actorq.contracts.store import Found
 from actorq.errors import Fenced
 from actorq.model.filters import Filter
-from actorq.model.records import Head, Ownership, Record, Write
+from actorq.model.records import Note, Ownership, Purged, Record, Write
 from actorq.stores.memory import FoundRecords, MemoryStore
 from actorq.testing import StoreContract
+from actorq.testing.samples import PARTITION
 
 SENTENCES = [name for name in dir(StoreContract) if name.startswith("test_")]
 
@@ -38,33 +39,41 @@ async def test_the_suite_finds_nothing_in_a_store_that_keeps_the_contract() -> N
 
 
 class Unfenced(MemoryStore):
-    async def commit(self, ownership: Ownership, writes: Sequence[Write]) -> None:
+    async def commit(
+        self, ownership: Ownership, writes: Sequence[Write], notes: Sequence[Note] = ()
+    ) -> None:
         kept = self._partitions.get(ownership.partition)
-        await super().commit((kept and kept.owner) or ownership, writes)
+        await super().commit((kept and kept.owner) or ownership, writes, notes)
 
 
 class OwnedByWhoeverComes(MemoryStore):
-    async def commit(self, ownership: Ownership, writes: Sequence[Write]) -> None:
+    async def commit(
+        self, ownership: Ownership, writes: Sequence[Write], notes: Sequence[Note] = ()
+    ) -> None:
         if ownership.partition not in self._partitions:
             await self.acquire(ownership.partition, ownership.nonce, 60.0)
             ownership = self._partitions[ownership.partition].owner or ownership
-        await super().commit(ownership, writes)
+        await super().commit(ownership, writes, notes)
 
 
 class FencedByEpochOnly(MemoryStore):
-    async def commit(self, ownership: Ownership, writes: Sequence[Write]) -> None:
+    async def commit(
+        self, ownership: Ownership, writes: Sequence[Write], notes: Sequence[Note] = ()
+    ) -> None:
         owner = self._partitions[ownership.partition].owner
         if owner is not None and owner.epoch == ownership.epoch:
             ownership = owner
-        await super().commit(ownership, writes)
+        await super().commit(ownership, writes, notes)
 
 
 class FencedTooLate(MemoryStore):
-    async def commit(self, ownership: Ownership, writes: Sequence[Write]) -> None:
+    async def commit(
+        self, ownership: Ownership, writes: Sequence[Write], notes: Sequence[Note] = ()
+    ) -> None:
         owner = self._partitions[ownership.partition].owner
         if owner is not None and owner != ownership:
-            await super().commit(owner, writes)
-        await super().commit(ownership, writes)
+            await super().commit(owner, writes, notes)
+        await super().commit(ownership, writes, notes)
 
 
 class EpochsThatStandStill(MemoryStore):
@@ -87,53 +96,61 @@ class ReleasesTheNextOwner(MemoryStore):
 class HalfACommit(MemoryStore):
     immediate = False
 
-    async def commit(self, ownership: Ownership, writes: Sequence[Write]) -> None:
+    async def commit(
+        self, ownership: Ownership, writes: Sequence[Write], notes: Sequence[Note] = ()
+    ) -> None:
         for write in writes:
-            await super().commit(ownership, [write])
+            await super().commit(ownership, [write], notes)
             await trio.lowlevel.checkpoint()
 
 
 class RefusesTheSameAgain(MemoryStore):
-    async def commit(self, ownership: Ownership, writes: Sequence[Write]) -> None:
+    async def commit(
+        self, ownership: Ownership, writes: Sequence[Write], notes: Sequence[Note] = ()
+    ) -> None:
         for write in writes:
             if (
                 write.head is None
                 and (await self.fetch(ownership.partition, [write.id]))[0] is None
             ):
                 raise KeyError(write.id)
-        await super().commit(ownership, writes)
+        await super().commit(ownership, writes, notes)
 
 
 class UnsetIsNone(MemoryStore):
-    async def commit(self, ownership: Ownership, writes: Sequence[Write]) -> None:
+    async def commit(
+        self, ownership: Ownership, writes: Sequence[Write], notes: Sequence[Note] = ()
+    ) -> None:
         full = [Write(w.id, w.head, w.body or None, w.output or None) for w in writes]
-        await super().commit(ownership, full)
+        await super().commit(ownership, full, notes)
 
 
 class DeletesNothing(MemoryStore):
-    async def commit(self, ownership: Ownership, writes: Sequence[Write]) -> None:
-        await super().commit(ownership, [write for write in writes if write.head is not None])
+    async def commit(
+        self, ownership: Ownership, writes: Sequence[Write], notes: Sequence[Note] = ()
+    ) -> None:
+        await super().commit(ownership, [write for write in writes if write.head is not None], notes)
 
 
 class LoadsEverything(MemoryStore):
-    async def load(self, ownership: Ownership) -> AsyncIterator[Head]:
-        async for head in super().load(ownership):
-            yield head
-        for id in self._partitions[ownership.partition].ended:
-            yield self._partitions[ownership.partition].records[id].head
+    async def load(self, ownership: Ownership) -> AsyncIterator[Sequence[Record]]:
+        async for piece in super().load(ownership):
+            yield piece
+        records = await self.fetch(ownership.partition, list(self._partitions[PARTITION].ended))
+        yield [record for record in records if record is not None]
 
 
 class LoadsTwice(MemoryStore):
-    async def load(self, ownership: Ownership) -> AsyncIterator[Head]:
+    async def load(self, ownership: Ownership) -> AsyncIterator[Sequence[Record]]:
         for _ in range(2):
-            async for head in super().load(ownership):
-                yield head
+            async for piece in super().load(ownership):
+                yield piece
 
 
 class LoadsForAnybody(MemoryStore):
-    async def load(self, ownership: Ownership) -> AsyncIterator[Head]:
-        async for head in super().load(self._partitions[ownership.partition].owner or ownership):
-            yield head
+    async def load(self, ownership: Ownership) -> AsyncIterator[Sequence[Record]]:
+        async for piece in super().load(self._partitions[ownership.partition].owner or ownership):
+            yield piece
 
 
 class FetchesWhatThereIs(MemoryStore):
@@ -203,36 +220,49 @@ class CountsNothing(Finder):
 
 
 class PurgesForAnybody(MemoryStore):
-    async def purge(self, ownership: Ownership, before: float, keep: int) -> int:
+    async def purge(
+        self, ownership: Ownership, before: float, keep: int, spare: Collection[str] = ()
+    ) -> Purged:
         owner = self._partitions[ownership.partition].owner
-        return await super().purge(owner or ownership, before, keep)
+        return await super().purge(owner or ownership, before, keep, spare)
 
 
 class PurgesByNumberOnly(MemoryStore):
-    async def purge(self, ownership: Ownership, before: float, keep: int) -> int:
-        return await super().purge(ownership, 0.0, keep)
+    async def purge(
+        self, ownership: Ownership, before: float, keep: int, spare: Collection[str] = ()
+    ) -> Purged:
+        return await super().purge(ownership, 0.0, keep, spare)
 
 
 class PurgesByTimeOnly(MemoryStore):
-    async def purge(self, ownership: Ownership, before: float, keep: int) -> int:
-        return await super().purge(ownership, before, 1_000_000)
+    async def purge(
+        self, ownership: Ownership, before: float, keep: int, spare: Collection[str] = ()
+    ) -> Purged:
+        return await super().purge(ownership, before, 1_000_000, spare)
 
 
 class PurgesALittleEarly(MemoryStore):
-    async def purge(self, ownership: Ownership, before: float, keep: int) -> int:
-        return await super().purge(ownership, before + 1, keep)
+    async def purge(
+        self, ownership: Ownership, before: float, keep: int, spare: Collection[str] = ()
+    ) -> Purged:
+        return await super().purge(ownership, before + 1, keep, spare)
 
 
 class PurgesByNumberFirst(MemoryStore):
-    async def purge(self, ownership: Ownership, before: float, keep: int) -> int:
-        await super().purge(ownership, 0.0, keep)
-        return await super().purge(ownership, before, keep)
+    async def purge(
+        self, ownership: Ownership, before: float, keep: int, spare: Collection[str] = ()
+    ) -> Purged:
+        await super().purge(ownership, 0.0, keep, spare)
+        return await super().purge(ownership, before, keep, spare)
 
 
 class SaysHowManyItForgot(MemoryStore):
-    async def purge(self, ownership: Ownership, before: float, keep: int) -> int:
+    async def purge(
+        self, ownership: Ownership, before: float, keep: int, spare: Collection[str] = ()
+    ) -> Purged:
         ended = len(self._partitions[ownership.partition].ended)
-        return ended - await super().purge(ownership, before, keep)
+        purged = await super().purge(ownership, before, keep, spare)
+        return replace(purged, left=ended - purged.left)
 
 
 class OnePartitionForAll(MemoryStore):
@@ -252,9 +282,11 @@ class KnowsNoUnknownPartition(MemoryStore):
 
 
 class ImmediateInNameOnly(MemoryStore):
-    async def commit(self, ownership: Ownership, writes: Sequence[Write]) -> None:
+    async def commit(
+        self, ownership: Ownership, writes: Sequence[Write], notes: Sequence[Note] = ()
+    ) -> None:
         await trio.lowlevel.checkpoint()
-        await super().commit(ownership, writes)
+        await super().commit(ownership, writes, notes)
 
 
 @pytest.mark.parametrize(

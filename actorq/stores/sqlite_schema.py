@@ -1,0 +1,201 @@
+"""How a file becomes one of ours: what is in it, of which version, and what is done about that."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import apsw
+
+from actorq.errors import CorruptStore, StoreUnavailable
+
+APPLICATION = 0x61637471
+"""``actq``, in the header of the file: nothing else is taken for one of ours."""
+
+_FIRST = """
+CREATE TABLE owner(
+    partition TEXT PRIMARY KEY, epoch INTEGER NOT NULL, nonce TEXT NOT NULL,
+    lineage TEXT NOT NULL, forgotten_until REAL NOT NULL, stamp REAL NOT NULL,
+    expires_at REAL NOT NULL, ttl REAL NOT NULL, locked INTEGER NOT NULL,
+    pid INTEGER NOT NULL, host TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE live(
+    partition TEXT NOT NULL, id TEXT NOT NULL, head BLOB NOT NULL, body, output BLOB,
+    PRIMARY KEY(partition, id)
+) WITHOUT ROWID;
+CREATE TABLE body(
+    partition TEXT NOT NULL, id TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY(partition, id)
+);
+CREATE TABLE done(
+    number INTEGER PRIMARY KEY, partition TEXT NOT NULL, id TEXT NOT NULL, status TEXT NOT NULL,
+    name TEXT NOT NULL, queue TEXT NOT NULL, key TEXT, submitted_at REAL, completed_at REAL,
+    keep_until REAL NOT NULL, head BLOB NOT NULL, body, output BLOB,
+    UNIQUE(partition, id)
+);
+CREATE INDEX done_by_time ON done(partition, keep_until);
+CREATE INDEX done_by_key ON done(partition, key, id) WHERE key IS NOT NULL;
+CREATE INDEX done_without_success ON done(partition, id) WHERE status <> 'success';
+CREATE TABLE note(
+    partition TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, value BLOB NOT NULL,
+    PRIMARY KEY(partition, kind, name)
+) WITHOUT ROWID;
+"""
+# Ids are time-ordered, so `live` grows at one end. `done.number` is the order in which they ended.
+# `body` has what is too large to lie in the rows of the others, whose column is 1 then: rows of
+# `live` are rewritten with each change of a task.
+
+STEPS: tuple[str, ...] = (_FIRST,)
+"""What makes each version of the layout of the one before it; their number is the newest."""
+
+_CHECKED_MAX = 128 * 1024 * 1024
+"""Bytes up to which a whole file is checked when it is opened: about half a second."""
+
+_BUSY = 2_000
+"""Milliseconds that a statement waits for somebody else's write."""
+
+_WAL_PAGES = 2_000
+"""Pages after which a commit also moves what the log has into the file: 8 MB, some 30 ms."""
+
+
+def damaged(path: Path, what: object) -> CorruptStore:
+    """Return the error for a file that is broken, with what can be done."""
+    return CorruptStore(
+        f"{path} is damaged: {what}. Nothing was changed. Stop every process that uses it, keep a "
+        f"copy of it and of {path.name}-wal, then restore a backup, or save what can be read: "
+        f"sqlite3 {path} .recover | sqlite3 recovered.db"
+    )
+
+
+def check_place(path: Path) -> None:
+    """Find out what is wrong with a path, before anything is opened.
+
+    Raises:
+        StoreUnavailable: There can be no file.
+        CorruptStore: The file has been lost.
+    """
+    folder = path.parent
+    if not folder.is_dir():
+        raise StoreUnavailable(f"store: there is no directory {folder}: create it first")
+    if path.is_dir():
+        raise StoreUnavailable(f"store: {path} is a directory: give the path of a file in it")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StoreUnavailable(
+            f"store: the directory {folder} cannot be written to, and SQLite keeps a log beside "
+            "its file"
+        )
+    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        raise StoreUnavailable(f"store: {path} cannot be read and written by this user")
+    # In this order, as somebody else may be making them right now: first the file, then the lock.
+    had_owner = Path(f"{path}.lock").exists()
+    size = path.stat().st_size if path.exists() else 0
+    log = Path(f"{path}-wal")
+    if not size and log.exists() and log.stat().st_size:
+        raise CorruptStore(
+            f"{path} is missing or empty, but {log.name} beside it has what was written last: "
+            f"restore a backup of both; or, to begin anew, delete {log.name} too"
+        )
+    if not size and had_owner and path.exists():
+        raise CorruptStore(
+            f"{path} is empty, but has been in use: restore a backup; or, to begin anew, delete it"
+        )
+
+
+def prepare(
+    db: apsw.Connection,
+    path: Path,
+    in_use: Callable[[], str | None],
+    steps: Sequence[str] = STEPS,
+) -> None:
+    """Check a file that has just been opened, and bring it to the newest version.
+
+    ``in_use`` says who owns it, if anybody does; only asked where its layout has to change.
+
+    Raises:
+        CorruptStore: It is none of ours, damaged, or newer than ``steps``.
+        StoreUnavailable: Its layout must change, and it is in use.
+    """
+    db.set_busy_timeout(_BUSY)
+    version, newest = _version(db, path), len(steps)
+    if version > newest:
+        raise CorruptStore(
+            f"{path} was written by a newer version of actorq (its layout is {version}, this one "
+            f"knows {newest}): upgrade actorq"
+        )
+    if version:
+        _check(db, path)
+    if version < newest:
+        if version:
+            who = in_use()
+            if who is not None:
+                raise StoreUnavailable(
+                    f"{path} has the layout of an older version of actorq, which is in use by "
+                    f"{who}: stop that one first"
+                )
+            _back_up(db, Path(f"{path}.v{version}.bak"))
+        _upgrade(db, path, version, steps)
+    configure(db)
+
+
+def configure(db: apsw.Connection) -> None:
+    """Set what each connection has to be told."""
+    db.set_busy_timeout(_BUSY)
+    db.pragma("journal_mode", "wal")
+    db.pragma("synchronous", "full")  # with less, a power cut takes the last commits
+    db.pragma("fullfsync", True)  # only macOS knows it: its plain fsync is none
+    db.pragma("cache_size", -64 * 1024)
+    db.pragma("temp_store", "memory")
+    db.pragma("wal_autocheckpoint", _WAL_PAGES)
+    db.pragma("journal_size_limit", 4 * _WAL_PAGES * 4_096)
+
+
+def _version(db: apsw.Connection, path: Path) -> int:
+    """Return the version of the layout, 0 in an empty file."""
+    application, version = db.pragma("application_id"), db.pragma("user_version")
+    tables = db.execute("SELECT count(*) FROM sqlite_schema").get
+    if application != APPLICATION and (application or version or tables):
+        raise CorruptStore(f"{path} is the database of another program: give another path")
+    return int(version)
+
+
+def _check(db: apsw.Connection, path: Path) -> None:
+    size, log = path.stat().st_size, Path(f"{path}-wal")
+    needed = db.pragma("page_count") * db.pragma("page_size")
+    if size < needed and not (log.exists() and log.stat().st_size):
+        raise damaged(path, f"it has {size} of {needed} bytes")
+    if size <= _CHECKED_MAX:
+        found = db.pragma("quick_check")
+        if found != "ok":
+            raise damaged(path, str(found).partition("\n")[0])
+
+
+def _upgrade(db: apsw.Connection, path: Path, version: int, steps: Sequence[str]) -> None:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        if _version(db, path) == version:  # or somebody else was faster
+            for step in steps[version:]:
+                db.execute(step)
+            db.pragma("application_id", APPLICATION)
+            db.pragma("user_version", len(steps))
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def _back_up(db: apsw.Connection, backup: Path) -> None:
+    """Copy a database, all or nothing, onto the disk."""
+    draft = Path(f"{backup}.part")
+    draft.unlink(missing_ok=True)
+    copy = apsw.Connection(str(draft))
+    try:
+        with copy.backup("main", db, "main") as work:
+            while not work.done:
+                work.step(1_000)
+        copy.pragma("journal_mode", "delete")  # so that it is one file
+    finally:
+        copy.close()
+    with draft.open("rb") as file:
+        os.fsync(file.fileno())
+    draft.replace(backup)

@@ -1,0 +1,258 @@
+"""What becomes of tasks when the disk is full, the file is torn or damaged, or a commit fails."""
+
+import os
+import resource
+import shutil
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import trio
+
+import actorq
+from actorq.errors import StoreUnavailable
+from actorq.model.filters import build_filter
+from actorq.model.ids import PARTITION
+from actorq.system.backends import open_store
+from actorq.testing import FaultyStore
+from actorq.testing.chaos import Launcher, Node, free_ports
+from actorq.testing.chaos_nodes import work
+from actorq.testing.chaos_verdict import Notes
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="prlimit and pidfd")
+
+
+class Nodes:
+    """A queue node on a file, and a worker, as processes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = f"sqlite://{folder}/tasks.db"
+        self.notes = Notes(folder)
+        self._launcher = Launcher(folder)
+        self._nodes: list[Node] = []
+        (port,) = free_ports(1)
+        self.url = f"ws://127.0.0.1:{port}"
+
+    def start(self, role: str) -> Node:
+        arguments: dict[str, Any] = {"urls": [self.url]}
+        if role == "queue":
+            arguments = {"store": self.store, "url": self.url}
+        node = self._launcher.start(role, f"{role}.{len(self._nodes)}", **arguments)
+        self._nodes.append(node)
+        return node
+
+    def end(self) -> None:
+        self._launcher.end()
+        for node in self._nodes:
+            node.close()
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    nodes = Nodes(tmp_path)
+    yield nodes
+    nodes.end()
+
+
+async def kill(node: Node) -> None:
+    node.send(signal.SIGKILL)
+    await node.wait()
+
+
+async def stored(url: str) -> set[str]:
+    """Return the ids of all that is in a file."""
+    store = open_store(url)
+    await store.open()
+    try:
+        page = await store.find(PARTITION, build_filter(), None, 10_000)
+        return {record.head.id for record in page.records}
+    finally:
+        await store.close()
+
+
+# --- a full disk ---------------------------------------------------------------------------------
+
+
+@linux
+@pytest.mark.bound(90)
+async def test_a_full_disk_hangs_nobody_and_loses_nothing_that_was_accepted(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    queue = nodes.start("queue")
+    nodes.start("worker")
+    accepted: list[str] = []
+    async with actorq.connect(nodes.url, instruments=()) as client:
+        running = await client.submit(work, 3, 1.0)
+        accepted.append(running.id)
+        largest = max(path.stat().st_size for path in tmp_path.glob("tasks.db*"))  # noqa: ASYNC240
+        _, hard = resource.prlimit(queue.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(queue.pid, resource.RLIMIT_FSIZE, (largest, hard))
+
+        with trio.fail_after(30), pytest.raises(StoreUnavailable):  # noqa: PT012 - whichever
+            while True:
+                accepted.append((await client.submit("nobody", os.urandom(100_000))).id)
+        with trio.fail_after(2), pytest.raises(StoreUnavailable):
+            await client.submit("nobody")
+
+        resource.prlimit(queue.pid, resource.RLIMIT_FSIZE, (hard, hard))
+        message = work.message(4, 0.0)
+        with trio.fail_after(30):
+            handle = await insisting(lambda: client.submit(message))
+            accepted.append(handle.id)
+            values = [(await running.value())[0], (await handle.value())[0]]
+
+    await kill(queue)
+    assert values == [9, 16]
+    assert set(accepted) <= await stored(nodes.store)
+    runs = [note for note in nodes.notes.read() if note.what == "began"]
+    assert Counter(note.details["id"] for note in runs) == {running.id: 1, handle.id: 1}
+
+
+async def insisting(verb: Callable[[], Any]) -> Any:
+    while True:
+        try:
+            return await verb()
+        except StoreUnavailable:
+            await trio.sleep(0.1)  # real: until another process has room again
+
+
+# --- a torn file ---------------------------------------------------------------------------------
+
+
+@linux
+@pytest.mark.bound(60)
+async def test_of_a_torn_log_only_the_end_is_missing(nodes: Nodes, tmp_path: Path) -> None:
+    """Whatever was cut off or overwritten: what is left is all that came before some moment."""
+    queue = nodes.start("queue")
+    async with actorq.connect(nodes.url, instruments=()) as client:
+        accepted = [(await client.submit("nobody", os.urandom(500))).id for _ in range(30)]
+        await kill(queue)
+    log = (tmp_path / "tasks.db-wal").read_bytes()
+    random = Random(1)
+    tears: list[tuple[bytes, int]] = [(log[:-1], 1), (log[:-100] + os.urandom(100), 1)]
+    for _ in range(20):
+        at = random.randrange(len(log))
+        tears += [(log[:at], 30), (log[:at] + bytes(len(log) - at), 30)]
+
+    for number, (torn, most) in enumerate(tears):
+        folder = tmp_path / f"torn {number}"
+        folder.mkdir()
+        shutil.copy(tmp_path / "tasks.db", folder)
+        (folder / "tasks.db-wal").write_bytes(torn)
+        found = await stored(f"sqlite://{folder}/tasks.db")
+
+        kept = len(found)
+        assert found == set(accepted[:kept]), number
+        assert kept >= len(accepted) - most, number
+
+
+async def test_a_file_that_is_damaged_is_refused_with_advice_and_left_as_it_is(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "tasks.db"
+    async with actorq.open_system(f"sqlite://{path}", concurrency=0, processes=0) as system:
+        await system.submit_many(
+            actorq.task(name="nobody")(nobody).message(os.urandom(500)) for _ in range(300)
+        )
+    good = path.read_bytes()
+    page = 4_096
+    damages = {
+        "header": os.urandom(100) + good[100:],
+        "all of it": os.urandom(len(good)),
+        "second page": good[:page] + os.urandom(page) + good[2 * page :],
+        "the rest": good[:page] + os.urandom(len(good) - page),
+        "its end is missing": good[: len(good) // 2],
+    }
+
+    for what, damaged in damages.items():
+        path.write_bytes(damaged)
+        with pytest.raises(actorq.CorruptStore) as caught:
+            async with actorq.open_system(f"sqlite://{path}", concurrency=0, processes=0):
+                pass
+        assert str(path) in str(caught.value), what
+        assert path.read_bytes() == damaged, what
+
+
+async def nobody(data: bytes) -> None:
+    """Never runs."""
+
+
+# --- a commit that fails, each of them -----------------------------------------------------------
+
+ran: Counter[str] = Counter()
+
+
+@actorq.task
+async def step(label: str, failures: int = 0, before: object = None) -> str:
+    ran[label] += 1
+    if ran[label] <= failures:
+        raise ValueError(label)
+    return label
+
+
+@actorq.task
+async def forever() -> None:
+    await trio.sleep_forever()
+
+
+async def play(system: actorq.System) -> dict[str, actorq.TaskResult[Any]]:
+    """Do something of everything; return how each task ended."""
+    retried = step.options(retry=actorq.Retry(attempts=2, delay=0))
+    handles: list[actorq.TaskHandle[Any]] = [
+        await system.submit(step, "one"),
+        *await system.submit_many(step.message(label) for label in ("two", "three")),
+        await system.submit(retried, "four", 1),
+    ]
+    merged = await system.submit(step.options(after=[handles[1]]), "five", 0, handles[0].output)
+    keyed = [await system.submit(step.options(key="six"), "six") for _ in range(2)]
+    assert keyed[0].id == keyed[1].id
+    assert await system.call(step, "seven") == "seven"
+    cancelled = await system.submit(forever)
+    later = await system.submit(step.options(delay=3_600), "never")
+    for handle in (cancelled, later):
+        assert (await handle.cancel()).status == "cancelled"
+    return {handle.id: await handle.wait() for handle in (*handles, merged, keyed[0], later)}
+
+
+FAULTS: dict[str, dict[str, Any]] = {
+    "not done": {"applied": False},
+    "done, and its answer is lost": {"applied": True},
+    "crash before": {"applied": False, "error": lambda: RuntimeError("a test breaks it")},
+    "crash after": {"applied": True, "error": lambda: RuntimeError("a test breaks it")},
+}
+
+
+@pytest.mark.bound(120)
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_whichever_commit_fails_each_task_runs_and_ends_once(
+    tmp_path: Path, fault: str
+) -> None:
+    """The first, the second, and so on, until there is none that could fail."""
+    number, failed = 0, True
+    while failed:
+        number += 1
+        ran.clear()
+        url = f"sqlite://{tmp_path}/{number}.db"
+        store = FaultyStore(open_store(url))
+        store.fail("commit", number, **FAULTS[fault])
+        async with actorq.open_system(
+            store, tasks=[step, forever], processes=0, concurrency=4, instruments=()
+        ) as system:
+            results = await play(system)
+            failed = store.faults > 0
+            store.heal()
+
+        again = {}
+        async with actorq.open_system(url, concurrency=0, processes=0) as system:
+            for id in results:
+                again[id] = await system.result(id)
+        assert again == results
+        values = Counter(result.value for result in results.values())
+        assert values == {"one": 1, "two": 1, "three": 1, "four": 1, "five": 1, "six": 1, None: 1}
+        assert ran == {"one": 1, "two": 1, "three": 1, "four": 2, "five": 1, "six": 1, "seven": 1}
+    assert number > 10
