@@ -23,10 +23,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import trio
-from durable_commits import open_commits
 
 import actorq
 from common import Figures, Measure, Plan, compare, latency, run
+from durable_commits import open_commits
 from durable_files import BOUNDS, fill
 from durable_postgres import lacks_postgres, open_postgres
 from durable_tasks import noop, swallow, take
@@ -42,7 +42,7 @@ _numbers = count(1)
 
 def new_file() -> str:
     """Return the URL of a file that is not there yet."""
-    return f"sqlite://{FOLDER}/{next(_numbers)}.db"
+    return f"sqlite:///{FOLDER}/{next(_numbers)}.db"
 
 
 # --- one file ------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ async def opening(files: Files) -> Figures:
 
 
 def _parts(url: str) -> list[Path]:
-    path = Path(url.removeprefix("sqlite://"))
+    path = Path(url.removeprefix("sqlite:///"))
     return list(path.parent.glob(f"{path.name}*"))
 
 

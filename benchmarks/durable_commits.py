@@ -1,7 +1,7 @@
 """A bare fenced commit: the least that a durable queue must do on SQLite for one step of a task.
 
-The same thread, layout and settings as actorq's store has, and nothing else: look whether we are
-still the owner, write one record, and have it on the disk.
+In a file of actorq's own layout and settings, in a thread as its store has it, and nothing else:
+look whether we are still the owner, add one record, change another one, and have it on the disk.
 """
 
 from __future__ import annotations
@@ -16,38 +16,43 @@ import apsw
 import apsw.aio
 import trio
 
-_SETTINGS = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-64000"
-_TABLES = """
-CREATE TABLE owner (epoch INTEGER, nonce TEXT, until REAL);
-INSERT INTO owner VALUES (1, 'me', 0);
-CREATE TABLE live (key INTEGER PRIMARY KEY, head BLOB);
-CREATE TABLE body (key INTEGER PRIMARY KEY, data BLOB);
-"""
+from actorq.stores.sqlite_schema import STEPS, configure
+
+_OWN = "INSERT INTO owner VALUES('00', 1, 'me', '', 0.0, 0.0, 0.0, 10.0, 1, 0, '')"
+_RENEW = (
+    "UPDATE owner SET expires_at = ? + ttl WHERE partition = '00' AND epoch = 1 AND nonce = 'me'"
+)
+_INSERT = "INSERT INTO live(partition, id, head, body) VALUES('00', ?, ?, ?)"
+_UPDATE = "UPDATE live SET head = ? WHERE partition = '00' AND id = ?"
 
 
 @asynccontextmanager
 async def open_commits(path: Path) -> AsyncGenerator[Callable[[], Awaitable[None]], None]:
-    """Yield what makes one commit: the owner's row, a new record, and a change of an older one."""
+    """Yield what makes one commit."""
     connection = await apsw.Connection.as_async(str(path))
-    head, body, keys = os.urandom(100), os.urandom(200), count(1)
+    head, body, numbers = os.urandom(100), os.urandom(200), count(1)
 
-    def write(key: int) -> None:
+    def begin() -> None:
+        for step in STEPS:
+            connection.execute(step)
+        connection.execute(_OWN)
+        configure(connection)
+
+    def write(number: int) -> None:
         execute = connection.execute
         execute("BEGIN IMMEDIATE")
-        execute("UPDATE owner SET until = ? WHERE epoch = 1 AND nonce = 'me'", (float(key),))
+        execute(_RENEW, (float(number),))
         if connection.changes() != 1:
             raise RuntimeError("somebody else is the owner")
-        execute("INSERT INTO live VALUES (?, ?)", (key, head))
-        execute("INSERT INTO body VALUES (?, ?)", (key, body))
-        execute("UPDATE live SET head = ? WHERE key = ?", (head, key - 1))
+        execute(_INSERT, (f"{number:031x}", head, body))
+        execute(_UPDATE, (head, f"{number - 1:031x}"))
         execute("COMMIT")
 
     async def commit() -> None:
-        await connection.async_run(write, next(keys))
+        await connection.async_run(write, next(numbers))
 
     try:
-        await connection.async_run(lambda: connection.execute(_SETTINGS).fetchall())
-        await connection.async_run(lambda: connection.execute(_TABLES).fetchall())
+        await connection.async_run(begin)
         yield commit
     finally:
         with trio.CancelScope(shield=True):

@@ -38,7 +38,7 @@ BOUNDS: dict[str, Any] = {"max_pending": 10_000_000, "max_results": 10_000_000, 
 async def fill(url: str, pending: int, finished: int) -> None:
     """Make a file with so many tasks that wait, and that have ended, the older ones first."""
     with TemporaryDirectory() as folder:
-        examples = await _examples(f"sqlite://{folder}/example.db")
+        examples = await _examples(f"sqlite:///{folder}/example.db")
     store = open_store(url)
     await store.open()
     try:

@@ -10,6 +10,8 @@ import pytest
 import actorq
 from actorq.tasks import (
     AsyncTask,
+    Call,
+    EncodedCall,
     NamedTask,
     StreamTask,
     SyncTask,
@@ -292,3 +294,48 @@ def test_an_option_that_no_schedule_can_have_is_refused_where_it_is_written() ->
 
         @actorq.task(schedule=actorq.Every(60), key="k")
         def beat() -> None: ...
+
+
+# --- calls that are the same ----------------------------------------------------------------
+
+
+class Evasive:
+    """An argument that does not say whether it is the same."""
+
+    def __eq__(self, other: object) -> Any:
+        return ["perhaps"]
+
+    __hash__ = object.__hash__
+
+
+def test_calls_of_a_task_with_equal_arguments_are_equal_whatever_its_options_are() -> None:
+    other = fetch.options(timeout=5)
+
+    assert Call(fetch, ("u", [1]), {"n": 2}) == Call(other, ("u", [1]), {"n": 2})
+    assert EncodedCall(fetch, b"call") == EncodedCall(other, b"call")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Call(thumbnail, ("u",), {}),
+        Call(fetch, ("v",), {}),
+        Call(fetch, ("u", 1), {}),
+        Call(fetch, ("u",), {"n": 1}),
+        EncodedCall(fetch, b"call"),
+        None,
+    ],
+)
+def test_other_calls_are_not_equal(other: object) -> None:
+    assert Call(fetch, ("u",), {}) != other
+    assert Call(fetch, (), {"n": 1}) != Call(fetch, (), {"n": 2})
+    assert EncodedCall(fetch, b"call") != EncodedCall(fetch, b"other")
+    assert EncodedCall(fetch, b"call") != EncodedCall(fetch, b"call", wire=True)
+
+
+def test_an_argument_is_the_same_if_it_is_the_same_object_or_says_so_in_one_word() -> None:
+    one, other = Evasive(), Evasive()
+
+    assert Call(fetch, (one,), {}) == Call(fetch, (one,), {})
+    assert Call(fetch, (one,), {}) != Call(fetch, (other,), {})
+    assert Call(fetch, (), {"n": one}) != Call(fetch, (), {"n": other})

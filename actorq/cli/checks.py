@@ -6,20 +6,23 @@ import platform
 import shutil
 import stat
 import sys
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
 import attrs
 
-from actorq.cli.output import size_of
+from actorq.cli.output import counted, size_of
+from actorq.errors import ActorqError
+from actorq.system.backends import open_store
 from actorq.system.settings import library
 
 Level = Literal["ok", "warning", "problem"]
 
 _ROOM_LEAST = 50e6
 _ROOM_FEW = 1e9
-"""Bytes on a disk below which it is a problem, and below which it is worth a look."""
+"""Bytes free on a disk below which it is a problem, and below which it is worth a look."""
 
 _CLOCK_SECONDS = 2.0
 _PARTS = ("trio", "msgspec", "apsw")
@@ -34,7 +37,7 @@ class Check:
     found: str
 
 
-def versions() -> Check:
+def installed() -> Check:
     """Say what is installed here."""
     parts = [f"actorq {library()}", f"Python {platform.python_version()}"]
     for name in _PARTS:
@@ -79,3 +82,50 @@ def room(folder: Path) -> Check:
     if free < _ROOM_FEW:
         level = "problem" if free < _ROOM_LEAST else "warning"
     return Check("disk", level, f"{size_of(free)} free at {folder}")
+
+
+def store(url: str, *, deep: bool) -> Iterator[Check]:
+    """Look at a store, and change nothing; with ``deep`` read all of it.
+
+    Raises:
+        ValueError: There is no such kind of store.
+    """
+    kept = open_store(url)
+    scheme, _, path = str(getattr(kept, "url", url)).partition(":///")
+    if scheme == "sqlite":
+        yield from _sqlite(Path(path), deep=deep)
+    else:
+        yield Check("store", "ok", f"{url}: nothing of it outlives the process of the queue node")
+
+
+def _sqlite(path: Path, *, deep: bool) -> Iterator[Check]:
+    from actorq.stores.locks import network_file_system
+    from actorq.stores.sqlite_report import examine
+
+    remote = network_file_system(path)
+    if remote is not None:
+        found = (
+            f"{path} is on a network file system ({remote}): its locks and the order of its writes "
+            "cannot be relied on; keep it on a disk of this machine"
+        )
+        yield Check("file system", "problem", found)
+    if path.parent.is_dir():
+        yield room(path.parent)
+    try:
+        report = examine(path, deep=deep)
+    except ActorqError as error:
+        yield Check("store", "problem", str(error))
+        return
+    if report.size is None:
+        yield Check("store", "warning", f"there is no {path} yet: actorq serve makes it")
+        return
+    tasks = f"{counted(report.live, 'live task')}, {report.ended} ended"
+    yield Check("store", "ok", f"{path}: {size_of(report.size)}, {tasks}")
+    if report.layout != report.newest:
+        found = f"version {report.layout}: actorq serve makes {report.newest} of it"
+        yield Check("layout", "warning", found)
+    else:
+        yield Check("layout", "ok", f"version {report.layout}")
+    yield Check("owner", "ok", report.owner or "nobody")
+    if deep:
+        yield Check("integrity", "ok", "all of it was read, and nothing is damaged")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from math import inf
-from typing import Annotated, Literal
+from typing import Annotated
 
-import attrs
 import trio
 from cyclopts import Parameter
 
-from actorq.cli.exits import Exit, Failure, code_of
+from actorq.cli import checks
+from actorq.cli.checks import Check, Level
+from actorq.cli.exits import Exit, Failure, code_of, usage
+from actorq.cli.looking import stored
 from actorq.cli.options import Connection, Json, answered
 from actorq.cli.output import Column, Out
 from actorq.client.client import Client
@@ -18,8 +21,6 @@ from actorq.errors import ActorqError
 from actorq.model.events import Event, EventKind
 from actorq.model.results import Stats, TaskInfo, WorkerInfo
 from actorq.system.settings import library
-
-Level = Literal["ok", "warning", "problem"]
 
 _CHECKS = (
     Column("CHECK", whole=True),
@@ -29,15 +30,7 @@ _CHECKS = (
 
 _ROUND_TRIPS = 5
 _SLOW_SECONDS = 1.0
-
-
-@attrs.frozen
-class Check:
-    """What was looked at, and what was found."""
-
-    check: str
-    level: Level
-    found: str
+_SLOW_COMMIT = 0.1
 
 
 class _Peer:
@@ -56,6 +49,17 @@ class _Peer:
 
 def doctor(
     *,
+    store: Annotated[
+        str | None,
+        Parameter(
+            help="Look at this store instead, as sqlite:///actorq.db, whether or not a queue node "
+            "uses it. Nothing in it is changed."
+        ),
+    ] = None,
+    deep: Annotated[
+        bool,
+        Parameter(help="With --store: read all of it, which takes a second for each GB or so."),
+    ] = False,
     probe: Annotated[
         bool,
         Parameter(
@@ -66,13 +70,22 @@ def doctor(
     json: Json = False,
     connection: Connection = Connection(),  # noqa: B008 - frozen
 ) -> int:
-    """Check the connection, the token, the versions, the workers, and what waits in vain.
+    """Check the connection, the token, versions, clock and workers, and what waits in vain.
 
-    Prints what it found. The exit code is 0 if there is no problem (warnings are none).
+    With --store it checks a store: the file, its owner, its disk. Prints what it found. The exit
+    code is 0 if there is no problem (warnings are none).
     """
+    if probe and store is not None:
+        raise Failure("--probe asks a queue node, --store does without one", Exit.USAGE)
+    if deep and store is None:
+        raise Failure("--deep reads a store: say which by --store", Exit.USAGE)
     if probe:
         return trio.run(_probe, connection)
-    return trio.run(_doctor, connection, Out(json=json))
+    out = Out(json=json)
+    if store is not None:
+        with usage():
+            return _told(out, list(checks.store(store, deep=deep)), Exit.OK)
+    return trio.run(_doctor, connection, out)
 
 
 async def _probe(connection: Connection) -> Exit:
@@ -90,25 +103,36 @@ async def _probe(connection: Connection) -> Exit:
 
 async def _doctor(connection: Connection, out: Out) -> Exit:
     peer = _Peer()
-    checks: list[Check] = []
+    found: list[Check] = [checks.installed()]
+    if connection.token_file is not None:
+        found.append(checks.token_file(connection.token_file))
     code = Exit.OK
     try:
         async with connection.open(peer) as client:
             with answered():
-                checks.append(_connected(peer, token=connection.token("client") is not None))
-                checks.append(_versions(peer.library, library()))
-                checks.append(_speed(await _round_trip(client)))
-                found = await client.stats()
-                checks += _work(found, await client.tasks(), (await client.tree()).workers)
+                found.append(_connected(peer, token=connection.token("client") is not None))
+                found.append(_versions(peer.library, library()))
+                found.append(_speed(await _round_trip(client)))
+                at = client.session.owner_time()
+                if at is not None:
+                    found.append(checks.clock(at - time.time()))
+                stats = await client.stats()
+                found += _kept(stats)
+                found += _work(stats, await client.tasks(), (await client.tree()).workers)
     except ActorqError as error:
-        checks.append(Check("connection", "problem", str(error)))
+        found.append(Check("connection", "problem", str(error)))
         code = code_of(error)
-    if code is Exit.OK and any(check.level == "problem" for check in checks):
+    return _told(out, found, code)
+
+
+def _told(out: Out, found: Sequence[Check], code: Exit) -> Exit:
+    """Print it; return the exit code."""
+    if code is Exit.OK and any(check.level == "problem" for check in found):
         code = Exit.FAILED
     if out.json:
-        out.data({"ok": code is Exit.OK, "checks": checks})
+        out.data({"ok": code is Exit.OK, "checks": found})
     else:
-        out.table(_CHECKS, [(check.check, check.level, check.found) for check in checks])
+        out.table(_CHECKS, [(check.check, check.level, check.found) for check in found])
     return code
 
 
@@ -136,6 +160,19 @@ async def _round_trip(client: Client) -> float:
 def _speed(seconds: float) -> Check:
     level: Level = "ok" if seconds < _SLOW_SECONDS else "warning"
     return Check("round trip", level, f"{seconds * 1e3:.1f} ms")
+
+
+def _kept(stats: Stats) -> Iterator[Check]:
+    """Yield what is to be said of where tasks are kept."""
+    store = stats.store
+    if store is None:
+        return
+    slow = store.commits and store.seconds / store.commits >= _SLOW_COMMIT
+    yield Check("store", "warning" if slow else "ok", stored(store))
+    for name, queue in stats.queues.items():
+        if queue.paused:
+            waits = f"; tasks that wait: {queue.pending}" if queue.pending else ""
+            yield Check("paused", "warning", f"queue {name}{waits}: actorq resume {name}")
 
 
 def _work(

@@ -274,7 +274,7 @@ class _Node:
         elif not self.opened:
             self.out.text("ended: it was standing by")
         elif cut_off:
-            self.out.text(f"ended: {counted(cut_off, 'task')} were cut off")
+            self.out.text(f"ended: {counted(cut_off, 'task')} cut off")
         elif self.ephemeral:
             self.out.text("ended: all was finished")
         else:

@@ -184,7 +184,8 @@ def _blocks(
     stats, rates = now.stats, _rates(before, now)
     yield f"actorq {clock}  workers {stats.workers}  {_ended(stats, rates)}"
     if stats.store is not None:
-        speed = "" if rates is None else f", {rates['commits']:.0f} commits/s"
+        # A store in memory makes none.
+        speed = f", {rates['commits']:.0f} commits/s" if rates and stats.store.commits else ""
         yield f"{stored(stats.store)}{speed}"
     for table in _tables(now):
         yield ""

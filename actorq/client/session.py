@@ -159,8 +159,9 @@ class Session:
         return self._requests
 
     def owner_time(self) -> float | None:
-        """Return what the owner's clock shows now, or None if that was never heard of."""
-        return None if self._clock is None else self._clock() + self._ahead
+        """Return what the owner's clock shows now, if the last welcome was not long ago."""
+        stamp = self.stamp()
+        return None if stamp is None else stamp + _STAMP_MARGIN
 
     def stamp(self) -> float | None:
         """Return a time that the owner's clock has passed, or None if that was never heard of.
@@ -394,7 +395,9 @@ class Session:
         """Refuse what is asked until the owner is back; what was accepted is still waited for."""
         self._suspended = error
         for number, (request, future) in list(self._unanswered.items()):
-            if not isinstance(request, _ENDURING) and self._unanswered.pop(number, None):
+            if not isinstance(request, _ENDURING):
+                # (Whoever was told of the one before may have taken this one back.)
+                self._unanswered.pop(number, None)
                 future.fail(_again(error))
 
     def received(self, message: Any) -> None:

@@ -192,9 +192,8 @@ def check_places(task: str, args: Iterable[Any], kwargs: Mapping[str, Any]) -> N
     """
     if not kwargs and NATIVE.issuperset(map(type, args)):
         return
-    todo: list[_Place] = []
-    for values, of in ((kwargs.items(), "argument {!r}"), (enumerate(args, 1), "argument {}")):
-        todo += [(value, of, key, None) for key, value in values if type(value) not in NATIVE]
+    named = [*enumerate(args, 1), *kwargs.items()]
+    todo: list[_Place] = [(value, "argument {}", key, None) for key, value in named]
     seen: set[int] = set()
     for _ in range(LOOK_MAX):
         if not todo:
@@ -212,6 +211,7 @@ def check_places(task: str, args: Iterable[Any], kwargs: Mapping[str, Any]) -> N
             todo += reversed(inner)
 
 
+_FIELD = ".{}"
 _Place = tuple[Any, str, Any, Any]
 """A value, how its place is written, with which key, and the place of what it is in."""
 
@@ -219,19 +219,27 @@ _Place = tuple[Any, str, Any, Any]
 def _where(place: _Place) -> str:
     """Write a place."""
     _, step, key, outer = place
-    return ("" if outer is None else _where(outer)) + step.format(key)
+    text = key if step == _FIELD else shown(key)
+    return ("" if outer is None else _where(outer)) + step.format(text)
 
 
 def _inside(value: Any) -> tuple[Iterable[tuple[Any, Any]], str]:
     """Return what a container, or an object that says what its fields are, consists of."""
     kind = type(value)
     if kind is dict:
-        return value.items(), "[{!r:.80}]"
+        return value.items(), "[{}]"
     if kind is list or kind is tuple:
         return (() if NATIVE.issuperset(map(type, value)) else enumerate(value)), "[{}]"
     names = [field.name for field in getattr(kind, "__attrs_attrs__", ())]
     names += [*getattr(kind, "__dataclass_fields__", ()), *getattr(kind, "_fields", ())]
-    return [(name, getattr(value, name, None)) for name in names], ".{}"
+    return [(name, _field(value, name)) for name in names], _FIELD
+
+
+def _field(value: Any, name: str) -> Any:
+    try:
+        return getattr(value, name, None)
+    except Exception:  # noqa: BLE001 - it is somebody's code
+        return None
 
 
 # --- In bytes ----------------------------------------------------------------------------

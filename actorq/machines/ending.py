@@ -11,10 +11,11 @@ from math import inf
 from typing import Any
 
 from actorq.errors import (
+    ActorqError,
     DependencyFailed,
     RemoteError,
+    RowRefused,
     SubmitError,
-    TaskError,
     TaskExpired,
     TaskTimeout,
     WorkerLost,
@@ -277,11 +278,12 @@ def failure(kind: FailureKind, message: str) -> Output:
     return Output(error=RemoteError.made_of(_ERRORS[kind], message), kind=kind)
 
 
-_ERRORS: dict[FailureKind, type[TaskError]] = {
+_ERRORS: dict[FailureKind, type[ActorqError]] = {
     FailureKind.TIMEOUT: TaskTimeout,
     FailureKind.EXPIRED: TaskExpired,
     FailureKind.LOST: WorkerLost,
     FailureKind.DEPENDENCY: DependencyFailed,
+    FailureKind.STORE: RowRefused,
 }
 
 

@@ -155,6 +155,10 @@ class Granting(Depending):
     def _conclude(self, live: Live, finish: m.Finish) -> None:
         """Decide what the end of an attempt means for its task."""
         cause, started_at = finish.cause, finish.started_at
+        if self._refused and live.head.id in self._refused:
+            why = f"its outcome cannot be kept: {self._refused.pop(live.head.id)}"
+            self._end(live, Move.FAIL, failure(FailureKind.STORE, why), started_at=started_at)
+            return
         if cause == "ok":
             attempts = live.head.attempts + 1
             self._end(live, SUCCEED, finish.output, attempts=attempts, started_at=started_at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from actorq.errors import RowRefused
 from actorq.machines.attending import Attending
 from actorq.machines.ledger import add_watch
 from actorq.machines.schedules import Schedules
@@ -15,7 +16,7 @@ class Scheduling(Attending):
 
     def __init__(self, limits: Limits, tail: str, home: str) -> None:
         super().__init__(limits, tail, home)
-        self._schedules = Schedules(self._out, self._live, self._take_in, self._room)
+        self._schedules = Schedules(self._out, self._live, self._take_in, self._room, self._refused)
 
     def _tick(self, origin: int, tick: m.Tick) -> None:
         super()._tick(origin, tick)
@@ -58,6 +59,9 @@ class Scheduling(Attending):
             name = stored.head.name
         elif self._closing:
             self._out.reply(origin, request, error=closing())
+            return
+        elif id in self._refused:
+            self._out.reply(origin, request, error=RowRefused(self._refused[id], id=id))
             return
         else:
             task = self._schedules.run(request, id)

@@ -37,17 +37,21 @@ _SECOND = timedelta(seconds=1)
 _WEEK = 604_800
 
 
-def _expression(value: object) -> str:
+def _text(what: str, value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"Cron: expression must be a string, as '0 3 * * *', not {value!r}")
+        raise TypeError(f"Cron: {what} must be a string, not {value!r}")
+    return value
+
+
+def _expression(value: str) -> str:
+    value = _text("expression", value)
     if len(value) > EXPRESSION_MAX:
         raise ValueError(f"Cron: an expression has at most {EXPRESSION_MAX} characters")
     return " ".join(value.split())
 
 
-def _zone_name(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"Cron: tz must be a name, as 'Europe/Zurich', not {value!r}")
+def _zone_name(value: str) -> str:
+    value = _text("tz", value)
     try:
         ZoneInfo(value)
     except (OSError, ValueError, KeyError):  # it is looked for among the files of this machine
@@ -271,7 +275,7 @@ def _first_without(offset: int, with_it: int, without: int, zone: ZoneInfo) -> i
     return without
 
 
-def _period(value: object) -> float:
+def _period(value: float) -> float:
     return number("Every: seconds", value, least=SECONDS_MIN)
 
 

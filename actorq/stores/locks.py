@@ -55,7 +55,7 @@ class OwnerLock:
 
     def _is_there(self, file: int) -> bool:
         """Say whether others would ask for the same lock: its file may have been deleted."""
-        return os.path.samestat(os.fstat(file), os.stat(self._path))
+        return os.path.samestat(os.fstat(file), Path(self._path).stat())
 
 
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)

@@ -100,7 +100,7 @@ class _Partition:
             self.keyed_count += 1
 
     def unlist(self, head: Head) -> None:
-        """Take a terminal record off the lists. (From the heap it goes when its time has come.)"""
+        """Take a terminal record off the lists; from the heap it goes when its time has come."""
         key = head.options.key
         if key is None:
             del self.ended[head.id]

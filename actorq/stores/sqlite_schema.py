@@ -51,7 +51,7 @@ STEPS: tuple[str, ...] = (_FIRST,)
 _CHECKED_MAX = 128 * 1024 * 1024
 """Bytes up to which a whole file is checked when it is opened: about half a second."""
 
-_BUSY = 2_000
+BUSY = 2_000
 """Milliseconds that a statement waits for somebody else's write."""
 
 _WAL_PAGES = 2_000
@@ -115,8 +115,8 @@ def prepare(
         CorruptStore: It is none of ours, damaged, or newer than ``steps``.
         StoreUnavailable: Its layout must change, and it is in use.
     """
-    db.set_busy_timeout(_BUSY)
-    version, newest = _version(db, path), len(steps)
+    db.set_busy_timeout(BUSY)
+    version, newest = read_version(db, path), len(steps)
     if version > newest:
         raise CorruptStore(
             f"{path} was written by a newer version of actorq (its layout is {version}, this one "
@@ -139,7 +139,7 @@ def prepare(
 
 def configure(db: apsw.Connection) -> None:
     """Set what each connection has to be told."""
-    db.set_busy_timeout(_BUSY)
+    db.set_busy_timeout(BUSY)
     db.pragma("journal_mode", "wal")
     db.pragma("synchronous", "full")  # with less, a power cut takes the last commits
     db.pragma("fullfsync", True)  # only macOS knows it: its plain fsync is none
@@ -149,7 +149,7 @@ def configure(db: apsw.Connection) -> None:
     db.pragma("journal_size_limit", 4 * _WAL_PAGES * 4_096)
 
 
-def _version(db: apsw.Connection, path: Path) -> int:
+def read_version(db: apsw.Connection, path: Path) -> int:
     """Return the version of the layout, 0 in an empty file."""
     application, version = db.pragma("application_id"), db.pragma("user_version")
     tables = db.execute("SELECT count(*) FROM sqlite_schema").get
@@ -172,7 +172,7 @@ def _check(db: apsw.Connection, path: Path) -> None:
 def _upgrade(db: apsw.Connection, path: Path, version: int, steps: Sequence[str]) -> None:
     db.execute("BEGIN IMMEDIATE")
     try:
-        if _version(db, path) == version:  # or somebody else was faster
+        if read_version(db, path) == version:  # or somebody else was faster
             for step in steps[version:]:
                 db.execute(step)
             db.pragma("application_id", APPLICATION)

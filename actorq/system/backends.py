@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from actorq.contracts.store import Store
 from actorq.contracts.transport import Transport
@@ -37,7 +37,29 @@ def open_store(url: str | Store) -> Store:
         from actorq.stores.memory import MemoryStore
 
         return MemoryStore()
-    raise ValueError(f"store: no store for {url!r}; there is memory://")
+    if scheme == "sqlite" and separator:
+        path = _sqlite_path(url, rest)
+        from actorq.codec.records import Records
+        from actorq.stores.sqlite import SqliteStore
+
+        return SqliteStore(path, Records())
+    raise ValueError(
+        f"store: no store for {url!r}; there is memory:// and sqlite:///path/of/a/file.db"
+    )
+
+
+def _sqlite_path(url: str, rest: str) -> Path:
+    if rest in ("", "/", "/:memory:", ":memory:"):
+        raise ValueError(
+            f"store: {url!r} names no file: write sqlite:///tasks.db for a file in this directory, "
+            "sqlite:////var/lib/tasks.db for one anywhere, or memory:// for none"
+        )
+    if not rest.startswith("/"):
+        raise ValueError(
+            f"store: {url!r} names a host, and the file must be on this machine: write "
+            f"sqlite:///{rest} for a file in this directory"
+        )
+    return Path(unquote(rest[1:]))
 
 
 def open_dialled(

@@ -214,7 +214,7 @@ class Chaos:
     @property
     def store(self) -> str:
         """The URL of the file that all of it is about."""
-        return f"sqlite://{self._folder / 'tasks.db'}"
+        return f"sqlite:///{self._folder / 'tasks.db'}"
 
     async def run(self) -> list[str]:
         """Play it to the end; return what was broken, in words."""

@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
+from importlib import import_module
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -209,7 +210,7 @@ class Storms:
     def _message(
         self, number: int, *, scoped: bool = False, **options: Any
     ) -> TaskMessage[list[Any]]:
-        seconds = self._random.choice((0.0, 0.0, 0.01, 0.05, 0.4))
+        seconds = self._random.choice((0.0, 0.0, 0.01, 0.05, 0.2))
         failures = 1 if "retry" in options else 0
         task = work.options(max_deliveries=1_000, **options)
         message = task.message(number, seconds, failures)
@@ -352,6 +353,7 @@ ROLES: dict[str, Callable[..., Awaitable[None]]] = {
 
 def launch() -> None:
     """Fork a node for each line of standard input, until it ends; then kill those that are left."""
+    import_module("actorq.stores.sqlite")  # once, here, and not in every queue node
     pids: set[int] = set()
     try:
         for line in sys.stdin.buffer:

@@ -69,6 +69,7 @@ class Disk:
         self._wrote = wrote
         self._leases: dict[str, _Lease] = {}
         self._lost: set[str] = set()
+        self._waiting: dict[_Errand[Any], None] = {}
         self._hung: list[_Errand[Any]] | None = None
         self._stop: tuple[Callable[[DiskStore], None], bool] | None = None
 
@@ -111,9 +112,15 @@ class Disk:
     def heal(self) -> None:
         """Let nothing be wrong from now on; what hung is done now."""
         self.full, self.fails, self.extra, self._stop = False, None, 0.0, None
-        waiting, self._hung = self._hung or [], None
-        for errand in waiting:
+        hung, self._hung = self._hung or [], None
+        for errand in hung:
             self._run(errand)
+
+    def close(self) -> None:
+        """Let nobody wait any more, when nobody looks any more; the dead may have, for ever."""
+        self.heal()
+        for errand in self._waiting:
+            errand.done.set()
 
     # --- what comes from processes ---------------------------------------------------------------
 
@@ -127,7 +134,11 @@ class Disk:
         clock, now = current_clock(), trio.current_time()
         store.busy_until = max(store.busy_until, now + self._delay() + self.extra)
         clock.at(store.busy_until, lambda: self._arrive(errand))
-        await errand.done.wait()
+        self._waiting[errand] = None
+        try:
+            await errand.done.wait()
+        finally:
+            del self._waiting[errand]
         return errand.answer()
 
     def _delay(self) -> float:
@@ -284,7 +295,8 @@ class _Errand(Generic[T]):
     def answer(self) -> T:
         if self._error is not None:
             raise self._error
-        assert self._answer is not None  # it has run
+        if self._answer is None:
+            raise StoreUnavailable("there was no answer")
         return self._answer[0]
 
 

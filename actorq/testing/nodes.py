@@ -303,7 +303,7 @@ class Nodes:
         self.history.open = False
         self._quiet = True
         if self.disk is not None:
-            self.disk.heal()
+            self.disk.close()
         order = sorted(self._all, key=lambda node: (not node.process.dead, node.role in QUEUES))
         async with trio.open_nursery() as nursery:
             for node in order:

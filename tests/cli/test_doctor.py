@@ -3,20 +3,23 @@
 import json
 import socket
 
-from actorq.cli.doctor import Check, _slots, _versions, _work, _workers
-from actorq.model.results import PoolStats, QueueStats, Stats, TaskInfo, WorkerInfo
+import pytest
+
+from actorq.cli.checks import Check
+from actorq.cli.doctor import _kept, _slots, _versions, _work, _workers
+from actorq.model.results import PoolStats, QueueStats, Stats, StoreStats, TaskInfo, WorkerInfo
 
 
 def checks(done):
     return {check["check"]: check for check in json.loads(done.out)["checks"]}
 
 
-def stats(*, pending=0, parked=0, workers=1, unknown=None):
+def stats(*, pending=0, parked=0, workers=1, unknown=None, paused=False, store=None):
     return Stats(
-        queues={"default": QueueStats(pending=pending, parked=parked)},
+        queues={"default": QueueStats(pending=pending, parked=parked, paused=paused)},
         pools={"main": PoolStats(slots=5, free=4)},
         workers=workers, success=0, failure=0, cancelled=0, retries=0, lost=0,
-        unknown=unknown or {},
+        unknown=unknown or {}, store=store,
     )  # fmt: skip
 
 
@@ -103,3 +106,46 @@ def test_a_full_queue_and_different_signatures_are_warnings():
             "task versions", "warning", "shop:buy: its workers have 2 different signatures of it"
         ),
     ]
+
+
+def test_a_queue_that_is_paused_is_a_warning_with_the_way_out():
+    (kept, paused) = _kept(stats(pending=3, paused=True, store=StoreStats("memory://")))
+
+    assert kept == Check("store", "ok", "memory://")
+    assert paused.level == "warning"
+    assert paused.found == "queue default; tasks that wait: 3: actorq resume default"
+
+
+def test_a_slow_disk_is_a_warning():
+    slow = StoreStats("sqlite:///a.db", commits=10, seconds=2.0, slowest=1.0)
+
+    (kept,) = _kept(stats(store=slow))
+
+    assert kept.level == "warning"
+    assert "200.0 ms each" in kept.found
+
+
+def test_a_token_file_that_others_can_read_is_a_warning(cli, tmp_path):
+    file = tmp_path / "token"
+    file.write_text("a-long-enough-token\n")
+    file.chmod(0o644)
+
+    found = checks(cli("doctor", "--json", "--token-file", str(file)))
+
+    assert found["token file"]["level"] == "warning"
+    assert found["token file"]["found"].endswith(f"chmod 600 {file}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--probe", "--store", "sqlite:///a.db"], "--store does without one"),
+        (["--deep"], "say which by --store"),
+        (["--store", "paper://a"], "no store for 'paper://a'"),
+    ],
+)
+def test_what_makes_no_sense_is_exit_code_2(cli, arguments, said):
+    done = cli("doctor", *arguments)
+
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert said in done.err

@@ -102,7 +102,7 @@ def test_why_says_in_words_why_a_task_does_not_run(cli):
     done = cli("why", id)
 
     assert (done.code, done.err) == (0, "")
-    assert "no worker that is connected knows" in done.out
+    assert "no worker knows 'nobody:knows_it'" in done.out
     assert json.loads(cli("why", id, "--json").out) == {"id": id, "why": done.out.strip()}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -215,6 +216,28 @@ async def test_a_schedule_survives_the_queue_actor(autojump_clock: MockClock) ->
         assert notes.lines == ["tick", "tick"]
 
 
+async def test_a_schedule_in_a_file_survives_the_system(tmp_path: Path) -> None:
+    notes, url = Notes(), f"sqlite:///{tmp_path / 'tasks.db'}"
+    timing = Cron("0 3 * * *", "Europe/Zurich")
+    async with actorq.open_system(url, tasks=[notes.note], processes=0) as system:
+        message = notes.note.options(meta={"by": "me"}).message("kept")
+        await system.schedule(message, timing, name="nightly", catch_up="all", overlap="queue")
+        await system.schedule(notes.note.message(), Every(3_600), name="hourly")
+        await system.pause_schedule("hourly")
+        before = await system.schedules()
+
+    async with actorq.open_system(url, tasks=[notes.note], processes=0) as system:
+        assert await system.schedules() == before
+        assert [info.paused for info in before] == [True, False]
+        handle = await system.run_schedule("nightly")
+        assert (await handle.wait()).meta == {"by": "me", "schedule": "nightly"}
+        assert notes.lines == ["kept"]
+        await system.remove_schedule("hourly")
+
+    async with actorq.open_system(url, tasks=[notes.note], processes=0) as system:
+        assert await system.schedules() == before[1:]
+
+
 def crash(system: actorq.System) -> None:
     queue = system._house.queue
     assert queue is not None
@@ -222,20 +245,24 @@ def crash(system: actorq.System) -> None:
 
 
 async def test_a_run_that_is_asked_for_again_runs_once(autojump_clock: MockClock) -> None:
-    notes = Notes()
-    async with open_queue(concurrency=2, tasks=[notes.note]), open_client() as client:
-        await client.schedule(notes.note.message("run"), Every(3_600), name="hourly")
-        async with trio.open_nursery() as nursery:
-            handles: list[actorq.TaskHandle[Any]] = []
+    runs: list[str] = []
+    waiting: list[int] = []
 
-            async def run() -> None:
-                handles.append(await client.run_schedule("hourly"))
+    @actorq.task(name="cutter")
+    async def cutter() -> int:
+        cut(client)
+        runs.append(actorq.current().id)
+        waiting.append(len(client.session._unanswered))
+        return len(runs)
 
-            nursery.start_soon(run)
-            await wait_all_tasks_blocked()
-            cut(client)
-        assert await handles[0].value() == 1
-        assert notes.lines == ["run"]
+    async with open_queue(concurrency=2, tasks=[cutter]), open_client() as client:
+        await client.schedule(cutter.message(), Every(3_600), name="hourly")
+
+        handle = await client.run_schedule("hourly")
+
+        assert await handle.value() == 1
+        assert runs == [handle.id]
+        assert waiting == [1]  # so it was asked for again
 
 
 @PLACES

@@ -474,6 +474,20 @@ def test_what_acts_is_asked_until_it_is_answered_though_nobody_waits() -> None:
     assert second.of(m.EndScope) == [cancel]
 
 
+def test_a_verb_on_a_schedule_that_is_sent_again_says_so() -> None:
+    session, line = Session("me"), Line()
+    meet(session, line)
+    session.ask(m.ControlSchedule(session.number(), "nightly", "run", "id"))
+
+    again = Line()
+    session.disconnected(None)
+    meet(session, again)
+
+    (first,) = line.of(m.ControlSchedule)
+    assert again.of(m.ControlSchedule) == [replace(first, resent=True)]
+    assert not first.resent
+
+
 def test_a_refusal_is_the_error_of_whoever_asked() -> None:
     session = Session("me")
     request = submit(session)

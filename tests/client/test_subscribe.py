@@ -80,7 +80,7 @@ async def test_a_subscriber_gets_a_snapshot_and_then_the_story_of_each_task(
         await handle.wait()
         snapshot, *told = await read(events)
 
-    assert snapshot == Snapshot({"scheduled": 0, "pending": 0, "running": 1})
+    assert snapshot == Snapshot({"scheduled": 0, "waiting": 0, "pending": 0, "running": 1})
     assert [(event.kind, event.status) for event in told] == [
         ("submitted", "scheduled"), ("due", "pending"), ("started", "running"), ("ended", "success")
     ]  # fmt: skip

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from actorq.codec import options as module
 from actorq.codec.options import pack_options, unpack_options
 from actorq.errors import EncodeError, SubmitError
-from actorq.model.options import NO_OPTIONS, Retry, TaskOptions
+from actorq.model.options import NO_OPTIONS, Limit, Retry, TaskOptions
 from actorq.model.records import Follow
 from actorq.model.status import TaskPriority
 
@@ -27,6 +27,10 @@ EVERY = TaskOptions(
     retry=Retry(5, 0.5, 3.0, 60.0, 0.0, ("builtins.OSError", "mine.Flaky"), ("mine.Fatal",)),
     at_most_once=True,
     max_deliveries=7,
+    key="order 7",
+    after=["id 1", "id 2"],
+    on_dependency_failure="run",
+    limit=Limit("customer:7", concurrency=2, rate=10, per=60),
     when_full="raise",
     callback=None,
     callback_data=None,
@@ -132,6 +136,12 @@ options_: st.SearchStrategy[TaskOptions] = st.builds(
     delay=st.just(()) | st.none() | st.integers(0, 10**9),
     retry=st.just(()) | st.builds(Retry, st.integers(1, 9), st.floats(0, 9), on=st.just(("a.B",))),
     at_most_once=st.just(()) | st.booleans(),
+    key=st.just(()) | st.none() | st.sampled_from(["k", "order 7"]),
+    after=st.just(()) | st.lists(st.sampled_from(["id 1", "id 2", "id 3"]), min_size=1),
+    on_dependency_failure=st.just(()) | st.sampled_from(["fail", "run"]),
+    limit=st.just(())
+    | st.none()
+    | st.builds(Limit, st.just("k"), concurrency=st.none() | st.just(3), rate=st.integers(1, 9)),
     result_ttl=st.just(()) | st.none() | st.floats(0, 1e9),
     meta=st.just(()) | st.dictionaries(st.sampled_from("abc"), st.integers(), max_size=3),
 )
@@ -180,6 +190,17 @@ def test_equal_options_are_equal_bytes_in_every_process() -> None:
         (pack({"retry": [1, 2, 3, 4, 5, 6, 7, 8, 9]}), "positional"),
         (pack({"retry": [0]}), "Retry: attempts"),
         (pack({"retry": [1, 1.0, 1.0, 1.0, 0.0, [1]]}), "Retry: on"),
+        (pack({"key": 7}), "option 'key' must be a string"),
+        (pack({"key": ""}), "option 'key' must be 1 to 200"),
+        (pack({"after": "id 1"}), "option 'after' must be several"),
+        (pack({"after": [7]}), "option 'after' must hold"),
+        (pack({"after": [""]}), "option 'after' must be 1 to 200"),
+        (pack({"on_dependency_failure": "skip"}), "'on_dependency_failure' must be"),
+        (pack({"limit": 3}), "unpack"),
+        (pack({"limit": ["k", 1]}), "not enough values"),
+        (pack({"limit": ["k", None, None, 1.0]}), "give a concurrency, or a rate"),
+        (pack({"limit": ["k", 0, None, 1.0]}), "Limit: concurrency must be"),
+        (pack({"limit": ["k", None, 3, -1.0]}), "Limit: per must be"),
         (pack({"callback": 3}), "unpack"),
         (pack({"callback": [1, "main", b""]}), "no callback"),
         (pack({"callback": ["f", ["main"], b""]}), "no callback"),

@@ -163,6 +163,17 @@ def test_a_call_that_contains_itself_is_searched_once() -> None:
     assert blanked((endless,), {}) == ((endless,), {}, ())
 
 
+def test_fields_that_cannot_be_read_are_left_alone() -> None:
+    @dataclasses.dataclass
+    class Moody:
+        content: Any
+
+        def __getattribute__(self, name: str) -> Any:
+            raise ValueError(name)
+
+    check_places("job", (Moody(1),), {})
+
+
 def test_large_arguments_are_not_searched_for_ever(one: Reference) -> None:
     many = [Order(number) for number in range(LOOK_MAX)]
 

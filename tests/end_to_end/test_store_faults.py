@@ -31,7 +31,7 @@ class Nodes:
     """A queue node on a file, and a worker, as processes."""
 
     def __init__(self, folder: Path) -> None:
-        self.store = f"sqlite://{folder}/tasks.db"
+        self.store = f"sqlite:///{folder}/tasks.db"
         self.notes = Notes(folder)
         self._launcher = Launcher(folder)
         self._nodes: list[Node] = []
@@ -144,7 +144,7 @@ async def test_of_a_torn_log_only_the_end_is_missing(nodes: Nodes, tmp_path: Pat
         folder.mkdir()
         shutil.copy(tmp_path / "tasks.db", folder)
         (folder / "tasks.db-wal").write_bytes(torn)
-        found = await stored(f"sqlite://{folder}/tasks.db")
+        found = await stored(f"sqlite:///{folder}/tasks.db")
 
         kept = len(found)
         assert found == set(accepted[:kept]), number
@@ -155,7 +155,7 @@ async def test_a_file_that_is_damaged_is_refused_with_advice_and_left_as_it_is(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "tasks.db"
-    async with actorq.open_system(f"sqlite://{path}", concurrency=0, processes=0) as system:
+    async with actorq.open_system(f"sqlite:///{path}", concurrency=0, processes=0) as system:
         await system.submit_many(
             actorq.task(name="nobody")(nobody).message(os.urandom(500)) for _ in range(300)
         )
@@ -172,7 +172,7 @@ async def test_a_file_that_is_damaged_is_refused_with_advice_and_left_as_it_is(
     for what, damaged in damages.items():
         path.write_bytes(damaged)
         with pytest.raises(actorq.CorruptStore) as caught:
-            async with actorq.open_system(f"sqlite://{path}", concurrency=0, processes=0):
+            async with actorq.open_system(f"sqlite:///{path}", concurrency=0, processes=0):
                 pass
         assert str(path) in str(caught.value), what
         assert path.read_bytes() == damaged, what
@@ -237,7 +237,7 @@ async def test_whichever_commit_fails_each_task_runs_and_ends_once(
     while failed:
         number += 1
         ran.clear()
-        url = f"sqlite://{tmp_path}/{number}.db"
+        url = f"sqlite:///{tmp_path}/{number}.db"
         store = FaultyStore(open_store(url))
         store.fail("commit", number, **FAULTS[fault])
         async with actorq.open_system(

@@ -48,9 +48,10 @@ def task(
     pool: Pool = "main",
     scope: str | None = None,
     body: Any = "call",
+    needs: tuple[str, ...] = (),
     **options: Any,
 ) -> m.Submission:
-    return m.Submission(id, name, pool, TaskOptions(**options), scope, body)
+    return m.Submission(id, name, pool, TaskOptions(**options), scope, body, needs)
 
 
 class Question:
@@ -174,6 +175,15 @@ class Stage:
         else:
             self.inbox[to].append(message)
 
+    def purge(self) -> None:
+        """Forget every ended record whose time is over, but for those that are needed."""
+        for id, record in list(self.records.items()):
+            keep = record.head.keep_until
+            if keep is not None and keep <= self.now and id not in self.machine.pinned():
+                del self.records[id]
+                self.forgotten_until = max(self.forgotten_until, record.head.submitted_at)
+                self.machine.forgot(self.forgotten_until)
+
     def pass_time(self, seconds: float) -> None:
         """Move the clock, with a tick whenever the machine has asked for one."""
         end = self.now + seconds
@@ -225,8 +235,9 @@ class Stage:
         origin: int = CLIENT,
         resent: bool = False,
         lineage: str | None = None,
+        stamp: float | None = None,
     ) -> Question:
-        return self.ask(m.Submit, tasks, resent, lineage, origin=origin)
+        return self.ask(m.Submit, tasks, resent, lineage, stamp, origin=origin)
 
     def cancel(
         self, id: str = "a", reason: str | None = None, *, grace: float = 10.0, origin: int = CLIENT

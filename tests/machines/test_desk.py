@@ -210,10 +210,18 @@ def test_a_bulk_verb_acts_on_what_it_fits(verb: m.Verb, fitting: list[str], dry_
         head("cancelled", CANCELLED),
     )  # fmt: skip
 
-    discarded = [write.id for write in office.ledger.changes()]
-    acted = [done[1] for done in office.done] + discarded
+    acted = [done[1] for done in office.done]
     assert office.replies() == [len(fitting)]
     assert acted == ([] if dry_run else fitting)
+
+
+def test_what_live_tasks_need_is_not_discarded() -> None:
+    office = Office()
+    office.pinned.add("needed")
+
+    office.searched(m.Bulk(5, "discard", Filter(), False), head("needed", SUCCESS))
+
+    assert (office.replies(), office.done) == ([0], [])
 
 
 def test_the_ledger_is_believed_and_not_an_old_page() -> None:

@@ -10,9 +10,14 @@ from actorq.model.status import CANCELLED, FAILURE, PENDING, RUNNING, SCHEDULED,
 
 
 def head(
-    id: str = "a", status: TaskStatus = PENDING, queue: str = "default", scope: str | None = None
+    id: str = "a",
+    status: TaskStatus = PENDING,
+    queue: str = "default",
+    scope: str | None = None,
+    key: str | None = None,
 ) -> Head:
-    return Head(id, "job", TaskOptions(queue=queue), "main", scope, 0.0, 0.0, 0.0, 0.0, status)
+    options = TaskOptions(queue=queue, key=key)
+    return Head(id, "job", options, "main", scope, 0.0, 0.0, 0.0, 0.0, status)
 
 
 def opened(ledger: Ledger, *ids: str, **fields: str) -> list[Live]:
@@ -72,6 +77,28 @@ def test_a_success_lets_its_call_go() -> None:
 
     assert ledger.changes() == [Write("a", ended, None, Output(1))]
     assert ended.status is SUCCESS
+
+
+def test_a_success_with_a_key_keeps_its_call() -> None:
+    ledger = Ledger()
+    (live,) = opened(ledger, "a", key="k")
+    ledger.move(live, Move.GRANT)
+
+    ended = ledger.close(live, Move.SUCCEED, Output(1))
+
+    assert ledger.changes() == [Write("a", ended, UNSET, Output(1))]
+
+
+def test_a_key_is_that_of_the_live_task_which_had_it_first() -> None:
+    ledger = Ledger()
+    first, second = opened(ledger, "a", "b", key="k")
+
+    assert ledger.keys == {"k": "a"}
+    ledger.close(second, Move.CANCEL, None)
+    assert ledger.keys == {"k": "a"}
+    ledger.close(first, Move.CANCEL, None)
+
+    assert ledger.keys == {}
 
 
 def test_a_task_that_has_ended_is_in_no_table() -> None:
@@ -141,14 +168,15 @@ def test_a_discarded_record_is_deleted() -> None:
     assert ledger.changes() == [Write("a", None)]
 
 
-def test_waiting_tasks_are_the_scheduled_and_the_pending_ones_of_a_queue() -> None:
+def test_all_but_the_running_tasks_of_a_queue_take_room_in_it() -> None:
     ledger = Ledger()
     opened(ledger, "a", "b", queue="one")
     opened(ledger, "c", queue="one", status="scheduled")
+    opened(ledger, "f", queue="one", status="waiting")
     opened(ledger, "d", queue="one", status="running")
     opened(ledger, "e", queue="two")
 
-    assert [ledger.unstarted(queue) for queue in ("one", "two", "three")] == [3, 1, 0]
+    assert [ledger.unstarted(queue) for queue in ("one", "two", "three")] == [4, 1, 0]
     assert ledger.running() == 1
 
 

@@ -35,6 +35,7 @@ LIMITS = [
     Limit("d", rate=1, per=30),
     Limit("e", concurrency=1_000),
 ]
+PER = {limit.key: limit.per for limit in LIMITS if limit is not None}
 QUEUES = ["one", "two"]
 PATIENCE = 300
 """Rounds of two seconds after which everything has ended."""
@@ -69,9 +70,10 @@ class Referee(Stage):
     def crash(self, set_back: float = 0.0) -> None:
         super().crash()
         self.fate = "lives"
-        self.now -= set_back
-        self.starts = {
-            key: [min(start, self.now) for start in starts] for key, starts in self.starts.items()
+        late, self.now = self.now, self.now - set_back
+        self.starts = {  # what was over stays so, and nothing starts in the future
+            key: [min(start, self.now) for start in starts if start + PER[key] > late]
+            for key, starts in self.starts.items()
         }
         self.heads = {id: record.head for id, record in self.records.items()}
 
@@ -226,11 +228,7 @@ class LimitsBesideModel(RuleBasedStateMachine):
 
     @rule(queue=st.sampled_from(QUEUES), paused=st.booleans(), fate=FATES)
     def pause(self, queue: str, paused: bool, fate: str) -> None:
-        self.stage.paused.discard(queue) if fate == "dies before the commit" else None
-        was = ("pause", queue) in self.stage.notes
         self.during(fate, partial(self.stage.ask, m.PauseQueue, queue, paused))
-        if fate == "dies before the commit" and was:
-            self.stage.paused.add(queue)
 
     @precondition(lambda self: self.stage.heads)
     @rule(data=st.data(), grace=st.sampled_from([0.0, 2.0]), fate=FATES)

@@ -104,3 +104,47 @@ def test_everybody_can_be_sent_away() -> None:
 
     assert parking.drop(lambda _, submit: submit.request >= 0) == waiting
     assert len(parking) == 0
+
+
+def test_who_is_asked_about_waits_and_is_in_no_line() -> None:
+    parking = Parking()
+    asked = Parked(1, Submit(0, ()))
+
+    parking.ask(asked)
+
+    assert (len(parking), parking.counts(), parking.count(1)) == (1, {}, 0)
+    assert parking.answer((1, 0)) is asked
+    assert parking.answer((1, 0)) is None
+    assert len(parking) == 0
+
+
+def test_who_is_asked_about_in_line_keeps_its_place_and_lets_nobody_pass() -> None:
+    first, second, elsewhere = parked(0, a=1, b=1), parked(1, a=1), parked(2, c=1)
+    parking = parking_with(first, second, elsewhere)
+
+    parking.ask(first)
+    assert leave_all(parking, a=2, b=2, c=2) == [elsewhere]
+    parking.answer(first.key)
+
+    assert leave_all(parking, a=2, b=2) == [first, second]
+
+
+def test_a_place_in_line_fits_when_it_is_the_first_and_there_is_room() -> None:
+    first, second = parked(0, a=1), parked(1, a=1)
+    parking = parking_with(first, second)
+
+    assert parking.fits(first, lambda _: 1)
+    assert not parking.fits(first, lambda _: 0)
+    assert not parking.fits(second, lambda _: 9)
+    assert parking.fits(Parked(1, Submit(5, ())), lambda _: 0)  # it stands in no line
+
+
+def test_who_is_asked_about_can_be_withdrawn_and_sent_away() -> None:
+    parking = parking_with(parked(0, a=1))
+    for number in (0, 1, 2):
+        parking.ask(parked(0, a=1) if number == 0 else Parked(1, Submit(number, ())))
+
+    parking.withdraw(1, 1)
+    assert [one.submit.request for one in parking.drop(lambda *_: True)] == [0, 2]
+
+    assert len(parking) == 0

@@ -164,6 +164,18 @@ def test_a_schedule_takes_no_space_among_the_tables() -> None:
     assert stage.left() == {}
 
 
+def test_a_tick_that_the_store_cannot_keep_is_dropped_and_no_other() -> None:
+    stage = Stage()
+    declare(stage, overlap="queue")
+    stage.machine.refuse(minute(1), "its call is too large")
+
+    stage.pass_time(2 * MINUTE)
+
+    assert submitted(stage) == minutes(2)
+    (dropped,) = stage.told(EventKind.TICK_DROPPED)
+    assert dropped["why"] == "its call is too large"
+
+
 # --- overlap -------------------------------------------------------------------------------------
 
 
@@ -373,7 +385,7 @@ def test_a_schedule_that_is_declared_anew_does_not_tick_where_one_of_its_name_ha
     daily = Cron("0 3 * * *")
     three = daily.next(MORNING)
     assert three is not None
-    schedules = Schedules(Outbox(), {}, lambda _: None, lambda _: 1)
+    schedules = Schedules(Outbox(), {}, lambda _: None, lambda _: 1, {})
 
     schedules.declare(schedule(timing=daily), now=three - 3_600, stamp=three + 0.1)
 

@@ -3,8 +3,9 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from actorq.errors import ActorDied, ScheduleNotFound
+from actorq.errors import ActorDied, RowRefused, ScheduleNotFound
 from actorq.machines import schedules as module
 from actorq.model import messages as m
 from actorq.model.events import EventKind
@@ -172,6 +173,23 @@ def test_a_run_of_what_is_not_there_is_refused_also_when_it_is_asked_for_again()
 
     assert isinstance(run(stage, "x").error, ScheduleNotFound)
     assert isinstance(run(stage, "x", resent=True).error, ScheduleNotFound)
+
+
+def test_a_schedule_that_the_store_cannot_keep_is_refused_and_no_other() -> None:
+    stage = Stage()
+    stage.machine.refuse("schedule job", "its call is too large")
+
+    assert isinstance(stage.ask(m.Declare, SCHEDULE).error, RowRefused)
+    assert stage.ask(m.Declare, replace(SCHEDULE, name="other")).value is None
+    assert names(stage) == ["other"]
+
+
+def test_a_run_that_the_store_cannot_keep_is_refused() -> None:
+    stage = Stage()
+    stage.ask(m.Declare, SCHEDULE)
+    stage.machine.refuse("x", "its call is too large")
+
+    assert isinstance(run(stage, "x").error, RowRefused)
 
 
 def test_a_client_elsewhere_that_is_lost_takes_no_run_with_it() -> None:

@@ -246,3 +246,12 @@ def test_a_single_exception_needs_no_tuple() -> None:
 def test_a_wrong_field_of_a_retry_is_named(field: str, value: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match=f"Retry: {field}"):
         Retry(**{field: value})
+
+
+def test_what_a_task_comes_after_can_be_replaced_by_who_stands_for_it() -> None:
+    options = TaskOptions(after=["a", "b"], key="k", timeout=5)
+
+    other = options.with_after(("c",))
+
+    assert (other.after, other.key, other.timeout, other.given) == (("c",), "k", 5, options.given)
+    assert options.after == ("a", "b")

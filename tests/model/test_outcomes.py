@@ -7,7 +7,7 @@ import pytest
 from actorq.errors import RemoteError
 from actorq.model.options import TaskOptions
 from actorq.model.outcomes import task_result
-from actorq.model.records import Cancel, Head, Output
+from actorq.model.records import Cancel, Head, Output, alias
 from actorq.model.results import TaskResult
 from actorq.model.status import (
     CANCELLED,
@@ -72,7 +72,6 @@ def test_what_has_not_happened_has_no_time() -> None:
         (SCHEDULED, 0, "due at 1970-01-01T00:02:40+00:00"),
         (SCHEDULED, 2, "due at 1970-01-01T00:02:40+00:00, after attempt 2"),
         (PENDING, 0, "waits for a free slot"),
-        (WAITING, 0, "waits for other tasks"),
         (RUNNING, 1, None),
     ],
 )
@@ -80,6 +79,24 @@ def test_a_live_task_says_why_it_waits(
     status: TaskStatus, attempts: int, reason: str | None
 ) -> None:
     assert result(status, attempts=attempts).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("after", "needs", "reason"),
+    [
+        (("id 1",), (), "waits for 1 task: id 1"),
+        (("id 1",), ("id 2", "id 1"), "waits for 2 tasks: id 1, id 2"),
+        ((), (alias("id 1", "id 2"),), "waits for 1 task: id 2"),
+        (tuple("abcd"), (), "waits for 4 tasks: a, b, c, ..."),
+    ],
+)
+def test_a_task_that_waits_for_others_names_them(
+    after: tuple[str, ...], needs: tuple[str, ...], reason: str
+) -> None:
+    options = TaskOptions(after=after)
+    head = Head("a", "pkg:job", options, "main", None, 1.0, 1.0, 1.0, 1.0, WAITING, needs=needs)
+
+    assert task_result(head, None).reason == reason
 
 
 def test_a_task_that_waits_for_somebody_who_knows_it_says_so() -> None:

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from actorq.model.options import NO_OPTIONS
-from actorq.model.records import Cancel, Head, Output, Write
+from actorq.model.messages import Submission
+from actorq.model.options import NO_OPTIONS, TaskOptions
+from actorq.model.records import Cancel, Head, Output, Write, alias, needs_of, sources_of
 from actorq.model.status import PENDING, RUNNING
 
 HEAD = Head("a", "job", NO_OPTIONS, "main", None, 1.0, 1.0, 1.0, 1.0, PENDING)
@@ -61,3 +62,18 @@ def test_heads_are_not_tracked_by_the_cycle_collector() -> None:
 
 def test_a_new_task_has_been_granted_started_and_lost_by_nobody() -> None:
     assert (HEAD.fence, HEAD.attempts, HEAD.deaths, HEAD.worker) == (0, 0, 0, None)
+
+
+def test_a_task_comes_after_what_it_names_and_what_it_needs_each_once() -> None:
+    submission = Submission(
+        "a", "job", "main", TaskOptions(after=["x", "y"]), None, None, ("y", alias("b", "z"))
+    )
+
+    assert needs_of(submission) == {"y": "y", "b": "z"}
+    assert sources_of(submission) == ("x", "y", "z")
+
+
+def test_most_tasks_come_after_nothing() -> None:
+    submission = Submission("a", "job", "main", TaskOptions(), None, None)
+
+    assert (needs_of(submission), sources_of(submission)) == ({}, ())

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, assert_type
 
 import actorq
@@ -44,6 +45,45 @@ async def wrong_arguments() -> None:
     await actorq.open_system()  # type: ignore[misc]
     with actorq.open_system():  # type: ignore[attr-defined]
         pass
+
+
+async def operating(client: actorq.Client) -> None:
+    assert_type(await client.pause("images"), None)
+    assert_type(await client.resume("images"), None)
+    assert_type(await client.why("id"), str)
+    await client.pause()  # type: ignore[call-arg]
+
+
+async def schedules(client: actorq.Client) -> None:
+    nightly = actorq.Cron("0 3 * * *", tz="Europe/Zurich")
+    await client.schedule(fetch.message("u"), nightly, name="nightly", catch_up="all")
+    await client.schedule(thumbnail.message(Path()), actorq.Every(60), name="a", overlap="queue")
+    assert_type(await client.schedules(), list[actorq.ScheduleInfo])
+    assert_type(await client.run_schedule("nightly"), actorq.TaskHandle[Any])
+    assert_type(await client.pause_schedule("nightly"), None)
+    assert_type(await client.resume_schedule("nightly"), None)
+    assert_type(await client.remove_schedule("nightly"), None)
+
+
+async def wrong_schedules(client: actorq.Client) -> None:
+    await client.schedule(fetch, actorq.Every(60), name="a")  # type: ignore[arg-type]
+    await client.schedule(fetch.message(3), actorq.Every(60), name="a")  # type: ignore[arg-type]
+    await client.schedule(fetch.message("u"), "0 3 * * *", name="a")  # type: ignore[arg-type]
+    await client.schedule(fetch.message("u"), actorq.Every(60))  # type: ignore[call-arg]
+    await client.schedule(fetch.message("u"), actorq.Every(60), name="a", catch_up="no")  # type: ignore[arg-type]
+    actorq.Every("60")  # type: ignore[arg-type]
+    actorq.Cron(5)  # type: ignore[arg-type]
+    actorq.task(schedule="0 3 * * *")  # type: ignore[call-overload]
+    fetch.options(schedule=actorq.Every(60))  # type: ignore[call-arg]
+
+
+@actorq.task(schedule=actorq.Every(60), queue="beats")
+async def beat() -> int:
+    return 3
+
+
+async def a_task_with_a_schedule_is_a_task(client: actorq.Client) -> None:
+    assert_type(await client.call(beat), int)
 
 
 def inside_a_task() -> None:
