@@ -184,7 +184,14 @@ class TaskCancelled(TaskError):
 
 
 class TaskNotFound(ActorqError):
-    """There is no task with that id: it was never accepted, has expired or was discarded."""
+    """There is no task with that id: it was never accepted, has expired or was discarded.
+
+    Attributes:
+        id: The id.
+        accepted: As of `SubmitError`, if `submit_many` was given a task that needs that one.
+    """
+
+    accepted: Sequence[object] = ()
 
     def __init__(self, id: str) -> None:
         super().__init__(
@@ -307,7 +314,13 @@ class StoreError(ActorqError):
 
 
 class StoreUnavailable(StoreError):
-    """The store cannot do it now, or its answer was lost; the same call may be tried again."""
+    """The store cannot do it now, or its answer was lost; the same call may be tried again.
+
+    Attributes:
+        accepted: As of `SubmitError`.
+    """
+
+    accepted: Sequence[object] = ()
 
 
 class CorruptStore(StoreError):
@@ -318,8 +331,7 @@ class CorruptStore(StoreError):
 
 
 class RowRefused(StoreError):
-    """One record is something that the store cannot keep; the others of its commit are not to
-    blame.
+    """One record cannot be kept, and the others of its commit are not to blame.
 
     Attributes:
         id: The task's id.

@@ -117,9 +117,6 @@ class Owner:
         """
         assert self.ownership is not None  # or there would be nothing to write
         ownership = self.ownership
-        if self.store.immediate:
-            await self.store.commit(ownership, writes, notes)
-            return
 
         async def commit() -> float:
             began = trio.current_time()

@@ -301,10 +301,14 @@ class QueueActor:
             elif type(effect) is Note:
                 notes[effect.kind, effect.name] = effect
         if writes or notes:
-            if not self._immediate:
+            if self._immediate:
+                ownership = self._owner.ownership
+                assert ownership is not None  # turns begin after `acquire`
+                await self._store.commit(ownership, [*writes.values()], [*notes.values()])
+            else:
                 effects = self._send_early(effects)
-            await self._owner.commit(list(writes.values()), list(notes.values()))
-        elif not self._owner.fresh:
+                await self._owner.commit([*writes.values()], [*notes.values()])
+        elif not self._immediate and not self._owner.fresh:
             await self._owner.commit(())
         connected = self._exchange.connected
         more: list[Effect] = []

@@ -14,6 +14,7 @@ from typing import Literal
 import attrs
 
 from actorq.cli.output import counted, size_of
+from actorq.contracts.store import Store
 from actorq.errors import ActorqError
 from actorq.system.backends import open_store
 from actorq.system.settings import library
@@ -90,25 +91,38 @@ def store(url: str, *, deep: bool) -> Iterator[Check]:
     Raises:
         ValueError: There is no such kind of store.
     """
-    kept = open_store(url)
-    scheme, _, path = str(getattr(kept, "url", url)).partition(":///")
-    if scheme == "sqlite":
-        yield from _sqlite(Path(path), deep=deep)
-    else:
+    file = file_of(open_store(url))
+    if file is None:
         yield Check("store", "ok", f"{url}: nothing of it outlives the process of the queue node")
+    else:
+        yield from _file(file, deep=deep)
 
 
-def _sqlite(path: Path, *, deep: bool) -> Iterator[Check]:
+def file_of(kept: Store) -> Path | None:
+    """Return the file that a store is in, if it is."""
+    scheme, _, path = str(getattr(kept, "url", "")).partition(":///")
+    return Path(path) if scheme == "sqlite" else None
+
+
+def networked(file: Path) -> str | None:
+    """Return what is wrong with the file system of a file, or None."""
     from actorq.stores.locks import network_file_system
+
+    kind = network_file_system(file)
+    if kind is None:
+        return None
+    return (
+        f"{file} is on a network file system ({kind}): its locks and the order of its writes "
+        "cannot be relied on; keep it on a disk of this machine"
+    )
+
+
+def _file(path: Path, *, deep: bool) -> Iterator[Check]:
     from actorq.stores.sqlite_report import examine
 
-    remote = network_file_system(path)
-    if remote is not None:
-        found = (
-            f"{path} is on a network file system ({remote}): its locks and the order of its writes "
-            "cannot be relied on; keep it on a disk of this machine"
-        )
-        yield Check("file system", "problem", found)
+    wrong = networked(path)
+    if wrong is not None:
+        yield Check("file system", "problem", wrong)
     if path.parent.is_dir():
         yield room(path.parent)
     try:

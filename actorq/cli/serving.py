@@ -15,6 +15,7 @@ import attrs
 import trio
 from cyclopts import Group, Parameter
 
+from actorq.cli.checks import file_of, networked
 from actorq.cli.credentials import certificate
 from actorq.cli.dialling import DEFAULT_URL, several, transports
 from actorq.cli.exits import Exit, Failure, usage
@@ -184,7 +185,7 @@ def serve(
         if listening.metrics is not None:
             _prometheus().read_address(listening.metrics)
         tokens = _tokens(listening.token_file)
-        chosen["store"] = open_store(store)
+        chosen["store"] = kept = open_store(store)
     chosen |= {
         "listen": listening.transports(bounds.max_message, open_to_all=not tokens),
         "tokens": tokens,
@@ -192,6 +193,9 @@ def serve(
         "tasks": load_modules(modules),
         "lifespan": load_lifespan(lifespan),
     }
+    file = file_of(kept)
+    if file is not None and (wrong := networked(file)) is not None:
+        _log.warning("%s", wrong)
     reloaded = tokens if listening.token_file else None
     stopping = Stopping(drain)
     node = _Node(stopping, Out(json=json), store)

@@ -17,6 +17,7 @@ from actorq.errors import (
     ActorqError,
     EncodeError,
     PayloadTooLarge,
+    StoreUnavailable,
     SubmitError,
     TaskNotFound,
     readable,
@@ -34,6 +35,9 @@ R = TypeVar("R")
 
 ID_MAX = 200
 REASON_MAX = 10_000
+
+NOT_ACCEPTED = (SubmitError, TaskNotFound, StoreUnavailable)
+"""What says that a submit was refused, and what was accepted before it."""
 
 CANCEL_SLACK = 5.0
 """Seconds that a cancel waits for its answer beyond its grace, before it gives up."""
@@ -187,7 +191,7 @@ class BaseClient:
                 handles += await self._submit(
                     messages[part], submissions[part], checkpoint, withdraw
                 )
-            except SubmitError as error:
+            except NOT_ACCEPTED as error:
                 error.accepted = handles
                 raise
             except trio.Cancelled:

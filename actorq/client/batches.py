@@ -20,10 +20,34 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+BURST = 32
+"""Results that are handed out in a row, if they are there, before the rest of the program runs."""
+
+
+class _Pace:
+    """Makes a checkpoint of each step: of cancellation always, of the scheduler now and then.
+
+    A pass of the scheduler for every value that is there already costs a quarter of what a task
+    does.
+    """
+
+    def __init__(self) -> None:
+        self._steps = 0
+
+    async def step(self) -> None:
+        """Go on, unless cancelled."""
+        self._steps += 1
+        if self._steps % BURST:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            await trio.lowlevel.checkpoint()
+
+
 class _Ready(Generic[R]):
     """Handles in the order in which their tasks end."""
 
     def __init__(self) -> None:
+        self._pace = _Pace()
         # Kept here, as the session knows them weakly: without this, nobody might.
         self._waiting: dict[object, TaskHandle[R]] = {}
         self._ended: deque[TaskHandle[R]] = deque()
@@ -52,7 +76,7 @@ class _Ready(Generic[R]):
     async def first(self) -> TaskHandle[R]:
         """Wait for the first that is not popped yet; a checkpoint. Cancelled, it loses nothing."""
         if self._ended:
-            await trio.lowlevel.checkpoint()
+            await self._pace.step()
         while not self._ended:
             if self._more.done:
                 self._more = Future()
@@ -98,6 +122,7 @@ class _Window(Generic[T, R]):
         self._limit = limit
         self._ordered = ordered
         self._scope: str | None = None
+        self._pace = _Pace()
         self._line: deque[TaskHandle[R]] = deque()
         self._ready: _Ready[R] = _Ready()
         self._taken: list[TaskMessage[R]] = []
@@ -134,8 +159,9 @@ class _Window(Generic[T, R]):
             raise StopAsyncIteration
         if self._ordered:
             handle = self._line.popleft()
+            ending = handle.watch()
             try:
-                await handle.watch().wait()
+                await (self._pace.step() if ending.done else ending.wait())
             except BaseException:
                 self._line.appendleft(handle)
                 raise

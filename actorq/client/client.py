@@ -9,13 +9,13 @@ from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
 
 import trio
 
-from actorq.client.base import ID_MAX, why
+from actorq.client.base import ID_MAX, NOT_ACCEPTED, why
 from actorq.client.batches import Completed, Mapped, Outcomes
 from actorq.client.feed import Subscription
 from actorq.client.handle import TaskHandle
 from actorq.client.nursery import TaskNursery, open_task_nursery
 from actorq.client.operating import OperatingClient
-from actorq.errors import ActorqError, SubmitError
+from actorq.errors import ActorqError
 from actorq.model import messages as m
 from actorq.model.filters import PAGE_MAX, FilterDict, SubscriptionDict, build_filter
 from actorq.model.options import whole
@@ -91,7 +91,7 @@ class Client(OperatingClient):
         try:
             while chunk := list(islice(source, self.chunk)):
                 handles += await self.submit_chunk(chunk, None)
-        except SubmitError as error:
+        except NOT_ACCEPTED as error:
             error.accepted = [*handles, *error.accepted]
             raise
         return handles

@@ -353,7 +353,8 @@ ROLES: dict[str, Callable[..., Awaitable[None]]] = {
 
 def launch() -> None:
     """Fork a node for each line of standard input, until it ends; then kill those that are left."""
-    import_module("actorq.stores.sqlite")  # once, here, and not in every queue node
+    for module in ("codec.records", "stores.sqlite", "transports.websocket"):
+        import_module(f"actorq.{module}")  # once, here, and not in every node
     pids: set[int] = set()
     try:
         for line in sys.stdin.buffer:

@@ -127,8 +127,7 @@ class _Judge:
     def complaints(self) -> Iterator[str]:
         """Iterate over what is broken."""
         for note in self._notes:
-            wrong = note.what == "event" and note.details["kind"] in _WRONG_EVENTS
-            if wrong or note.what in ("crashed", "error"):
+            if self._is_wrong(note):
                 yield f"{note.node}: {note.what} {note.details}"
         for id in self._stored.keys() - self._stories.keys():
             yield f"task {id} is stored, and nobody has sent it"
@@ -137,6 +136,14 @@ class _Judge:
                 yield f"task {id} of {story.client}: {said}"
         yield from self._keys()
         yield from self._limit()
+
+    @staticmethod
+    def _is_wrong(note: Note) -> bool:
+        if note.what != "event":
+            return note.what in ("crashed", "error")
+        # An owner that was stopped for long finds that it has been succeeded.
+        succeeded = str(note.details.get("error")).startswith("Fenced(")
+        return note.details["kind"] in _WRONG_EVENTS and not succeeded
 
     # --- what is stored and told -----------------------------------------------------------------
 

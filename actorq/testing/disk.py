@@ -7,6 +7,7 @@ and what was done is there for the next one.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from random import Random
 from typing import Any, Generic, Literal, TypeVar
@@ -15,7 +16,7 @@ import attrs
 import trio
 
 from actorq.contracts.store import Found, RecordCodec
-from actorq.errors import StoreError, StoreUnavailable
+from actorq.errors import StoreUnavailable
 from actorq.model.filters import Filter
 from actorq.model.records import Head, Note, Ownership, Purged, Record, StoreInfo, Write
 from actorq.stores.memory import FoundRecords, MemoryStore
@@ -73,7 +74,7 @@ class Disk:
         self._hung: list[_Errand[Any]] | None = None
         self._stop: tuple[Callable[[DiskStore], None], bool] | None = None
 
-    def store(self, name: str = "", alive: Callable[[], bool] = lambda: True) -> DiskStore:
+    def store(self, name: str = "somebody", alive: Callable[[], bool] = lambda: True) -> DiskStore:
         """Return the way to it for a process of this name, for as long as it is ``alive``."""
         return DiskStore(self, name, alive)
 
@@ -194,6 +195,8 @@ class Disk:
         began: float,
     ) -> None:
         """See `Store.commit`."""
+        twice = [id for id, count in Counter(w.id for w in writes).items() if count > 1]
+        assert not twice, f"tried again, this would not be the same: {twice}"
         kept = self.records._owned(ownership)
         if writes or notes:
             self._check_room()
@@ -284,12 +287,12 @@ class _Errand(Generic[T]):
         self.done = trio.Event()
         self._act = act
         self._answer: tuple[T] | None = None
-        self._error: StoreError | None = None
+        self._error: Exception | None = None
 
     def run(self) -> None:
         try:
             self._answer = (self._act(),)
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001 - whoever asked for it gets it
             self._error = error
 
     def answer(self) -> T:

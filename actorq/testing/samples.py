@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Collection, Coroutine
 from typing import Any, TypeVar
 
 from msgspec import UnsetType
@@ -12,7 +12,7 @@ from actorq.contracts.store import Store
 from actorq.errors import Fenced
 from actorq.model.filters import Filter
 from actorq.model.options import TaskOptions
-from actorq.model.records import Head, Note, Output, Ownership, Pause, Record, Write
+from actorq.model.records import Head, Note, Output, Ownership, Pause, Purged, Record, Window, Write
 from actorq.model.status import TaskStatus
 
 T = TypeVar("T")
@@ -69,7 +69,17 @@ def deleted(number: int) -> Write:
 
 def pause(queue: str, at: float = NOW) -> Note:
     """Return the note that a queue is paused."""
-    return Note("pause", queue, Pause(at))
+    return paused(queue, Pause(at))
+
+
+def paused(queue: str, value: Pause | None) -> Note:
+    """Return the note about a queue; None deletes it."""
+    return Note("pause", queue, value)
+
+
+def limit(key: str, *starts: tuple[float, int]) -> Note:
+    """Return the note of the recent starts under a limit's key."""
+    return Note("limit", key, Window(starts, 60.0))
 
 
 def record(write: Write) -> Record:
@@ -111,16 +121,44 @@ async def fetched(store: Store, *numbers: int) -> list[Record | None]:
     return await store.fetch(PARTITION, [task_id(number) for number in numbers])
 
 
+async def noted(store: Store, ownership: Ownership) -> list[Note]:
+    """Return every note, by kind and name."""
+    return sorted(await store.notes(ownership), key=lambda note: (note.kind, note.name))
+
+
+async def keyed(store: Store, *keys: str) -> list[Record | None]:
+    """Return the ended records with these keys."""
+    return await store.fetch_keyed(PARTITION, keys)
+
+
+async def purged(
+    store: Store, ownership: Ownership, before: float, keep: int, spare: Collection[str] = ()
+) -> Purged:
+    """Purge until there is nothing more to forget."""
+    done = await store.purge(ownership, before, keep, spare)
+    while done.more:
+        done = await store.purge(ownership, before, keep, spare)
+    return done
+
+
 async def found(store: Store, filter: Filter = EVERYTHING, cursor: str | None = None) -> list[int]:
-    """Return the numbers of the tasks on a page that has room for all."""
-    page = await store.find(PARTITION, filter, cursor, 1_000)
-    assert page.next is None, "there is nothing left for another page"
-    return [int(record.head.id[2:15], 16) for record in page.records]
+    """Return the numbers of the tasks on this page and all that follow."""
+    return [int(record.head.id[2:15], 16) for record in await _found(store, filter, cursor)]
 
 
 async def everything(store: Store) -> list[Record]:
     """Return every record, newest first."""
-    return list((await store.find(PARTITION, EVERYTHING, None, 1_000)).records)
+    return await _found(store, EVERYTHING, None)
+
+
+async def _found(store: Store, filter: Filter, cursor: str | None) -> list[Record]:
+    records: list[Record] = []
+    while True:
+        page = await store.find(PARTITION, filter, cursor, 1_000)
+        records += page.records
+        if page.next is None:
+            return records
+        cursor = page.next
 
 
 def at_once(call: Coroutine[Any, Any, T]) -> T:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import trio
-from msgspec.structs import replace
 
 from actorq.contracts.store import Store
 from actorq.model.filters import Filter
-from actorq.model.records import Output, Ownership, Record, Write
+from actorq.model.records import Output, Record, Write
 from actorq.model.status import TaskStatus
 from actorq.testing.samples import (
     EVERYTHING,
@@ -24,15 +23,19 @@ from actorq.testing.samples import (
     head,
     live,
     loaded,
+    loaded_records,
     own,
     record,
     task_id,
 )  # fmt: skip
+from actorq.testing.store_ownership import OwnershipSentences
+from actorq.testing.store_retention import RetentionSentences
 
 _CANCELLED_AT_MOST = 8
+_LOOKS_AT_MOST = 10_000
 
 
-class StoreContract:
+class StoreContract(OwnershipSentences, RetentionSentences):
     """Proves a store. Subclass it in a test file, with a fixture that opens an empty store.
 
     ::
@@ -44,115 +47,9 @@ class StoreContract:
                     yield store
 
     pytest-trio runs it in its ``trio_mode``. To see in full what a failed assertion compared, call
-    ``pytest.register_assert_rewrite("actorq.testing.store_contract")`` in ``conftest.py``.
+    ``pytest.register_assert_rewrite("actorq.testing.store_contract")`` in ``conftest.py``; its
+    neighbours are `actorq.testing.store_ownership` and `actorq.testing.store_retention`.
     """
-
-    # --- ownership -------------------------------------------------------------------------------
-
-    async def test_a_new_ownership_has_a_higher_epoch_than_every_earlier_one(
-        self, store: Store
-    ) -> None:
-        """And it carries the partition and the nonce that it was asked for."""
-        former: list[int] = []
-        for nonce in ("a", "b", "c"):
-            ownership = await own(store, nonce)
-            assert (ownership.partition, ownership.nonce) == (PARTITION, nonce)
-            assert all(ownership.epoch > epoch for epoch in former)
-            former.append(ownership.epoch)
-            await store.release(ownership)
-
-    async def test_two_owners_are_never_alive_at_once(self, store: Store) -> None:
-        """A second one is refused, or it ends the first."""
-        first = await own(store, "a")
-        second = await store.acquire(PARTITION, "b", TTL)
-        if second is None:
-            await store.commit(first, [live(1)])
-        else:
-            assert second.epoch > first.epoch
-            assert await fenced(store.commit(first, [live(1)]))
-
-    async def test_a_new_ownership_ends_all_earlier_ones(self, store: Store) -> None:
-        """The first is over too when a third has come."""
-        first = await own(store, "a", ttl=0.0)
-        second = await own(store, "b", ttl=0.0)
-        await own(store, "c")
-
-        assert await fenced(store.commit(first, [live(1)]))
-        assert await fenced(store.commit(second, [live(1)]))
-
-    async def test_ownership_is_compared_by_epoch_and_nonce(self, store: Store) -> None:
-        """Either alone is not enough: a store that fails over may hand out an epoch twice."""
-        owner = await own(store, "a")
-
-        assert await fenced(store.commit(replace(owner, nonce="b"), [live(1)]))
-        assert await fenced(store.commit(replace(owner, epoch=owner.epoch + 1), [live(1)]))
-        assert await fenced(store.commit(replace(owner, epoch=owner.epoch - 1), [live(1)]))
-        await store.commit(owner, [live(1)])
-
-    async def test_whoever_never_acquired_is_fenced(self, store: Store) -> None:
-        """Also where nobody ever did."""
-        assert await fenced(store.commit(Ownership(PARTITION, 1, "a"), [live(1)]))
-
-    async def test_an_ownership_of_one_partition_is_none_of_another(self, store: Store) -> None:
-        """Even with the same epoch and nonce."""
-        owner = await own(store, "a")
-
-        assert await fenced(store.commit(replace(owner, partition="01"), [live(1)]))
-
-    async def test_a_fenced_commit_changes_nothing(self, store: Store) -> None:
-        """Neither what it would add nor what it would change or delete."""
-        former = await own(store, "a", ttl=0.0)
-        await store.commit(former, [live(1), ended(2)])
-        before = await everything(store)
-        owner = await own(store, "b")
-
-        assert await fenced(store.commit(former, [ended(1), deleted(2), live(3)]))
-        assert await everything(store) == before
-        assert await loaded(store, owner) == [head(1)]
-
-    async def test_a_fenced_purge_changes_nothing(self, store: Store) -> None:
-        """It raises, and every record is still there."""
-        former = await own(store, "a", ttl=0.0)
-        await store.commit(former, [ended(1)])
-        await own(store, "b")
-
-        assert await fenced(store.purge(former, NOW * 2, 0))
-        assert len(await everything(store)) == 1
-
-    async def test_a_fenced_load_raises(self, store: Store) -> None:
-        """Rather than to show a partition that somebody else is changing."""
-        former = await own(store, "a", ttl=0.0)
-        await own(store, "b")
-
-        assert await fenced(loaded(store, former))
-
-    async def test_release_gives_the_ownership_up(self, store: Store) -> None:
-        """Another one can acquire at once, and the former owner is fenced."""
-        former = await own(store, "a")
-        await store.release(former)
-
-        assert await fenced(store.commit(former, [live(1)]))
-        assert await store.acquire(PARTITION, "b", TTL) is not None
-
-    async def test_release_is_harmless_when_the_ownership_is_over(self, store: Store) -> None:
-        """It may come twice, and late: the next owner stays."""
-        former = await own(store, "a")
-        await store.release(former)
-        await store.release(former)
-        owner = await own(store, "b")
-        await store.release(former)
-
-        await store.commit(owner, [live(1)])
-
-    async def test_records_outlive_their_owner(self, store: Store) -> None:
-        """The next one finds what the former one wrote."""
-        former = await own(store, "a")
-        await store.commit(former, [live(1), ended(2)])
-        await store.release(former)
-        owner = await own(store, "b")
-
-        assert await loaded(store, owner) == [head(1)]
-        assert await fetched(store, 2) == [record(ended(2))]
 
     # --- commit ----------------------------------------------------------------------------------
 
@@ -172,17 +69,16 @@ class StoreContract:
         seen: set[int] = set()
 
         async def look() -> None:
-            while True:
+            for _ in range(_LOOKS_AT_MOST):
                 seen.add(sum(r is not None for r in await store.fetch(PARTITION, ids)))
+                if 100 in seen:
+                    return
                 await trio.lowlevel.checkpoint()
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(look)
             await trio.lowlevel.checkpoint()
             await store.commit(owner, [live(n) for n in range(100)])
-            for _ in range(10):
-                await trio.lowlevel.checkpoint()
-            nursery.cancel_scope.cancel()
 
         assert 100 in seen
         assert seen <= {0, 100}
@@ -261,6 +157,53 @@ class StoreContract:
 
         assert await fetched(store, 1) == [Record(head(1), None, None)]
 
+    async def test_a_large_body_is_kept_through_every_change(self, store: Store) -> None:
+        """As long as no write says otherwise; and another one can take its place."""
+        owner = await own(store)
+        failed = ended(1, TaskStatus.FAILURE)
+        assert failed.head is not None
+        await store.commit(owner, [Write(task_id(1), head(1), _LARGE)])
+        await store.commit(owner, [Write(task_id(1), head(1, TaskStatus.RUNNING, fence=1))])
+        await store.commit(owner, [Write(task_id(1), failed.head, output=Output(_LARGE))])
+        assert await fetched(store, 1) == [Record(failed.head, _LARGE, Output(_LARGE))]
+        await store.commit(owner, [Write(task_id(1), head(1), output=None)])
+        assert await loaded_records(store, owner) == [Record(head(1), _LARGE)]
+        await store.commit(owner, [Write(task_id(1), head(1), b"small")])
+        assert await fetched(store, 1) == [Record(head(1), b"small")]
+        await store.commit(owner, [Write(task_id(1), head(1), _LARGE + b"!")])
+        assert await everything(store) == [Record(head(1), _LARGE + b"!")]
+        await store.commit(owner, [ended(1)])
+        assert await fetched(store, 1) == [record(ended(1))]
+        await store.commit(owner, [deleted(1)])
+        await store.commit(owner, [Write(task_id(1), head(1))])
+
+        assert await fetched(store, 1) == [Record(head(1))]
+
+    async def test_an_output_is_kept_by_a_record_that_is_live_again(self, store: Store) -> None:
+        """Unless the write says otherwise."""
+        owner = await own(store)
+        await store.commit(owner, [ended(1)])
+        await store.commit(owner, [Write(task_id(1), head(1))])
+        assert await loaded_records(store, owner) == [Record(head(1), None, Output(b"value 1"))]
+        again = ended(1, keep_until=NOW + 7).head
+        await store.commit(owner, [Write(task_id(1), again)])
+
+        assert again is not None
+        assert await fetched(store, 1) == [Record(again, None, Output(b"value 1"))]
+
+    async def test_nothing_is_something_else_than_empty(self, store: Store) -> None:
+        """A body or a value of no bytes is told from one that is not there."""
+        owner = await own(store)
+        for number, (body, value) in enumerate(((b"", b""), (b"", None), (None, b""))):
+            done = ended(number).head
+            await store.commit(owner, [Write(task_id(number), done, body, Output(value))])
+
+        assert [
+            (found.body, found.output and found.output.value)
+            for found in await fetched(store, 0, 1, 2)
+            if found is not None
+        ] == [(b"", b""), (b"", None), (None, b"")]
+
     # --- load ------------------------------------------------------------------------------------
 
     async def test_load_yields_exactly_the_live_heads(self, store: Store) -> None:
@@ -275,6 +218,19 @@ class StoreContract:
         await store.commit(owner, [ended(7), ended(8, TaskStatus.CANCELLED)])
 
         assert await loaded(store, owner) == heads
+
+    async def test_load_yields_bodies_in_pieces(self, store: Store) -> None:
+        """However many there are, each record once, with the body that it has."""
+        owner = await own(store)
+        for start in range(0, 2_500, 500):
+            await store.commit(owner, [live(n) for n in range(start, start + 500)])
+        large = Write(task_id(7), head(7), _LARGE)
+        await store.commit(owner, [large, Write(task_id(8), head(8), None), deleted(9)])
+        records = await loaded_records(store, owner)
+
+        assert len(records) == 2_499
+        assert records[7:9] == [Record(head(7), _LARGE), Record(head(8), None)]
+        assert records[9:] == [record(live(n)) for n in range(10, 2_500)]
 
     async def test_a_record_that_ends_is_not_loaded_any_more(self, store: Store) -> None:
         """And one that is made live again is."""
@@ -380,6 +336,42 @@ class StoreContract:
         assert await found(store, Filter(after=NOW + 2, queue="q")) == [3]
         assert await found(store, Filter(ended_since=NOW)) == [4]
 
+    async def test_find_filters_by_key(self, store: Store) -> None:
+        """Live records and those that have ended."""
+        owner = await own(store)
+        await store.commit(owner, [live(1, key="a"), ended(2, key="a"), ended(3, key="b"), live(4)])
+
+        assert await found(store, Filter(key="a")) == [2, 1]
+        assert await found(store, Filter(key="a", statuses=frozenset({_SUCCESS}))) == [2]
+        assert await found(store, Filter(key="c")) == []
+
+    async def test_find_shows_all_that_fits_among_many(self, store: Store) -> None:
+        """Whatever is live and what has ended, however it lies, and in pages of any size."""
+        owner = await own(store)
+        statuses = list(TaskStatus)
+        for start in range(0, 600, 100):
+            writes = [
+                ended(n, status, queue=f"queue {n % 3}")
+                if (status := statuses[n * n % 11 % len(statuses)]).terminal
+                else live(n, status=status, queue=f"queue {n % 3}")
+                for n in range(start, start + 100)
+            ]
+            await store.commit(owner, writes)
+        all_of_them = await everything(store)
+        assert len(all_of_them) == 600
+        for filter in (
+            Filter(queue="queue 1"),
+            Filter(statuses=frozenset({_SUCCESS})),
+            Filter(statuses=frozenset({TaskStatus.FAILURE, TaskStatus.CANCELLED})),
+            Filter(statuses=frozenset({TaskStatus.FAILURE, TaskStatus.RUNNING}), queue="queue 0"),
+            Filter(statuses=frozenset({TaskStatus.WAITING}), before=NOW + 300),
+            Filter(after=NOW + 100, before=NOW + 110),
+            Filter(ended_since=NOW, queue="queue 2"),
+        ):
+            fitting = [r.head.id for r in all_of_them if filter.matches(r.head)]
+            for limit in (1_000, 37):
+                assert await _paged(store, filter, limit) == fitting
+
     async def test_find_follows_every_change_of_a_record(self, store: Store) -> None:
         """It fits by what it is now."""
         owner = await own(store)
@@ -389,78 +381,6 @@ class StoreContract:
         await store.commit(owner, [ended(1), deleted(2), live(3)])
 
         assert await found(store, wanted) == [3]
-
-    # --- purge -----------------------------------------------------------------------------------
-
-    async def test_purge_forgets_what_is_to_be_kept_until_then_or_earlier(
-        self, store: Store
-    ) -> None:
-        """And nothing else; it returns how many ended records are left."""
-        owner = await own(store)
-        keep = {1: NOW + 10, 2: NOW + 30, 3: NOW + 20, 4: NOW + 20.5}
-        await store.commit(owner, [ended(n, keep_until=until) for n, until in keep.items()])
-
-        assert (await store.purge(owner, NOW + 20, 100)).left == 2
-        assert await found(store) == [4, 2]
-
-    async def test_purge_never_forgets_a_live_record(self, store: Store) -> None:
-        """Nor one that has been made live again since it ended, nor does it count them."""
-        owner = await own(store)
-        await store.commit(owner, [live(1), ended(2)])
-        await store.commit(owner, [live(2)])
-
-        assert (await store.purge(owner, NOW * 2, 0)).left == 0
-        assert await found(store) == [2, 1]
-
-    async def test_purge_goes_by_the_newest_end(self, store: Store) -> None:
-        """A record that was retried and ended again is kept until its new time."""
-        owner = await own(store)
-        await store.commit(owner, [ended(1, keep_until=NOW + 10)])
-        await store.commit(owner, [live(1)])
-        await store.commit(owner, [ended(1, keep_until=NOW + 50)])
-
-        assert (await store.purge(owner, NOW + 20, 100)).left == 1
-        assert (await store.purge(owner, NOW + 50, 100)).left == 0
-        assert await found(store) == []
-
-    async def test_purge_leaves_at_most_keep_ended_records(self, store: Store) -> None:
-        """The least recently used go first: here those that ended first."""
-        owner = await own(store)
-        for number in (3, 1, 4, 2):
-            await store.commit(owner, [ended(number)])
-
-        assert (await store.purge(owner, 0.0, 2)).left == 2
-        assert await found(store) == [4, 2]
-        assert (await store.purge(owner, 0.0, 0)).left == 0
-        assert await found(store) == []
-
-    async def test_an_ended_record_that_is_fetched_counts_as_used(self, store: Store) -> None:
-        """So it is kept longer than one that nobody asked for."""
-        owner = await own(store)
-        for number in (1, 2, 3):
-            await store.commit(owner, [ended(number)])
-        await fetched(store, 1)
-
-        assert (await store.purge(owner, 0.0, 2)).left == 2
-        assert await found(store) == [3, 1]
-
-    async def test_purge_takes_by_time_first_and_by_number_then(self, store: Store) -> None:
-        """What is over does not push out what is not."""
-        owner = await own(store)
-        for number, until in ((1, NOW + 50), (2, NOW + 10), (3, NOW + 10), (4, NOW + 50)):
-            await store.commit(owner, [ended(number, keep_until=until)])
-
-        assert (await store.purge(owner, NOW + 10, 2)).left == 2
-        assert await found(store) == [4, 1]
-
-    async def test_purge_counts_no_record_that_was_deleted(self, store: Store) -> None:
-        """Deleting one makes room for another."""
-        owner = await own(store)
-        await store.commit(owner, [ended(1), ended(2), ended(3)])
-        await store.commit(owner, [deleted(3)])
-
-        assert (await store.purge(owner, 0.0, 2)).left == 2
-        assert await found(store) == [2, 1]
 
     # --- the rest --------------------------------------------------------------------------------
 
@@ -498,3 +418,20 @@ class StoreContract:
             assert at_once(found(store)) == [2, 1]
             assert at_once(store.purge(owner, 0.0, 0)).left == 0
             at_once(store.release(owner))
+
+
+_LARGE = bytes(range(256)) * 400
+_SUCCESS = TaskStatus.SUCCESS
+
+
+async def _paged(store: Store, filter: Filter, limit: int) -> list[str]:
+    """Return the ids of what fits, from pages of at most so many."""
+    ids: list[str] = []
+    cursor: str | None = None
+    while True:
+        page = await store.find(PARTITION, filter, cursor, limit)
+        assert len(page.records) <= limit
+        ids += [record.head.id for record in page.records]
+        if page.next is None:
+            return ids
+        cursor = page.next

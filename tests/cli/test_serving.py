@@ -1,9 +1,12 @@
 """`actorq serve` as a program: where it listens, whom it lets in, and how it ends."""
 
 import signal
+import socket
+import urllib.request
 from pathlib import Path
 
 import pytest
+import trio
 import trustme
 
 import actorq
@@ -79,6 +82,137 @@ async def test_a_second_signal_stops_it_at_once() -> None:
         assert await serving.end() == 3
 
 
+# --- the store ------------------------------------------------------------------------------
+
+
+async def test_what_waits_stays_in_the_store_and_is_there_again(tmp_path: Path) -> None:
+    kept = ("--store", f"sqlite:///{tmp_path}/tasks.db")
+    async with (
+        program("serve", *ANYWHERE, *kept) as serving,
+        actorq.connect(await address_of(serving)) as client,
+    ):
+        waiting = await client.submit(f"{CHORES}:add", 1, 2)
+
+        serving.terminate()
+
+        assert await serving.event("ended") == {"event": "ended", "cut_off": 0}
+        assert await serving.end() == 0
+
+    async with (
+        program("serve", CHORES, *ANYWHERE, *kept) as serving,
+        actorq.connect(await address_of(serving)) as client,
+    ):
+        assert await client.handle(waiting.id).value() == 3
+
+
+async def test_it_says_that_tasks_outlive_it(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/tasks.db"
+    async with program("serve", "--listen", "ws://127.0.0.1:0", "--store", url) as serving:
+        assert (await serving.line()).startswith(b"listening at ")
+        assert (await serving.line()).decode() == f"tasks are kept in {url}"
+        serving.terminate()
+
+        assert await serving.end() == 0
+        assert serving._rest.decode().endswith(f"ended: what is left is kept in {url}\n")
+
+
+async def test_a_second_one_stands_by_and_takes_over_when_the_first_is_killed(
+    tmp_path: Path,
+) -> None:
+    kept = ("--store", f"sqlite:///{tmp_path}/tasks.db")
+    async with program("serve", *ANYWHERE, *kept) as first:
+        owner = await first.event("listening")
+        async with program("serve", *ANYWHERE, *kept) as second:
+            standing_by = await second.event("standing_by")
+            async with actorq.connect(owner["addresses"][0], instruments=()) as client:
+                waiting = await client.submit("nobody:knows_it")
+
+            first.process.kill()
+
+            url = await address_of(second)
+            async with actorq.connect(url, instruments=()) as client:
+                assert await client.handle(waiting.id).status() == "pending"
+
+    assert standing_by["why"].startswith(
+        f"another process owns the store (process {owner['pid']} on "
+    )
+
+
+async def test_a_standby_that_is_told_to_end_is_exit_code_0(tmp_path: Path) -> None:
+    kept = ("--store", f"sqlite:///{tmp_path}/tasks.db")
+    async with program("serve", *ANYWHERE, *kept) as first:
+        await address_of(first)
+        async with program("serve", "--listen", "ws://127.0.0.1:0", *kept) as second:
+            assert (await second.line()).startswith(b"standing by: another process owns the store")
+
+            second.terminate()
+
+            assert await second.end() == 0
+            assert second._rest == b"ended: it was standing by\n"
+
+
+async def test_a_damaged_store_is_one_line_with_advice_and_is_not_touched(tmp_path: Path) -> None:
+    file = tmp_path / "tasks.db"
+    file.write_bytes(b"no database at all " * 100)
+    store = ("--store", f"sqlite:///{file}", "--log-level", "error")
+    async with program("serve", *ANYWHERE, *store) as serving:
+        assert await serving.end() == 1
+
+    assert serving.stderr.startswith(f"actorq: {file} is damaged: ")
+    assert "restore a backup" in serving.stderr
+    assert serving.stderr.count("\n") == 1
+    assert file.read_bytes() == b"no database at all " * 100
+
+
+# --- metrics --------------------------------------------------------------------------------
+
+
+def read(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+async def test_metrics_are_where_it_says_until_it_has_ended() -> None:
+    async with program("serve", CHORES, *ANYWHERE, "--metrics", "127.0.0.1:0") as serving:
+        listening = await serving.event("listening")
+        async with actorq.connect(listening["addresses"][0], instruments=()) as client:
+            assert await client.call(f"{CHORES}:add", 1, 2) == 3
+
+        published = await trio.to_thread.run_sync(read, listening["metrics"])
+
+    assert 'actorq_tasks_ended_total{queue="default",status="success"} 1.0\n' in published
+    assert "actorq_up 1.0\n" in published
+
+
+async def test_a_standby_publishes_that_it_is_not_up(tmp_path: Path) -> None:
+    kept = ("--store", f"sqlite:///{tmp_path}/tasks.db")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    async with program("serve", *ANYWHERE, *kept) as first:
+        await address_of(first)
+        async with program("serve", *ANYWHERE, *kept, "--metrics", address) as second:
+            await second.event("standing_by")
+
+            published = await trio.to_thread.run_sync(read, f"http://{address}/metrics")
+
+    assert "actorq_up 0.0\n" in published
+    assert 'actorq_events_total{kind="standing_by"} 1.0\n' in published
+
+
+async def test_metrics_at_an_address_that_is_taken_are_one_line_and_exit_code_1() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        options = ("--metrics", address, "--log-level", "error")
+        async with program("serve", *ANYWHERE, *options) as serving:
+            assert await serving.end() == 1
+
+    assert serving.stderr.startswith(f"actorq: cannot listen at --metrics {address}: ")
+    assert serving.stderr.count("\n") == 1
+
+
+# --- tokens ---------------------------------------------------------------------------------
+
+
 async def test_its_tokens_are_read_again_and_bad_ones_change_nothing(tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     file.write_text("client:the-first-token\n")
@@ -149,6 +283,8 @@ async def test_an_address_that_is_taken_is_one_line_and_exit_code_1() -> None:
     ("arguments", "said"),
     [
         (["--store", "paper://"], "no store for 'paper://'"),
+        (["--store", "sqlite://"], "names no file"),
+        (["--metrics", "9464"], "--metrics: write HOST:PORT"),
         (["--listen", "http://a"], "an address begins with ws://"),
         (["--listen", ""], "there is no address"),
         (["--listen", "wss://127.0.0.1:0"], "needs --tls-cert and --tls-key"),

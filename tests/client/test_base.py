@@ -513,6 +513,26 @@ async def test_what_nobody_knows_the_fate_of_is_submitted_again_as_such(
     assert [submit.resent for submit in owner.of(m.Submit)] == [False, True]
 
 
+async def test_a_chunk_that_is_refused_says_what_was_accepted_before(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    owner = Owner()
+    owner.client.chunk = 2
+    unknown = owner.client.handle("x" * 201)
+
+    async def submit() -> None:
+        with pytest.raises(actorq.TaskNotFound) as caught:
+            await owner.client.submit_many(
+                [echo.message(1), echo.message(2), echo.message(unknown.output)]
+            )
+        assert len(caught.value.accepted) == 2
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(submit)
+        await wait_all_tasks_blocked()
+        owner.session.received(m.Reply(owner.of(m.Submit)[-1].request))
+
+
 # --- outputs as arguments -------------------------------------------------------------------
 
 

@@ -248,6 +248,18 @@ async def test_an_owner_that_does_not_tell_the_time_gets_no_stamps(
     assert session.stamp() is None
 
 
+async def test_the_owners_time_is_known_soon_after_its_welcome(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    session = Session("me")
+    assert session.owner_time() is None
+    session.connected(Line())
+    session.received(m.ClientWelcome("here", 0, 5_000.0))
+    await trio.sleep(1)  # virtual
+
+    assert session.owner_time() == pytest.approx(5_001, abs=0.01)
+
+
 async def test_no_stamp_is_before_the_beginning_of_time(autojump_clock: trio.abc.Clock) -> None:
     session = Session("me")
     session.connected(Line())

@@ -60,7 +60,8 @@ FILTER = Filter(
     ids=frozenset({"id 1"}), before=NOW, after=NOW - 1, ended_since=NOW - 2,
 )  # fmt: skip
 STATS = Stats(
-    {"images": QueueStats(1, 2, 3, 4)}, {"main": PoolStats(10, 9)}, 1, 2, 3, 4, 5, 6, {"task": 7}
+    {"images": QueueStats(1, 2, 3, 4, 5, True, datetime(2030, 1, 2, 3, 4, 5, 6, tzinfo=UTC))},
+    {"main": PoolStats(10, 9)}, 1, 2, 3, 4, 5, 6, {"task": 7},
 )
 TREE = ActorTree(
     "node", 1,

@@ -1,4 +1,5 @@
-"""What becomes of tasks when the disk is full, the file is torn or damaged, or a commit fails."""
+"""What becomes of tasks when an owner is stopped, the disk is full, the file is torn or damaged, or a
+commit fails."""
 
 import os
 import resource
@@ -7,10 +8,12 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import apsw
 import pytest
 import trio
 
@@ -22,29 +25,38 @@ from actorq.system.backends import open_store
 from actorq.testing import FaultyStore
 from actorq.testing.chaos import Launcher, Node, free_ports
 from actorq.testing.chaos_nodes import work
-from actorq.testing.chaos_verdict import Notes
+from actorq.testing.chaos_verdict import Note, Notes
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="prlimit and pidfd")
 
 
 class Nodes:
-    """A queue node on a file, and a worker, as processes."""
+    """Queue nodes on one file, and workers, as processes."""
 
     def __init__(self, folder: Path) -> None:
-        self.store = f"sqlite:///{folder}/tasks.db"
+        self.file = folder / "tasks.db"
+        self.store = f"sqlite:///{self.file}"
         self.notes = Notes(folder)
         self._launcher = Launcher(folder)
         self._nodes: list[Node] = []
-        (port,) = free_ports(1)
-        self.url = f"ws://127.0.0.1:{port}"
+        self.urls = [f"ws://127.0.0.1:{port}" for port in free_ports(2)]
 
-    def start(self, role: str) -> Node:
-        arguments: dict[str, Any] = {"urls": [self.url]}
+    def start(self, role: str, place: int = 0) -> Node:
+        arguments: dict[str, Any] = {"urls": self.urls}
         if role == "queue":
-            arguments = {"store": self.store, "url": self.url}
+            arguments = {"store": self.store, "url": self.urls[place]}
         node = self._launcher.start(role, f"{role}.{len(self._nodes)}", **arguments)
         self._nodes.append(node)
         return node
+
+    async def told(self, node: Node, what: str) -> Note:
+        """Return the first note of a node with this in it, once there is one."""
+        while True:
+            self.notes.read()
+            for note in self.notes.all:
+                if note.node == node.name and what in str(note):
+                    return note
+            await trio.sleep(0.02)  # real: it is another process that writes
 
     def end(self) -> None:
         self._launcher.end()
@@ -75,6 +87,54 @@ async def stored(url: str) -> set[str]:
         await store.close()
 
 
+# --- an owner that is stopped --------------------------------------------------------------------
+
+
+@linux
+@pytest.mark.bound(90)
+async def test_an_owner_that_was_stopped_for_long_is_succeeded_and_then_writes_nothing(
+    nodes: Nodes,
+) -> None:
+    first = nodes.start("queue", 0)
+    await nodes.told(first, "kind=owning")
+    second = nodes.start("queue", 1)
+    nodes.start("worker")
+    await nodes.told(second, "kind=standing_by")
+    async with actorq.connect(nodes.urls, instruments=()) as client:
+        before = await client.submit(work, 3, 0.0)
+        assert (await before.value())[0] == 9
+        first.send(signal.SIGSTOP)
+        while is_locked(nodes.file):  # it was stopped in the middle of a commit
+            first.send(signal.SIGCONT)
+            await trio.sleep(0.05)  # real: another process goes on meanwhile
+            first.send(signal.SIGSTOP)
+
+        meanwhile = await client.submit(work, 4, 0.0)
+        assert (await meanwhile.value())[0] == 16
+        first.send(signal.SIGCONT)
+        assert "Fenced" in str(await nodes.told(first, "kind=actor_restarted"))
+        await kill(second)
+        after = await client.submit(work, 5, 0.0)
+        assert (await after.value())[0] == 25
+
+    owners = [note for note in nodes.notes.all if note.details.get("kind") == "owning"]
+    again = await nodes.told(first, "epoch=3")
+    assert [owner.node for owner in owners[:2]] == [first.name, second.name]
+    assert owners[1].at - owners[0].at > 10
+    assert again.details["tasks"] == 0
+    runs = [note.details["id"] for note in nodes.notes.all if note.what == "began"]
+    assert runs == [before.id, meanwhile.id, after.id]
+
+
+def is_locked(file: Path) -> bool:
+    with closing(apsw.Connection(str(file))) as db:
+        try:
+            db.execute("BEGIN IMMEDIATE; ROLLBACK")
+        except apsw.BusyError:
+            return True
+    return False
+
+
 # --- a full disk ---------------------------------------------------------------------------------
 
 
@@ -86,7 +146,7 @@ async def test_a_full_disk_hangs_nobody_and_loses_nothing_that_was_accepted(
     queue = nodes.start("queue")
     nodes.start("worker")
     accepted: list[str] = []
-    async with actorq.connect(nodes.url, instruments=()) as client:
+    async with actorq.connect(nodes.urls, instruments=()) as client:
         running = await client.submit(work, 3, 1.0)
         accepted.append(running.id)
         largest = max(path.stat().st_size for path in tmp_path.glob("tasks.db*"))  # noqa: ASYNC240
@@ -129,7 +189,7 @@ async def insisting(verb: Callable[[], Any]) -> Any:
 async def test_of_a_torn_log_only_the_end_is_missing(nodes: Nodes, tmp_path: Path) -> None:
     """Whatever was cut off or overwritten: what is left is all that came before some moment."""
     queue = nodes.start("queue")
-    async with actorq.connect(nodes.url, instruments=()) as client:
+    async with actorq.connect(nodes.urls, instruments=()) as client:
         accepted = [(await client.submit("nobody", os.urandom(500))).id for _ in range(30)]
         await kill(queue)
     log = (tmp_path / "tasks.db-wal").read_bytes()

@@ -1022,7 +1022,7 @@ def test_a_second_hello_on_a_new_connection_retires_the_old_one() -> None:
     assert worker.log == ["a"]
 
 
-# --- paused queues ---------------------------------------------------------------------------------
+# --- paused queues --------------------------------------------------------------------------------
 
 
 def pause(stage: Stage, queue: str = "default", *, paused: bool = True) -> None:
@@ -1163,7 +1163,7 @@ def test_a_name_alone_is_settled_in_a_paused_queue_and_waits_there() -> None:
     assert (worker.log, stage.head("a").pool) == ([], "main")
 
 
-# --- what would be a bug ---------------------------------------------------------------------------
+# --- what would be a bug --------------------------------------------------------------------------
 
 
 def test_nothing_is_stuck_that_waits_for_a_reason() -> None:

@@ -6,6 +6,7 @@ from actorq.machines.lanes import Lane
 from actorq.model.status import TaskPriority
 from tests.machines.test_ready import Item, item
 
+
 def lane_with(*items: Item) -> Lane[Item]:
     lane = Lane[Item](("main", "default", "job"), 1)
     for one in items:

@@ -74,9 +74,7 @@ def test_no_start_is_forgotten_or_kept_as_earlier_than_it_was(gaps: list[float])
     per=st.sampled_from([0.5, 1.0, 60.0]),
     waits=st.lists(st.floats(0, 3), min_size=1, max_size=150),
 )
-def test_no_window_ever_holds_more_than_the_rate(
-    rate: int, per: float, waits: list[float]
-) -> None:
+def test_no_window_ever_holds_more_than_the_rate(rate: int, per: float, waits: list[float]) -> None:
     clock = Clock()
     gates = Gates[str](clock)
     limit = Limit("k", rate=rate, per=per)
@@ -568,9 +566,7 @@ def test_thousands_of_closed_limits_are_not_looked_at_by_each_grant(
     monkeypatch.setattr(Gates, "closed", counting)
     stage = Stage()
     worker = Worker(stage, 2_001)
-    stage.submit(
-        *(limited(f"{n:04}", Limit(f"k{n % 2_000}", **numbers)) for n in range(4_000))
-    )
+    stage.submit(*(limited(f"{n:04}", Limit(f"k{n % 2_000}", **numbers)) for n in range(4_000)))
     assert len(worker.log) == 2_000
     before = next(looks)
 

@@ -4,14 +4,17 @@ The rules have their tests in test_accepting.py, test_granting.py and test_endin
 once, against a model, is in test_queue_model.py.
 """
 
+from datetime import UTC, datetime
+
 import pytest
+from attrs import evolve
 
 from actorq.errors import TaskNotFound
 from actorq.machines.effects import Found, Lookup, Search, Send
 from actorq.model import messages as m
 from actorq.model.filters import Filter
-from actorq.model.options import Retry
-from actorq.model.records import Cancel, Output, Record, Write
+from actorq.model.options import Limit, Retry
+from actorq.model.records import Cancel, Note, Output, Record, Write
 from actorq.model.results import PoolStats, Progress, QueueStats, TaskInfo, WorkerInfo
 from actorq.model.status import CANCELLED, FAILURE, PENDING, RUNNING, SUCCESS
 from actorq.model.status import FailureKind as Kind
@@ -464,10 +467,47 @@ def test_stats_count_live_tasks_by_queue_and_status() -> None:
 
     stats = stage.ask(m.GetStats).value
 
-    assert stats.queues == {
+    assert {queue: evolve(counts, oldest=None) for queue, counts in stats.queues.items()} == {
         "one": QueueStats(scheduled=1, pending=1, running=1, parked=1),
         "two": QueueStats(pending=1),
     }
+
+
+def test_stats_say_since_when_the_oldest_pending_task_of_a_queue_is_there() -> None:
+    stage = Stage()
+    Worker(stage)
+    stage.submit(task("running", queue="one"))
+    for n, queue in enumerate(["one", "two", "one"]):
+        stage.pass_time(10)
+        stage.submit(task(f"{n}", queue=queue, limit=Limit("k", concurrency=5)))
+    stage.submit(task("delayed", queue="three", delay=9))
+
+    queues = stage.ask(m.GetStats).value.queues
+
+    assert {queue: stats.oldest for queue, stats in queues.items()} == {
+        "one": datetime.fromtimestamp(MORNING + 10, UTC),
+        "two": datetime.fromtimestamp(MORNING + 20, UTC),
+        "three": None,
+    }
+
+
+def test_stats_name_paused_queues_also_when_nothing_is_in_them() -> None:
+    stage = Stage()
+    stage.submit(task("a", queue="one"))
+    for queue in ("one", "two"):
+        stage.ask(m.PauseQueue, queue, True)
+
+    queues = stage.ask(m.GetStats).value.queues
+
+    assert (queues["one"].pending, queues["one"].paused) == (1, True)
+    assert queues["two"] == QueueStats(paused=True)
+    stage.ask(m.PauseQueue, "two", False)
+    assert stage.ask(m.GetStats).value.queues.keys() == {"one"}
+
+
+def test_a_note_that_nobody_can_read_is_an_error() -> None:
+    with pytest.raises(AssertionError, match="nothing is noted"):
+        Stage().machine.load_note(Note("pause", "one", None))
 
 
 def test_stats_count_slots_and_outcomes() -> None:

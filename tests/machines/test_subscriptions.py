@@ -21,11 +21,11 @@ from actorq.model.filters import Filter, build_filter
 from actorq.model.options import Retry
 from actorq.model.records import Head, Output
 from actorq.model.results import Progress
-from actorq.model.status import CANCELLED, FAILURE, PENDING, RUNNING, SCHEDULED, SUCCESS, TaskStatus
+from actorq.model.status import CANCELLED, FAILURE, PENDING, RUNNING, SCHEDULED, SUCCESS, WAITING, TaskStatus
 from tests.machines.stage import BOOM, CLIENT, MORNING, PAGE, Question, Stage, Worker, task
 
 STEADY = Retry(attempts=2, delay=10, jitter=0)
-NOBODY = {SCHEDULED: 0, PENDING: 0, RUNNING: 0}
+NOBODY = {SCHEDULED: 0, WAITING: 0, PENDING: 0, RUNNING: 0}
 
 
 class Follower:
@@ -115,7 +115,7 @@ def test_a_snapshot_counts_live_tasks_by_status_at_its_moment() -> None:
 
     follower = Follower(stage)
 
-    counts = {SCHEDULED: 1, PENDING: 1, RUNNING: 2}
+    counts = {SCHEDULED: 1, WAITING: 0, PENDING: 1, RUNNING: 2}
     assert follower.standing == m.Standing(MORNING + 3, counts, ())
     assert follower.told == []
 
@@ -1021,6 +1021,7 @@ def test_counting_along_from_the_snapshot_gives_what_the_queue_counts_itself(
         if keepers:
             assert keepers[0].counts == {
                 SCHEDULED: sum(queue.scheduled for queue in queues),
+                WAITING: sum(queue.waiting for queue in queues),
                 PENDING: sum(queue.pending for queue in queues),
                 RUNNING: sum(queue.running for queue in queues),
             }

@@ -311,9 +311,9 @@ class TurnsBesideALists(RuleBasedStateMachine):
             self.check(taken)
 
     def check(self, taken: Item | None) -> None:
-        open = [limit for limit, line in self.lines.items() if line and not self.closed(limit)]
-        self.passed_over = {x: self.passed_over.get(x, 0) for x in open}
-        oldest = min(open, key=lambda limit: self.places[limit][0], default=None)
+        able = [limit for limit, line in self.lines.items() if line and not self.closed(limit)]
+        self.passed_over = {x: self.passed_over.get(x, 0) for x in able}
+        oldest = min(able, key=lambda limit: self.places[limit][0], default=None)
         other = min(self.others, key=lambda x: x.head.rank, default=None)
         if oldest is None or (other and other.head.rank < self.places[oldest][0]):
             assert taken is other
@@ -322,7 +322,7 @@ class TurnsBesideALists(RuleBasedStateMachine):
             return
         assert taken is not None
         limit = taken.head.options.limit
-        assert limit in open, "it may not start"
+        assert limit in able, "it may not start"
         assert taken is self.lines[limit].pop(0), "out of order within its key"
         own = heappop(self.places[limit])
         if limit != oldest:

@@ -286,6 +286,12 @@ def test_what_should_not_happen_is_told(story: Story, what: str, details: dict[s
     assert f"client-0: {what}" in story.complaints
 
 
+def test_an_owner_may_find_that_it_was_succeeded(story: Story) -> None:
+    story.note("event", "queue-0", kind="actor_restarted", error="Fenced('epoch 1')")
+
+    assert story.complaints == ""
+
+
 def test_notes_are_read_as_they_come_and_a_torn_line_is_none(tmp_path: Path) -> None:
     notes = Notes(tmp_path)
     line = json.dumps({"at": 2.0, "node": "a", "what": "began", "details": {"id": "x"}}).encode()
