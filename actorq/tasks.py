@@ -18,9 +18,9 @@ from msgspec import Struct
 
 from actorq.codec.payload import Signature
 from actorq.errors import InvalidArguments, UnknownTask
+from actorq.model.checks import name as check_name
 from actorq.model.ids import IdSource
 from actorq.model.options import NO_OPTIONS, OptionsDict, RunIn, TaskOptions
-from actorq.model.options import name as check_name
 from actorq.model.records import Pool
 from actorq.model.schedules import Cron, Every, Timing, check_scheduled
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import trio
 from msgspec.structs import replace
 
+from actorq.actors.owner import OwnedElsewhere
 from actorq.codec.envelope import encode
 from actorq.contracts.link import Port
 from actorq.errors import EncodeError, PayloadTooLarge, RemoteError, readable
@@ -83,7 +84,13 @@ class Guest:
                 self.wire.close(w.Close.GOING_AWAY, str(error), flush=True)
 
     def suspended(self, error: Exception) -> None:
-        """The queue actor stays down for some time: the node is told why each time it asks."""
+        """The queue actor stays down for some time: the node is told why each time it asks.
+
+        If that is because somebody else owns the store, the node is that one's guest from now on.
+        """
+        if isinstance(error, OwnedElsewhere):
+            self._leave(self)
+            return
         self._why_not = str(error)
         if self.wire is not None:
             self.wire.close(w.Close.UNAVAILABLE, self._why_not, flush=True)

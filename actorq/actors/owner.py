@@ -7,7 +7,7 @@ limit of its own: cut off, its outcome would be unknown to whoever looks next.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from math import inf
 from typing import TypeVar
 
@@ -83,6 +83,7 @@ class Owner:
             CorruptStore: There is nothing to be owned.
         """
         said, began = "", trio.current_time()
+        why: StoreUnavailable
         while True:
             now = trio.current_time()
             try:
@@ -154,18 +155,17 @@ class Owner:
         self._seconds += seconds
         self._slowest = max(self._slowest, seconds)
 
-    async def purge(self, before: float, keep: int, spare: frozenset[str]) -> Purged | None:
+    async def purge(self, before: float, keep: int, spare: Collection[str]) -> Purged | None:
         """Have results forgotten; None if it cannot be done now."""
         assert self.ownership is not None  # as for `commit`
+        if self.store.immediate:
+            return await self.store.purge(self.ownership, before, keep, spare)
         try:
-            if self.store.immediate:
-                return await self.store.purge(self.ownership, before, keep, spare)
             with trio.CancelScope(shield=True):
                 return await self.store.purge(self.ownership, before, keep, spare)
         except StoreUnavailable:
-            if self.store.immediate:
-                raise
-            return None
+            pass
+        return None
 
     async def stats(self) -> StoreStats:
         """Return what people see of the store."""

@@ -26,6 +26,7 @@ from actorq.cli.output import Out, counted
 from actorq.cli.stopping import Stopping
 from actorq.client.feed import Subscription
 from actorq.contracts.instrument import Instrument
+from actorq.contracts.store import Store
 from actorq.contracts.transport import Transport
 from actorq.errors import ActorDied
 from actorq.model.events import Event, EventKind
@@ -87,6 +88,16 @@ class Listening:
         bool,
         Parameter(help="Listen to other machines without TLS, or without asking for tokens."),
     ] = False
+
+    def check_metrics(self) -> None:
+        """Check the address of the metrics, if there is one.
+
+        Raises:
+            Failure: What they need is not installed.
+            ValueError: It is no address.
+        """
+        if self.metrics is not None:
+            _prometheus().read_address(self.metrics)
 
     def transports(self, max_message: int, *, open_to_all: bool) -> Sequence[Transport]:
         """Return what listens.
@@ -182,10 +193,9 @@ def serve(
     }
     with usage():
         Settings.checked(**chosen)
-        if listening.metrics is not None:
-            _prometheus().read_address(listening.metrics)
+        listening.check_metrics()
         tokens = _tokens(listening.token_file)
-        chosen["store"] = kept = open_store(store)
+        chosen["store"] = _kept(store)
     chosen |= {
         "listen": listening.transports(bounds.max_message, open_to_all=not tokens),
         "tokens": tokens,
@@ -193,13 +203,18 @@ def serve(
         "tasks": load_modules(modules),
         "lifespan": load_lifespan(lifespan),
     }
-    file = file_of(kept)
+    reloaded = tokens if listening.token_file else None
+    node = _Node(Stopping(drain), Out(json=json), store)
+    return trio.run(_serve, node, chosen, reloaded, listening.metrics)
+
+
+def _kept(url: str) -> Store:
+    """Return the store; say so if its file is where it had better not be."""
+    store = open_store(url)
+    file = file_of(store)
     if file is not None and (wrong := networked(file)) is not None:
         _log.warning("%s", wrong)
-    reloaded = tokens if listening.token_file else None
-    stopping = Stopping(drain)
-    node = _Node(stopping, Out(json=json), store)
-    return trio.run(_serve, node, chosen, reloaded, listening.metrics)
+    return store
 
 
 def _tokens(file: Path | None) -> Tokens:

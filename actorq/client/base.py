@@ -23,7 +23,7 @@ from actorq.errors import (
     readable,
 )
 from actorq.model import messages as m
-from actorq.model.options import number
+from actorq.model.checks import number
 from actorq.model.records import Cancel
 from actorq.model.results import TaskDone, TaskResult
 from actorq.registry import Registry

@@ -17,8 +17,8 @@ from actorq.client.nursery import TaskNursery, open_task_nursery
 from actorq.client.operating import OperatingClient
 from actorq.errors import ActorqError
 from actorq.model import messages as m
+from actorq.model.checks import whole
 from actorq.model.filters import PAGE_MAX, FilterDict, SubscriptionDict, build_filter
-from actorq.model.options import whole
 from actorq.model.records import Cancel
 from actorq.model.results import Page, Stats, TaskInfo, TaskResult
 from actorq.model.tree import ActorTree

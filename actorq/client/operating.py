@@ -7,7 +7,7 @@ from typing import Any, cast
 from actorq.client.base import BaseClient, _task_id
 from actorq.client.handle import TaskHandle
 from actorq.model import messages as m
-from actorq.model.options import name as check_name
+from actorq.model.checks import name as check_name
 from actorq.model.results import CatchUp, Overlap, ScheduleInfo
 from actorq.model.schedules import Schedule, Timing, check_schedule
 from actorq.runtime.ref import ActorRef

@@ -130,6 +130,7 @@ class Bonds:
             source.head = record.head
             source.output = record.output if source.wanted else None
         self.unasked.pop(id, None)
+        self.news.append(id)  # whoever learns it, others may wait for it
 
     def ask(self) -> list[str]:
         """Return the sources that must be looked up, each once."""
@@ -151,7 +152,6 @@ class Bonds:
         if source is not None:
             self._pins[id] = None
             self.learn(id, Record(head, None, output))
-            self.news.append(id)
         bond = self.bonds.pop(id, None)
         if bond is not None:
             self._let_go(id, bond.ties)

@@ -93,7 +93,6 @@ class Depending(Ending):
             source = bonds.sources.get(id)
             if source is not None and not source.over and id not in self._live:
                 bonds.learn(id, found.records.get(id))
-                bonds.news.append(id)
 
     def _tell_followers(self, id: str) -> None:
         bonds = self._bonds

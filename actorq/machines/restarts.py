@@ -10,7 +10,7 @@ from collections import deque
 
 import attrs
 
-from actorq.model.options import number
+from actorq.model.checks import number
 
 
 def _first(value: float) -> float:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Protocol, TypedDict
 
 from msgspec import Meta, Struct
 
-from actorq.model.options import name
+from actorq.model.checks import name
 from actorq.model.records import Head
 from actorq.model.status import TaskStatus
 

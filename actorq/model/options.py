@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, Self, TypedDict, Unpack
 import attrs
 
 from actorq.errors import ExceptionLike, qualified_name
+from actorq.model.checks import flag, name, number, whole
 from actorq.model.results import TaskDone
 from actorq.model.status import TaskPriority
 
@@ -20,54 +21,7 @@ PriorityLike = TaskPriority | Literal["low", "normal", "high", "critical"]
 WhenFull = Literal["wait", "raise"]
 RunIn = Literal["loop", "thread", "process"]
 
-_NAME_MAX = 200
 _YEAR_MAX = 9_000
-
-
-def number(
-    what: str, value: object, *, least: float = 0.0, most: float = 1e10, above: bool = False
-) -> float:
-    """Return ``value`` as a float in ``least``..``most``, or raise naming ``what``.
-
-    Raises:
-        TypeError: It is not a number (a bool is not one either).
-        ValueError: It is out of range or NaN; with ``above``, ``least`` itself is out of range.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{what} must be a number, not {value!r}")
-    if not (least < value if above else least <= value) or not value <= most:
-        bound = f"more than {least:g}" if above else f"at least {least:g}"
-        raise ValueError(f"{what} must be {bound} and at most {most:g}, not {value!r}")
-    return float(value)
-
-
-def whole(what: str, value: object, *, least: int = 1, most: int = 1_000_000_000) -> int:
-    """Return ``value`` as an int in ``least``..``most``, or raise naming ``what``."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{what} must be a whole number, not {value!r}")
-    if not least <= value <= most:
-        raise ValueError(f"{what} must be {least} to {most}, not {value}")
-    return value
-
-
-def name(what: str, value: object) -> str:
-    """Return ``value`` if it can be an indexed name: 1 to 200 characters, UTF-8, no NUL."""
-    if not isinstance(value, str):
-        raise TypeError(f"{what} must be a string, not {value!r}")
-    if not 0 < len(value) <= _NAME_MAX or "\0" in value:
-        raise ValueError(f"{what} must be 1 to {_NAME_MAX} characters without NUL, not {value!r}")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{what} must be valid UTF-8, not {value!r}") from None
-    return value
-
-
-def flag(what: str, value: object) -> bool:
-    """Return ``value`` if it is True or False."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{what} must be True or False, not {value!r}")
-    return value
 
 
 def _exceptions(what: str, value: object) -> tuple[ExceptionLike, ...]:

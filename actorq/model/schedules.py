@@ -17,9 +17,10 @@ import attrs
 from cronsim import CronSim, CronSimError
 from msgspec import Struct
 
+from actorq.model.checks import name as check_name
+from actorq.model.checks import number
 from actorq.model.ids import PARTITION
-from actorq.model.options import TaskOptions, number
-from actorq.model.options import name as check_name
+from actorq.model.options import TaskOptions
 from actorq.model.records import Pool
 from actorq.model.results import CatchUp, Overlap
 

@@ -19,8 +19,8 @@ from trio.lowlevel import current_task
 from actorq.errors import ActorDied, RestartIntensityExceeded, told
 from actorq.machines import supervision as rules
 from actorq.machines.supervision import RESTART_TYPES, RestartType, Strategy, Supervision
-from actorq.model.options import name as check_name
-from actorq.model.options import number, whole
+from actorq.model.checks import name as check_name
+from actorq.model.checks import number, whole
 from actorq.runtime.cell import Cell
 from actorq.runtime.engine import Engine
 from actorq.runtime.future import Future

@@ -27,7 +27,7 @@ from actorq.stores.sqlite_rows import FoundRows, Reader
 from actorq.stores.sqlite_schema import STEPS, check_place, configure, prepare
 from actorq.stores.sqlite_writes import Writer, owner_in_words
 
-_LOAD_CHUNK = 2_000
+_LOAD_CHUNK = 1_000
 
 
 class _Opened:

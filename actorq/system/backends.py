@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from actorq.contracts.store import Store
 from actorq.contracts.transport import Transport
-from actorq.model.options import whole
+from actorq.model.checks import whole
 from actorq.runtime.wire import batch_max
 
 TLS = ssl.SSLContext | str | Path | tuple[str | Path, str | Path] | None

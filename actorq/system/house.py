@@ -257,7 +257,6 @@ class House:
         return HTTPStatus.SERVICE_UNAVAILABLE if away and isinstance(role, str) else role
 
     async def _run_queue(self, inbox: Mailbox[Mail]) -> None:
-        settings = self.settings
         self.queue = QueueActor(
             token_hex(8),
             store=self._store,

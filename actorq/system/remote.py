@@ -19,7 +19,7 @@ from actorq.contracts.transport import Transport
 from actorq.errors import ActorDied, ConnectFailed, TransportError
 from actorq.model import messages as m
 from actorq.model import wire as w
-from actorq.model.options import number
+from actorq.model.checks import number
 from actorq.registry import Registry
 from actorq.runtime.dialer import Dialer
 from actorq.system.backends import TLS, open_dialled

@@ -9,7 +9,7 @@ from typing import Self
 
 import attrs
 
-from actorq.model.options import number, whole
+from actorq.model.checks import number, whole
 
 CHUNK = 1_000
 """The most tasks that are accepted in one step."""

@@ -18,7 +18,7 @@ from actorq.contracts.transport import Transport
 from actorq.errors import ActorError
 from actorq.machines.restarts import Backoff
 from actorq.machines.supervision import STRATEGIES, RestartType, Strategy, Supervision
-from actorq.model.options import number, whole
+from actorq.model.checks import number, whole
 from actorq.model.tree import ActorTree
 from actorq.registry import Registry
 from actorq.runtime.mailbox import Mailbox
@@ -211,8 +211,8 @@ async def open_system(
         lifespan: Makes an async context manager that is entered before the first task and left
             after the last; what it yields is ``current().resources``.
         max_pending: Bound of each queue on tasks that wait.
-        max_results: Bound on ended tasks that can be looked up by id, by default 10 000 in memory and
-            none elsewhere; the least recently used go first, or those that ended first.
+        max_results: Bound on ended tasks that can be looked up by id; by default 10 000 in memory,
+            where the least recently used go first, and none in a durable store.
         result_ttl: Seconds for which they can be.
         max_message: Bound on the encoded arguments of one task, and on its encoded value, in bytes;
             in a closed system only for a task in a process.

@@ -22,8 +22,8 @@ from actorq.contracts.link import Peer, Port
 from actorq.contracts.transport import Transport
 from actorq.errors import leaves
 from actorq.machines.supervision import Supervision
+from actorq.model.checks import name as check_name
 from actorq.model.ids import HOME
-from actorq.model.options import name as check_name
 from actorq.registry import Registry
 from actorq.runtime.clock import AnchoredClock
 from actorq.runtime.dialer import Dialer

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
 
+from actorq.client.base import CANCEL_SLACK
 from actorq.testing.cluster import Fault
 from actorq.testing.history import Happening, History
 from actorq.testing.nodes import GRACE, QUEUES, Setup
@@ -13,7 +14,8 @@ from actorq.testing.workload import Job, Step
 
 _TERMINAL = frozenset({"success", "failure", "cancelled"})
 _WINDOW = 5.0
-_CLIENT_SLACK = 10.0
+_PATIENCE = GRACE + CANCEL_SLACK + _WINDOW - 0.5
+"""Seconds after which a client has gone on, though nobody has told it that its block is empty."""
 _REPORTED, _SEEN = 1.0, 6.5
 """Seconds within which the death of a worker is known: from its parent, or from its connection."""
 _MEMORY = 20.0
@@ -325,8 +327,8 @@ class _Judge:
             for id in event.details["ids"]:
                 step = self._jobs[id][0]
                 late = event.at - (step.at + step.patience)
-                if late >= GRACE + _WINDOW + _CLIENT_SLACK - 0.5 or self._restarted:
-                    continue  # it gave up waiting for the queue, as it should
+                if late >= _PATIENCE or self._restarted:
+                    continue
                 before = [e for i, e in self._records[id] if i < index]
                 if before and before[-1].details["status"] not in _TERMINAL:
                     yield f"{self._name(id)} goes on after its block was left"

@@ -1,11 +1,11 @@
-"""What becomes of tasks when an owner is stopped, the disk is full, the file is torn or damaged, or a
-commit fails."""
+"""What becomes of tasks when an owner is stopped, a disk full, a file damaged, a commit fails."""
 
 import os
 import resource
 import shutil
 import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -26,6 +26,9 @@ from actorq.testing import FaultyStore
 from actorq.testing.chaos import Launcher, Node, free_ports
 from actorq.testing.chaos_nodes import work
 from actorq.testing.chaos_verdict import Note, Notes
+
+SLACK = 3.0
+"""Times as long as promised has a machine that is busy with other things."""
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="prlimit and pidfd")
 
@@ -113,17 +116,21 @@ async def test_an_owner_that_was_stopped_for_long_is_succeeded_and_then_writes_n
         assert (await meanwhile.value())[0] == 16
         first.send(signal.SIGCONT)
         assert "Fenced" in str(await nodes.told(first, "kind=actor_restarted"))
+        await nodes.told(first, "kind=standing_by")
+        later = await client.submit(work, 5, 0.0)  # with its commit it takes the free lock
+        assert (await later.value())[0] == 25
         await kill(second)
-        after = await client.submit(work, 5, 0.0)
-        assert (await after.value())[0] == 25
+        killed_at = time.monotonic()
+        after = await client.submit(work, 6, 0.0)
+        assert (await after.value())[0] == 36
 
     owners = [note for note in nodes.notes.all if note.details.get("kind") == "owning"]
     again = await nodes.told(first, "epoch=3")
     assert [owner.node for owner in owners[:2]] == [first.name, second.name]
     assert owners[1].at - owners[0].at > 10
-    assert again.details["tasks"] == 0
+    assert again.at - killed_at < 1 * SLACK
     runs = [note.details["id"] for note in nodes.notes.all if note.what == "began"]
-    assert runs == [before.id, meanwhile.id, after.id]
+    assert runs == [before.id, meanwhile.id, later.id, after.id]
 
 
 def is_locked(file: Path) -> bool:

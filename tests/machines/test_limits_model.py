@@ -55,6 +55,8 @@ class Referee(Stage):
         self.paused: set[str] = set()
         self.starts: dict[str, list[float]] = {}
         """By key, the starts of those with a rate."""
+        self.over: dict[str, list[float]] = {}
+        """Starts that were over when the clock was set back: they may count once more."""
 
     def say(self, origin: int, *messages: Any) -> None:
         if self.fate == "dies before the commit":
@@ -71,10 +73,10 @@ class Referee(Stage):
         super().crash()
         self.fate = "lives"
         late, self.now = self.now, self.now - set_back
-        self.starts = {  # what was over stays so, and nothing starts in the future
-            key: [min(start, self.now) for start in starts if start + PER[key] > late]
-            for key, starts in self.starts.items()
-        }
+        for key, starts in self.starts.items():  # nothing starts in the future
+            over = [start for start in starts if start + PER[key] <= late]
+            self.over[key] = [min(at, self.now) for at in (*self.over.get(key, ()), *over)]
+            self.starts[key] = [min(at, self.now) for at in starts if at + PER[key] > late]
         self.heads = {id: record.head for id, record in self.records.items()}
 
     def step(self, origin: int, messages: Any) -> list[Effect]:
@@ -109,15 +111,17 @@ class Referee(Stage):
             if limit.rate is not None:
                 self.starts.setdefault(limit.key, []).append(self.now)
 
-    def open(self, limit: Limit, running: set[str]) -> bool:
-        """Say whether one more task with this limit may start."""
+    def open(self, limit: Limit, running: set[str], *, surely: bool = False) -> bool:
+        """Say whether one more task with this limit may start; ``surely``: whether it must."""
         if limit.concurrency is not None:
             limits = [self.heads[id].options.limit for id in running]
             slots = sum(other is not None and other.key == limit.key for other in limits)
             if slots >= limit.concurrency:
                 return False
         if limit.rate is not None:
-            starts = self.starts.get(limit.key, ())
+            starts = self.starts.get(limit.key, [])
+            if surely:
+                starts = starts + self.over.get(limit.key, [])
             return sum(at + limit.per > self.now for at in starts) < limit.rate
         return True
 
@@ -132,7 +136,7 @@ class Referee(Stage):
         for head in self.heads.values():
             if head.status is PENDING and head.pool in free:
                 queue, limit = head.options.queue, head.options.limit
-                held = queue in self.paused or (limit and not self.open(limit, running))
+                held = queue in self.paused or (limit and not self.open(limit, running, surely=True))
                 assert held, f"{head.id} waits for nothing"
         assert self.machine.stuck() is None
 
@@ -204,7 +208,7 @@ class LimitsBesideModel(RuleBasedStateMachine):
             for id in [id for id in worker.grants if rng.random() < 0.5]:
                 if id in worker.grants:  # the owner may have died of the one before
                     causes: list[m.FinishCause] = ["ok", "failed", "later", "lost", "handed back"]
-                    ending = {
+                    ending: dict[str, Any] = {
                         "cause": rng.choice(causes),
                         "retryable": rng.random() < 0.7,
                         "delay": 2.0,
@@ -222,7 +226,7 @@ class LimitsBesideModel(RuleBasedStateMachine):
                 self.stage.workers.pop(worker.connection, None)
                 worker.grants.clear()
                 worker.connect(next(self.connections))
-            case "reconnects":
+            case _:
                 worker.connect(next(self.connections))
         self.stage.check_nothing_waits_for_nothing()
 

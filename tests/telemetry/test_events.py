@@ -57,6 +57,19 @@ def test_by_default_they_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert (record.name, record.getMessage()) == ("actorq", "listening url='ws://here'")
 
 
+def test_listeners_may_join_and_leave_at_any_time() -> None:
+    first, second = Listener(), Listener()
+    tell = teller([first])
+
+    tell.instruments.append(second)
+    tell(EventKind.LISTENING)
+    tell.instruments.remove(first)
+    tell(EventKind.CONNECTED)
+
+    assert [event.kind for event in first.events] == [EventKind.LISTENING]
+    assert [event.kind for event in second.events] == [EventKind.LISTENING, EventKind.CONNECTED]
+
+
 def test_no_listener_is_told_nothing(caplog: pytest.LogCaptureFixture) -> None:
     teller([])(EventKind.ACTOR_DIED, actor="a", error="e")
 

@@ -1,6 +1,7 @@
 from collections.abc import Awaitable, Callable
 from random import Random
 
+import attrs
 import pytest
 import trio
 
@@ -11,12 +12,17 @@ from actorq.testing.processes import seeded
 from actorq.testing.workload import Job, Step
 
 SETUP = Setup(clients=1, workers=2, parent=True)
+DURABLE = attrs.evolve(SETUP, store="disk", standby=True)
 LONG = Step(0.5, 0, "submit", (Job("a", seconds=6.0),))
 
 
-def play(body: Callable[[Cluster], Awaitable[None]], steps: tuple[Step, ...] = (LONG,)) -> Cluster:
+def play(
+    body: Callable[[Cluster], Awaitable[None]],
+    steps: tuple[Step, ...] = (LONG,),
+    setup: Setup = SETUP,
+) -> Cluster:
     with seeded(1) as random:
-        cluster = Cluster(SETUP, steps, Random(random.random()))
+        cluster = Cluster(setup, steps, Random(random.random()))
         trio.run(cluster.run, lambda: body(cluster), clock=VirtualClock())
     return cluster
 
@@ -88,6 +94,67 @@ def test_what_went_wrong_gets_right_again(fault: Fault) -> None:
     assert [event.details["kind"] for event in cluster.history.of("fault")] == [fault.kind]
 
 
+DURABLE_FAULTS = [
+    Fault(1.0, "restart queue", "owner", 1.0),
+    Fault(1.0, "restart queue", "owner", 1.0, told=False, applied=True),
+    Fault(1.0, "restart queue", "standby", 1.0),
+    Fault(1.0, "stall", "owner", 14.0),
+    Fault(1.0, "drain", "owner", 1.0),
+    Fault(1.0, "drain", "queue", 1.0),
+    Fault(1.0, "drain", "standby", 1.0),
+    Fault(0.4, "crash actor", "owner"),
+    Fault(0.4, "crash actor", "owner", applied=True),
+    Fault(0.4, "disk full", "owner", 3.0),
+    Fault(0.4, "disk hangs", "owner", 3.0),
+    Fault(0.4, "disk slow", "owner", 3.0),
+    Fault(0.4, "disk fails", "owner", 3.0),
+    Fault(0.4, "disk fails", "owner", 3.0, applied=True),
+    Fault(0.4, "stop in commit", "owner", 14.0),
+    Fault(0.4, "stop in commit", "owner", 14.0, applied=True),
+    Fault(0.4, "refuse", "client-0", 3.0),
+]
+
+
+@pytest.mark.parametrize("locks", [True, False])
+@pytest.mark.parametrize("fault", DURABLE_FAULTS, ids=str)
+def test_what_went_wrong_with_a_disk_gets_right_again(fault: Fault, locks: bool) -> None:
+    async def body(cluster: Cluster) -> None:
+        await cluster.strike(fault)
+        await until_done(cluster)
+
+    cluster = play(body, setup=attrs.evolve(DURABLE, locks=locks))
+
+    (told,) = cluster.history.of("told")
+    assert told.details["status"] == "success"
+    assert len({event.details["lineage"] for event in cluster.history.of("record")}) == 1
+
+
+def test_the_other_queue_node_takes_over() -> None:
+    async def body(cluster: Cluster) -> None:
+        await trio.sleep(1)  # virtual
+        first = cluster.owner
+        assert cluster.system is first.system
+        assert cluster.store is first.store
+        await cluster.strike(Fault(1.0, "restart queue", "owner", 0.5))
+        assert cluster.owner is not first
+        assert cluster.owner.role != first.role
+        assert cluster.system is not None
+        await until_done(cluster)
+
+    cluster = play(body, setup=DURABLE)
+
+    epochs = [event.details["epoch"] for event in cluster.history.of("record")]
+    assert (epochs[0], epochs[-1]) == (1, 2)
+
+
+def test_a_memory_store_knows_nothing_of_disks() -> None:
+    async def body(cluster: Cluster) -> None:
+        await cluster.strike(Fault(1.0, "disk full", "owner", 1e6))
+        await until_done(cluster)
+
+    play(body)
+
+
 @pytest.mark.parametrize("kind", ["crash", "restart queue"])
 def test_the_dead_are_replaced(kind: FaultKind) -> None:
     whom = "queue" if kind == "restart queue" else "worker-0"
@@ -153,5 +220,6 @@ def test_every_record_is_noted_that_is_written_and_no_other() -> None:
     statuses = [event.details["status"] for event in cluster.history.of("record")]
     assert statuses[-1] == "success"
     assert statuses.count("success") == 1
-    assert cluster.store is not None
-    assert len(statuses) == sum(len(commit) for commit in cluster.store.commits)
+    store = cluster.nodes["queue"].store
+    assert store is not None
+    assert len(statuses) == sum(len(commit) for commit in store.commits)

@@ -12,13 +12,17 @@ from actorq.testing.workload import Job, Step
 
 ID = "id-a"
 SETUP = Setup(slots=1)
+DURABLE = Setup(slots=1, store="disk", standby=True)
 
 
 class Telling:
     """A history that is told by hand: one task ``a``, whose id is ``ID``."""
 
-    def __init__(self, job: Job | None = None, verb: Any = "submit", *faults: Fault) -> None:
+    def __init__(
+        self, job: Job | None = None, verb: Any = "submit", *faults: Fault, setup: Setup = SETUP
+    ) -> None:
         self.history = History()
+        self.setup = setup
         self.steps = (Step(0.0, 0, verb, (job or Job("a"),), 1.0),)
         self.faults = faults
         self.at = 0.0
@@ -31,6 +35,7 @@ class Telling:
 
     def record(self, status: str, id: str = ID, where: str = "queue", **changes: Any) -> "Telling":
         usual = {"fence": 1, "attempts": 0, "deaths": 0, "worker": "worker-0.1", "cancel": None}
+        usual["lineage"] = where if self.setup.store == "memory" else "disk"
         return self("record", where, id=id, status=status, **(usual | changes))
 
     def run(self, run: int, where: str = "worker-0", how: str = "returned") -> "Telling":
@@ -49,11 +54,15 @@ class Telling:
 
     @property
     def complaints(self) -> list[str]:
-        return broken(self.history, SETUP, self.steps, self.faults)
+        return broken(self.history, self.setup, self.steps, self.faults)
 
 
 def test_a_life_without_trouble_breaks_nothing() -> None:
     assert Telling().lived().record("success").told()("done", step=0).complaints == []
+
+
+RESTART = Fault(0.0, "restart queue")
+CRASH: dict[str, Any] = {"kind": "restart queue", "whom": "queue"}
 
 
 @pytest.mark.parametrize(
@@ -61,8 +70,39 @@ def test_a_life_without_trouble_breaks_nothing() -> None:
     [
         (Telling()("hangs", role="client-0", steps=[0]), "hangs"),
         (Telling()("leak", live=1), "leak"),
-        (Telling()("accepted", id=ID), "was accepted and never recorded"),
+        (Telling()("accepted", id=ID), "was accepted, and was not recorded"),
+        (Telling()("accepted", id=ID).record("success"), "was accepted, and was not recorded"),
         (Telling().lived(), "was accepted and has not ended"),
+        (Telling().lived().told().record("success"), "and that was not recorded"),
+        (
+            Telling().lived().record("success")("asking", id=ID)
+            ("seen", id=ID, about=ID, status="running"),
+            "was seen running at 8.0000, and had ended",
+        ),
+        (
+            Telling(setup=DURABLE).lived().record("success")
+            .record("running", where="standby", fence=2),
+            "was success, and is running",
+        ),
+        (
+            Telling(None, "submit", RESTART, setup=DURABLE).lived(),
+            "was accepted and has not ended",
+        ),
+        (
+            Telling(None, "submit", RESTART, setup=DURABLE)("fault", "", **CRASH).lived()
+            .record("pending", deaths=1),
+            "nothing had happened to worker-0",
+        ),
+        (
+            Telling(None, "submit", RESTART, setup=DURABLE)("fault", "", **CRASH).lived()
+            .record("pending").record("running", fence=2).run(2),
+            "is run again at",
+        ),
+        (
+            Telling(Job("a", "flaky")).record("running").run(1, how="raised").record("pending")
+            .record("running", fence=2).run(2),
+            "is run again at",
+        ),
         (Telling().lived().record("success").record("failure"), "was success, and is failure"),
         (Telling().lived().record("success", fence=0), "has gone back"),
         (Telling().lived().record("pending", deaths=1), "nothing had happened to worker-0"),
@@ -140,9 +180,6 @@ def test_a_broken_promise_is_told(telling: Telling, said: str) -> None:
     assert [complaint for complaint in telling.complaints if said in complaint], telling.complaints
 
 
-RESTART = Fault(0.0, "restart queue")
-
-
 @pytest.mark.parametrize(
     "telling",
     [
@@ -152,6 +189,14 @@ RESTART = Fault(0.0, "restart queue")
         .record("pending", deaths=1).record("running", fence=2, deaths=1)
         .record("success", fence=2, deaths=1),
         Telling()("poisoned", "worker-0", run=9).lived().record("failure", deaths=1),
+        Telling(None, "submit", RESTART, setup=DURABLE)("fault", "", told=False, **CRASH).lived()
+        .record("pending", deaths=1).record("running", fence=2, deaths=1).run(2)
+        .record("success", fence=2, deaths=1),
+        Telling(Job("a", "flaky", options={"retry": 2})).record("running").run(1, how="raised")
+        .record("pending").record("running", fence=2).run(2).record("success", fence=2),
+        Telling(setup=DURABLE)("error", step=0, error="StoreUnavailable", said="the disk is full"),
+        Telling().lived()("asking", id=ID)("seen", id=ID, about=ID, status="running")
+        .record("success"),
         Telling(Job("a", "fail")).lived().record("failure").told("failure", error="Broken"),
         Telling(Job("a", options={"timeout": 1})).lived().record("failure")
         .told("failure", error="TaskTimeout"),

@@ -1,4 +1,4 @@
-"""Each store here breaks one sentence about what has ended, and the test of that sentence says so."""
+"""Each store here breaks one sentence about what has ended, and its test says so."""
 
 from collections.abc import Collection, Sequence
 
