@@ -231,10 +231,11 @@ class _Door:
 
     def _take_in(self, message: Any, about: w.Hello) -> None:
         self._introduced.set()
-        if isinstance(message, m.WorkerHello):
-            if message.worker.rpartition(".")[0] != message.node or message.node.startswith(HOME):
-                self._refuse(w.Close.BAD_MESSAGE, "a worker is called after its node")
-                return
+        if isinstance(message, m.WorkerHello) and (
+            message.worker.rpartition(".")[0] != message.node or message.node.startswith(HOME)
+        ):
+            self._refuse(w.Close.BAD_MESSAGE, "a worker is called after its node")
+            return
         self.wire.send_first(self._gateway._accepted)
         take_in = self._gateway._guests.take_in
         if isinstance(message, m.WorkerHello):

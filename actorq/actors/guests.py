@@ -39,7 +39,12 @@ class Guest:
     """Implements `actorq.contracts.link.Peer` for a node elsewhere."""
 
     def __init__(
-        self, kind: Kind, name: str, max_message: int, leave: Callable[[Guest], None]
+        self,
+        kind: Kind,
+        name: str,
+        max_message: int,
+        leave: Callable[[Guest], None],
+        renew: Callable[[Guest], Port | None],
     ) -> None:
         self.kind: Kind = kind
         self.name: str = name
@@ -53,6 +58,7 @@ class Guest:
         self._max_message = max_message
         self._most = message_max(max_message)
         self._leave = leave
+        self._renew = renew
         self._port: Port | None = None
         self._why_not: str | None = None
         """Why the queue actor stays down for some time."""
@@ -126,6 +132,10 @@ class Guest:
             self.wire.close(w.Close.SUPERSEDED, "the same peer has a newer connection")
         self.wire = wire
         self.parted = trio.Event()
+        if self.kind == "worker" and self.number and self._port is not None:
+            # A grant that is still being written is one that this hello does not list: it is
+            # granted anew, and must not come as well.
+            self._port = self._renew(self)
         self.number = about.number
         self._got = 0
         for data in self._kept:
@@ -262,7 +272,9 @@ class Guests:
         """Bind a connection to its guest, a new one if need be; None if it is an old connection."""
         guest = self.find(kind, name)
         if guest is None:
-            guest = self._all[kind, name] = Guest(kind, name, self._max_message, self.leave)
+            guest = self._all[kind, name] = Guest(
+                kind, name, self._max_message, self.leave, self._exchange.renew
+            )
             self._exchange.attach(guest)
         if about.number <= guest.number:
             return None

@@ -186,8 +186,8 @@ class QueueActor:
             inbox.started()  # the house is up, though it cannot do anything yet
             self._exchange.suspend(why)
 
-        began = trio.current_time()
         await self._owner.acquire(stand_by, first=not self._memory.owned.done)
+        began = trio.current_time()
         ownership = self._owner.ownership
         assert ownership is not None  # `acquire` says so
         if ownership.epoch > 1:
@@ -291,25 +291,7 @@ class QueueActor:
 
     async def _carry_out(self, effects: list[Effect]) -> list[Effect]:
         """Commit every write, then do all the rest in order; return what comes of the answers."""
-        # Each record once, its last state: or doing it twice would differ from doing it once.
-        writes: dict[str, Write] = {}
-        notes: dict[tuple[str, str], Note] = {}
-        for effect in effects:
-            if type(effect) is Write:
-                id = effect.id
-                writes[id] = effect.over(writes[id]) if id in writes else effect
-            elif type(effect) is Note:
-                notes[effect.kind, effect.name] = effect
-        if writes or notes:
-            if self._immediate:
-                ownership = self._owner.ownership
-                assert ownership is not None  # turns begin after `acquire`
-                await self._store.commit(ownership, [*writes.values()], [*notes.values()])
-            else:
-                effects = self._send_early(effects)
-                await self._owner.commit([*writes.values()], [*notes.values()])
-        elif not self._immediate and not self._owner.fresh:
-            await self._owner.commit(())
+        effects = await self._commit(effects)
         connected = self._exchange.connected
         more: list[Effect] = []
         lookups: list[Lookup] = []
@@ -330,6 +312,29 @@ class QueueActor:
         if self._kept > self._max_results and self._now >= self._spare_until:
             await self._purge()
         return more
+
+    async def _commit(self, effects: list[Effect]) -> list[Effect]:
+        """Write what there is to write; return what has not been done already."""
+        # Each record once, its last state: or doing it twice would differ from doing it once.
+        writes: dict[str, Write] = {}
+        notes: dict[tuple[str, str], Note] = {}
+        for effect in effects:
+            if type(effect) is Write:
+                id = effect.id
+                writes[id] = effect.over(writes[id]) if id in writes else effect
+            elif type(effect) is Note:
+                notes[effect.kind, effect.name] = effect
+        if self._immediate:
+            if writes or notes:
+                ownership = self._owner.ownership
+                assert ownership is not None  # turns begin after `acquire`
+                await self._store.commit(ownership, [*writes.values()], [*notes.values()])
+        elif writes or notes:
+            effects = self._send_early(effects)
+            await self._owner.commit([*writes.values()], [*notes.values()])
+        elif not self._owner.fresh:
+            await self._owner.commit(())
+        return effects
 
     def _send_early(self, effects: list[Effect]) -> list[Effect]:
         """Send what rests on nothing that is stored, and return the rest."""

@@ -39,8 +39,8 @@ class Source(Struct):
 
     @property
     def good(self) -> bool:
-        """Whether it has succeeded."""
-        return self.over and self.head is not None and self.head.status is SUCCESS
+        """Whether it has succeeded, though its value may not be known yet."""
+        return self.head is not None and self.head.status is SUCCESS
 
 
 class Bond(Struct):
@@ -111,7 +111,7 @@ class Bonds:
             source.followers[head.id] = None
             if id in wanted and not source.wanted:
                 source.wanted = True
-                if source.good:  # its value was not kept
+                if source.good:  # but its value was not kept
                     source.over = False
             if not source.over and id not in self._live:
                 if id in records:
@@ -126,9 +126,8 @@ class Bonds:
         """Note how a source has ended; None: it is forgotten."""
         source = self.sources[id]
         source.over = True
-        if record is not None:
-            source.head = record.head
-            source.output = record.output if source.wanted else None
+        source.head = None if record is None else record.head
+        source.output = record.output if record is not None and source.wanted else None
         self.unasked.pop(id, None)
         self.news.append(id)  # whoever learns it, others may wait for it
 
@@ -186,7 +185,8 @@ class Bonds:
     def lacks(self, head: Head) -> str | None:
         """Return the first source whose value a task needs and that has none."""
         for id in needs_of(head).values():
-            if id not in self.sources or not self.sources[id].good:
+            source = self.sources.get(id)
+            if source is None or not (source.over and source.good):
                 return id
         return None
 

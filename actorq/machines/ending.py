@@ -191,6 +191,8 @@ class Ending(Tables):
 
     def _close(self, origin: int, close: m.Close) -> None:
         self._closing = True
+        if close.keep:  # whoever is elsewhere asks the next owner
+            self._drop_parked(lambda asker, _: asker in self._remote, None)
         self._drop_parked(lambda *_: True, closing)
         if close.keep:
             self._out.reply(origin, close)

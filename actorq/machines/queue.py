@@ -14,6 +14,7 @@ outside. Every move is in `states`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -172,6 +173,18 @@ class QueueMachine(Scheduling):
     def workers(self) -> list[WorkerInfo]:
         """Return what people see of the workers."""
         return self._fleet.infos()
+
+    def _close(self, origin: int, close: m.Close) -> None:
+        super()._close(origin, close)
+        for kind in (m.Submit, m.Bulk, m.Declare, m.ControlSchedule) if close.keep else ():
+            self._handlers[kind] = partial(self._unless_elsewhere, self._handlers[kind])
+
+    def _unless_elsewhere(
+        self, handler: Callable[[int, Any], None], origin: int, message: Any
+    ) -> None:
+        """Leave what a client elsewhere wants to the next owner, whom it will ask again."""
+        if origin not in self._remote:
+            handler(origin, message)
 
     def _tick(self, origin: int, tick: m.Tick) -> None:
         self._give_up_the_silent()

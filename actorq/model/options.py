@@ -132,7 +132,8 @@ class Limit:
     Attributes:
         key: What is limited, as ``"customer:7"``; tasks of any name and queue may share it.
         concurrency: How many may run at once, or None.
-        rate: How many may start in any ``per`` seconds, or None.
+        rate: How many may start in any ``per`` seconds, or None. Each attempt is a start; those of
+            tasks that have the key, but no rate, do not count.
         per: Seconds.
     """
 

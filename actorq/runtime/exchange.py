@@ -63,6 +63,18 @@ class Exchange:
             del self.connected[port.number]
             post(port.number, (self._ended,))
 
+    def renew(self, peer: Peer) -> MemoryPort | None:
+        """Return a new connection for a peer: what was born on the old one finds nobody.
+
+        None if the actor is not open.
+        """
+        port = self._peers.get(peer)
+        if port is None or port.post is None:
+            return None
+        post, port.post = port.post, None
+        del self.connected[port.number]
+        return self._number(peer, post)
+
     def open(self, post: Post) -> None:
         """The actor is open: connect every peer, in the order in which they came."""
         self._post = post
@@ -90,7 +102,10 @@ class Exchange:
             peer.disconnected(error)
 
     def _connect(self, peer: Peer, post: Post) -> None:
+        peer.connected(self._number(peer, post))
+
+    def _number(self, peer: Peer, post: Post) -> MemoryPort:
         self._numbers += 1
         port = self._peers[peer] = MemoryPort(self._numbers, post)
         self.connected[port.number] = peer
-        peer.connected(port)
+        return port

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -47,7 +48,7 @@ STUCK_SECONDS = 30.0
 _LOOK_SECONDS = 0.01
 _PORTS = range(20_000, 32_000)  # below those that dialling takes: nobody connects to itself
 
-StrikeKind = Literal["kill", "stop"]
+StrikeKind = Literal["kill", "stop", "fill"]
 
 
 @attrs.frozen
@@ -55,11 +56,12 @@ class Strike:
     """What is done to somebody, in one strike.
 
     Attributes:
-        kind: ``kill`` (SIGKILL, and start another), or ``stop`` (SIGSTOP, and go on).
+        kind: ``kill`` (SIGKILL, and start another), ``stop`` (SIGSTOP, and go on), or ``fill``
+            (no file of its grows, as on a full disk, and then they may again).
         whom: The places of those that it is done to: ``queue-0``, ``worker-1``, ``client-2``.
         results: How many of them come in before.
         delay: Seconds after the last of those.
-        seconds: How long they are gone.
+        seconds: How long it lasts.
         also: Places of those that are killed while others are stopped.
     """
 
@@ -109,6 +111,7 @@ def _strike(random: Random, standby: bool) -> Strike:
         ("stop", (queue,), (), 1),
         ("stop", (queue,), other, 3 if standby else 0),
         ("stop", (worker,), (), 1),
+        ("fill", (queue,), (), 2),
     ]
     kind, whom, also, _ = random.choices(kinds, [weight for *_, weight in kinds])[0]
     gone = random.uniform(0.0, 0.5) if kind == "kill" else random.uniform(0.2, 1.5)
@@ -136,6 +139,11 @@ class Node:
         """Send it a signal; one that has ended does not mind."""
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._descriptor, number)
+
+    def limit(self, size: int | None) -> None:
+        """Let none of its files be larger."""
+        _, most = resource.prlimit(self.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (most if size is None else size, most))
 
     async def wait(self) -> None:
         """Return when it has ended."""
@@ -276,26 +284,40 @@ class Chaos:
                 count -= fits(note)
 
     async def _do(self, strike: Strike) -> None:
-        if strike.kind == "stop":
-            for place in strike.whom:
-                self._note("stopped", place)
-                self._nodes[place].send(signal.SIGSTOP)
-            for place in strike.also:
-                await self._kill(place)
-            await trio.sleep(strike.seconds)
-            for place in strike.whom:
-                self._nodes[place].send(signal.SIGCONT)
-                self._note("goes on", place)
-            for place in strike.also:
-                self._start(place)
-        else:
-            for place in strike.whom:  # all at once
-                self._nodes[place].send(signal.SIGKILL)
-            for place in strike.whom:
-                await self._kill(place)
-            await trio.sleep(strike.seconds)
-            for place in sorted(strike.whom):
-                self._start(place)
+        do = {"kill": self._kill_some, "stop": self._stop_some, "fill": self._fill_some}
+        await do[strike.kind](strike)
+
+    async def _kill_some(self, strike: Strike) -> None:
+        for place in strike.whom:  # all at once
+            self._nodes[place].send(signal.SIGKILL)
+        for place in strike.whom:
+            await self._kill(place)
+        await trio.sleep(strike.seconds)
+        for place in sorted(strike.whom):
+            self._start(place)
+
+    async def _stop_some(self, strike: Strike) -> None:
+        for place in strike.whom:
+            self._note("stopped", place)
+            self._nodes[place].send(signal.SIGSTOP)
+        for place in strike.also:
+            await self._kill(place)
+        await trio.sleep(strike.seconds)
+        for place in strike.whom:
+            self._nodes[place].send(signal.SIGCONT)
+            self._note("goes on", place)
+        for place in strike.also:
+            self._start(place)
+
+    async def _fill_some(self, strike: Strike) -> None:
+        largest = max(path.stat().st_size for path in self._folder.glob("tasks.db*"))
+        for place in strike.whom:
+            self._note("full", place)
+            self._nodes[place].limit(largest)
+        await trio.sleep(strike.seconds)
+        for place in strike.whom:
+            self._nodes[place].limit(None)
+            self._note("has room", place)
 
     async def _kill(self, place: str) -> None:
         node = self._nodes[place]
@@ -357,7 +379,7 @@ class Chaos:
 
 def _words(strike: Strike) -> str:
     also = f", and {' and '.join(strike.also)} killed" if strike.also else ""
-    done = "killed" if strike.kind == "kill" else "stopped"
+    done = {"kill": "killed", "stop": "stopped", "fill": "without room"}[strike.kind]
     return f"{' and '.join(strike.whom)} {done} for {strike.seconds:.2f} s{also}"
 
 

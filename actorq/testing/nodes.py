@@ -48,6 +48,8 @@ class Setup:
         store: Whether records live in the memory of the queue node, or on a disk.
         standby: Whether there is a second queue node on that disk.
         locks: Whether it sees at once that an owner is dead; see `Disk`.
+        home: Slots in each queue node itself.
+        namesakes: Whether a worker that takes the place of another one has its name.
     """
 
     clients: int = 2
@@ -61,6 +63,8 @@ class Setup:
     store: Literal["memory", "disk"] = "memory"
     standby: bool = False
     locks: bool = True
+    home: int = 0
+    namesakes: bool = False
 
     @property
     def queues(self) -> Sequence[str]:
@@ -194,8 +198,10 @@ class Nodes:
                 nursery.start_soon(self._leave_early, node, nursery.cancel_scope)
                 async with open_system(
                     store,
-                    concurrency=0,
+                    tasks=[perform],
+                    concurrency=setup.home,
                     processes=0,
+                    drain=2.0,
                     listen=node.transport(node.role),
                     insecure=True,
                     lease=setup.lease,
@@ -246,7 +252,7 @@ class Nodes:
             drain=2.0,
             grace=GRACE,
             instruments=[self.history],
-            node=node.process.name,
+            node=node.role if self._setup.namesakes else node.process.name,
         ):
             await node.leave.wait()
         self.history.note("left")

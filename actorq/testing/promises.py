@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
 
 from actorq.client.base import CANCEL_SLACK
+from actorq.model.ids import HOME
 from actorq.testing.cluster import Fault
 from actorq.testing.history import Happening, History
 from actorq.testing.nodes import GRACE, QUEUES, Setup
@@ -37,6 +38,7 @@ class _Judge:
     ) -> None:
         self._history = history
         self._slots = setup.slots
+        self._home = setup.home
         self._parent = setup.parent
         self._steps = steps
         self._faults = faults
@@ -112,18 +114,17 @@ class _Judge:
                 if now["status"] == "failure" and cancel is not None and unasked:
                     yield f"{self._name(id)} was cancelled by {cancel}, and is a failure"
                 fence, deaths, cancel = now["fence"], now["deaths"], now["cancel"]
-                holder = now["worker"] or ""
+                holder = _holder(event)
                 ended = now["status"] if now["status"] in _TERMINAL else None
 
     def _death(self, id: str, holder: str, index: int, event: Happening) -> Iterator[str]:
         """A death has a reason: something happened to the worker or to the way to it."""
-        worker = holder.rpartition(".")[0]
         for earlier in self._history.events[:index]:
             if event.at - earlier.at > _MEMORY + self._longest():
                 continue
-            if self._harms(earlier, worker):
+            if self._harms(earlier, holder):
                 return
-        yield f"{self._name(id)} was lost at {event.at:.4f}: nothing had happened to {worker}"
+        yield f"{self._name(id)} was lost at {event.at:.4f}: nothing had happened to {holder}"
 
     def _harms(self, event: Happening, worker: str) -> bool:
         """Say whether this is a reason to give up a worker that may have done nothing wrong."""
@@ -131,11 +132,13 @@ class _Judge:
             return event.where == worker
         if event.what != "fault":
             return False
+        if event.details["whom"] == worker:
+            return True
         if _is_queue(event.details["whom"]):
             # Another owner knows whom the former one had, and waits for them.
             gone = event.details["kind"] in ("restart queue", "drain", "crash actor")
             return not (self._durable and gone and event.details.get("told", True))
-        return bool(event.details["whom"] == worker)
+        return False
 
     def _longest(self) -> float:
         return max((fault.seconds for fault in self._faults), default=0.0)
@@ -148,9 +151,9 @@ class _Judge:
             for event in events:
                 held.pop(event.details["id"], None)
                 if event.details["status"] == "running":
-                    held[event.details["id"]] = event.details["worker"]
+                    held[event.details["id"]] = _holder(event)
             for worker, count in Counter(held.values()).items():
-                if count > self._slots:
+                if count > (self._home if _is_queue(worker) else self._slots):
                     yield f"{worker} holds {count} tasks at {at:.4f}"
             if lineage != self._lineages[-1]:
                 held.clear()
@@ -264,6 +267,9 @@ class _Judge:
         if end is None or end[0] > index or end[1].details["how"] != "returned":
             yield f"{self._name(id)} has the value of run {run}, which did not return one"
         worker = told.get("worker")
+        at_home = worker is not None and str(worker).startswith(HOME)
+        if at_home and _is_queue(start.where):
+            worker = None
         if worker is not None and str(worker).rpartition(".")[0] != start.where:
             yield f"{self._name(id)} has the value of {start.where}, and is said to be of {worker}"
         grants = [
@@ -366,6 +372,12 @@ class _Judge:
 def _lineage(record: Happening) -> str:
     """Return what the records are called of which this is one."""
     return str(record.details.get("lineage", record.where))
+
+
+def _holder(record: Happening) -> str:
+    """Return the process of the worker that a record names."""
+    worker = str(record.details["worker"] or "")
+    return record.where if worker.startswith(HOME) else worker.rpartition(".")[0]
 
 
 def _is_queue(name: object) -> bool:

@@ -9,8 +9,9 @@ from msgspec.structs import replace
 
 from actorq.actors import guests as module
 from actorq.actors.guests import Guest, Guests, Kind
+from actorq.actors.owner import OwnedElsewhere
 from actorq.codec.envelope import decode_from_owner, join
-from actorq.errors import ActorDied, EncodeError, PayloadTooLarge
+from actorq.errors import ActorDied, EncodeError, PayloadTooLarge, StoreUnavailable
 from actorq.model import messages as m
 from actorq.model import wire as w
 from actorq.model.feed import TaskEvent, TaskEventKind
@@ -559,3 +560,35 @@ def test_an_answer_that_cannot_be_encoded_is_an_error_of_that_request(lodge: Lod
 
     (reply,) = wire.said()
     assert (reply.request, type(reply.error)) == (1, EncodeError)
+
+
+# --- a queue actor that stays down ---------------------------------------------------------------
+
+
+def test_while_the_store_cannot_be_written_whoever_comes_is_told_why(lodge: Lodge) -> None:
+    _, wire = lodge.come()
+    lodge.clerk.exchange.suspend(StoreUnavailable("no disk"))
+    _, again = lodge.come()
+
+    assert wire.closed == again.closed == (w.Close.UNAVAILABLE, "no disk", True)
+
+
+def test_a_former_owner_has_no_guests_once_somebody_else_owns_the_store(lodge: Lodge) -> None:
+    guest, wire = lodge.come()
+    guest.received(outcome(1))
+    lodge.clerk.exchange.suspend(OwnedElsewhere("process 7"))
+
+    assert len(lodge.guests) == 0
+
+
+def test_what_was_born_on_one_connection_of_a_worker_does_not_leave_on_another(
+    lodge: Lodge,
+) -> None:
+    """A grant that was being written is not in the worker's hello, and is granted anew."""
+    _, first = lodge.come("worker")
+    [before] = lodge.clerk.exchange.connected
+    _, second = lodge.come("worker")
+    [after] = lodge.clerk.exchange.connected
+
+    assert before != after
+    assert [origin for origin, _ in lodge.clerk.mail] == [before, after]

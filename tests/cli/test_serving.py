@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import sys
 import urllib.request
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import trio
 import trustme
 
 import actorq
+import actorq.telemetry.prometheus
 from actorq.cli.app import run
 from tests.cli.programs import CHORES, Program, program, said_by
 
@@ -208,6 +210,14 @@ async def test_metrics_at_an_address_that_is_taken_are_one_line_and_exit_code_1(
 
     assert serving.stderr.startswith(f"actorq: cannot listen at --metrics {address}: ")
     assert serving.stderr.count("\n") == 1
+
+
+def test_metrics_without_their_extra_are_told_before_anything_starts(capsys, monkeypatch):
+    monkeypatch.delattr("actorq.telemetry.prometheus")
+    monkeypatch.setitem(sys.modules, "actorq.telemetry.prometheus", None)
+
+    assert run(["serve", "--metrics", "127.0.0.1:0"]) == 2
+    assert "pip install 'actorq[prometheus]'" in capsys.readouterr().err
 
 
 # --- tokens ---------------------------------------------------------------------------------

@@ -241,3 +241,32 @@ def test_an_interrupt_ends_the_verb_and_not_the_task(cli, node):
     assert (process.returncode, out, err.count("\n")) == (130, "", 1)
     assert cli("result", found[0]["id"]).code == 6
     cli("cancel", found[0]["id"])
+
+
+# --- keys and dependencies ------------------------------------------------------------------
+
+
+def test_the_same_call_under_the_same_key_is_one_task(cli):
+    first = cli("submit", f"{CHORE}add", "--args", "[1]", "--key", "order-1").out.strip()
+    second = cli("submit", f"{CHORE}add", "--args", "[1]", "--key", "order-1").out.strip()
+
+    assert first == second
+
+    other = cli("submit", f"{CHORE}add", "--args", "[2]", "--key", "order-1")
+    assert (other.code, other.out, other.err.count("\n")) == (1, "", 1)
+    assert "order-1" in other.err
+
+
+def test_a_task_comes_after_others(cli):
+    first = cli("submit", f"{CHORE}add", "--args", "[1]", "--delay", "900").out.strip()
+    second = cli("submit", f"{CHORE}add", "--args", "[2]", "--after", first).out.strip()
+
+    assert first in cli("why", second).out
+    cli("cancel", first)
+    assert json.loads(cli("result", second, "--wait", "--json").out)["status"] == "failure"
+
+
+def test_a_task_cannot_come_after_one_that_nobody_knows(cli):
+    done = cli("submit", f"{CHORE}add", "--args", "[1]", "--after", "nothing")
+
+    assert (done.code, done.out, done.err.count("\n")) == (5, "", 1)

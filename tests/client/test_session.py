@@ -9,7 +9,7 @@ from trio.testing import wait_all_tasks_blocked
 
 import actorq
 from actorq.client.session import WATCH_MAX, Session
-from actorq.errors import ActorDied
+from actorq.errors import ActorDied, StoreUnavailable
 from actorq.model import messages as m
 from actorq.model import wire as w
 from actorq.model.feed import TaskEvent
@@ -558,3 +558,29 @@ def test_a_question_of_a_client_elsewhere_survives_any_number_of_cuts() -> None:
 
     assert not question.done
     assert lines[-1].kinds() == [m.ClientHello, m.GetStats]
+
+
+# --- an owner that cannot write ------------------------------------------------------------------
+
+
+def test_while_the_owner_is_away_for_long_what_is_asked_is_refused_and_what_acts_is_kept() -> None:
+    session, line = Session("me"), Line()
+    meet(session, line)
+    asked = session.ask(submit(session))
+    ending = session.ending("accepted")
+    end_scope = m.EndScope(session.number(), "me:1", 1.0)
+    ended = session.ask(end_scope)
+    session.disconnected(None)
+    session.suspended(StoreUnavailable("no disk"))
+
+    for refused in (asked, session.ask(submit(session)), session.ask(m.GetStats(session.number()))):
+        with pytest.raises(StoreUnavailable, match="no disk"):
+            refused.peek()
+    assert not ending.done
+    assert not ended.done
+
+    again = Line()
+    meet(session, again)
+    session.ask(submit(session))
+    assert again.of(m.EndScope) == [end_scope]
+    assert len(again.of(m.Submit)) == 1

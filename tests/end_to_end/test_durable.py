@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -10,9 +11,12 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 import actorq
 from actorq.model.events import Event, EventKind
+from actorq.stores.memory import MemoryStore
+from actorq.testing.faults import FaultyStore
 
 seen: list[Any] = []
 
@@ -77,7 +81,7 @@ def url(tmp_path: Path) -> str:
 
 
 @asynccontextmanager
-async def opened(url: str, **options: Any) -> AsyncIterator[actorq.System]:
+async def opened(url: str | FaultyStore, **options: Any) -> AsyncIterator[actorq.System]:
     async with open_quietly(url, **options) as system:
         yield system
 
@@ -245,3 +249,22 @@ async def test_two_systems_that_submit_the_same_message_run_it_once(url: str) ->
         assert (await handle.wait()).ok
 
     assert seen == [1]
+
+
+async def test_a_client_elsewhere_is_told_while_the_store_cannot_be_written(
+    autojump_clock: MockClock,
+) -> None:
+    store = FaultyStore(MemoryStore(), suspends=True)
+    async with (
+        opened(store, listen="memory://unwritten") as system,
+        actorq.connect("memory://unwritten", tasks=TASKS, instruments=()) as client,
+    ):
+        before = await client.submit(double.options(delay=30), 2)
+        store.fail("commit", times=math.inf)
+        with pytest.raises(actorq.StoreUnavailable, match="a fault was injected"):
+            await client.submit(double, 1)
+        store.heal()
+        await trio.sleep(2)  # virtual
+        assert await client.call(double, 3) == 6
+        assert await before.value() == 4
+    assert system.tables()["guests"] == 0

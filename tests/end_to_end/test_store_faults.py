@@ -1,7 +1,6 @@
 """What becomes of tasks when an owner is stopped, a disk full, a file damaged, a commit fails."""
 
 import os
-import resource
 import shutil
 import signal
 import sys
@@ -157,8 +156,7 @@ async def test_a_full_disk_hangs_nobody_and_loses_nothing_that_was_accepted(
         running = await client.submit(work, 3, 1.0)
         accepted.append(running.id)
         largest = max(path.stat().st_size for path in tmp_path.glob("tasks.db*"))  # noqa: ASYNC240
-        _, hard = resource.prlimit(queue.pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(queue.pid, resource.RLIMIT_FSIZE, (largest, hard))
+        queue.limit(largest)
 
         with trio.fail_after(30), pytest.raises(StoreUnavailable):  # noqa: PT012 - whichever
             while True:
@@ -166,7 +164,7 @@ async def test_a_full_disk_hangs_nobody_and_loses_nothing_that_was_accepted(
         with trio.fail_after(2), pytest.raises(StoreUnavailable):
             await client.submit("nobody")
 
-        resource.prlimit(queue.pid, resource.RLIMIT_FSIZE, (hard, hard))
+        queue.limit(None)
         message = work.message(4, 0.0)
         with trio.fail_after(30):
             handle = await insisting(lambda: client.submit(message))

@@ -528,6 +528,18 @@ def test_a_value_that_nobody_needed_so_far_is_looked_up() -> None:
     assert worker.grants["c"].inputs == {"a": 42, "x": 7}
 
 
+def test_a_value_that_is_looked_up_again_is_no_failure_to_others() -> None:
+    stage = Stage()
+    worker = Worker(stage, 3)
+    stage.submit(task("a"), task("b"), task("x"), task("y"))
+    stage.submit(task("c", needs=("a", "b"), after=["y"]), task("d", after=["a", "c"]))
+    worker.finish("a", output=Output(42))
+    worker.fail("b", retryable=False)
+
+    assert stage.bulk("retry").value == 3  # d comes before c, and needs no value
+    assert [stage.status(id) for id in "bcd"] == [RUNNING, WAITING, WAITING]
+
+
 def test_a_value_is_kept_for_every_attempt() -> None:
     stage = Stage(result_ttl=1)
     worker = Worker(stage)

@@ -11,7 +11,7 @@ from actorq.model.options import Retry
 from actorq.model.records import Cancel, Output
 from actorq.model.status import CANCELLED, FAILURE, PENDING, RUNNING, SCHEDULED, SUCCESS
 from actorq.model.status import FailureKind as Kind
-from tests.machines.stage import BOOM, CLIENT, Stage, Worker, task
+from tests.machines.stage import BOOM, CLIENT, Guest, Stage, Worker, task
 
 STEADY = Retry(attempts=3, delay=10, factor=2, jitter=0)
 
@@ -674,3 +674,26 @@ def test_an_alarm_of_a_running_task_does_not_outlive_its_run() -> None:
 
     assert stage.head().fence == 2
     assert stage.head().status == RUNNING
+
+
+# --- an owner that leaves what waits to the next one ---------------------------------------------
+
+
+def test_leaving_a_durable_store_starts_nothing_more_and_ends_nothing() -> None:
+    stage = Stage()
+    stage.submit(task("a"))
+
+    assert stage.ask(m.Close, False, 0.0, True).value is None
+    assert Worker(stage, 2).log == []
+    assert stage.status("a") is PENDING
+
+
+def test_what_clients_elsewhere_want_then_is_left_unanswered_for_the_next_owner() -> None:
+    stage = Stage(max_pending=1)
+    guest = Guest(stage)
+    guest.submit(task("a"))
+    parked = guest.submit(task("b"))
+    stage.ask(m.Close, False, 0.0, True)
+
+    assert (parked.replies, guest.submit(task("c")).replies) == ([], [])
+    assert isinstance(stage.submit(task("d")).error, ActorDied)

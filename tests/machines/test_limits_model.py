@@ -37,8 +37,8 @@ LIMITS = [
 ]
 PER = {limit.key: limit.per for limit in LIMITS if limit is not None}
 QUEUES = ["one", "two"]
-PATIENCE = 300
-"""Rounds of two seconds after which everything has ended."""
+PATIENCE = 500
+"""Rounds of ten seconds after which everything has ended."""
 
 
 class OwnerCrashed(Exception):
@@ -262,7 +262,7 @@ class LimitsBesideModel(RuleBasedStateMachine):
                     worker.finish(id)
             if not stage.machine.tables()["live"]:
                 break
-            stage.pass_time(2.0)
+            stage.pass_time(10.0)
         stage.pass_time(30.0)  # until every window is over
         assert stage.left() == {}, "stuck"
         assert stage.notes == {}

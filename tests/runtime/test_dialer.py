@@ -654,3 +654,19 @@ async def test_leaving_does_not_wait_long_for_an_owner_that_does_not_read(
 
     assert trio.current_time() - before <= 4.1
     assert w.Bye() not in said(line)
+
+
+async def test_a_queue_that_cannot_write_says_so_and_is_dialled_again(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    first, second = FakeConnection(), FakeConnection()
+    dialling = Dialling(FakeTransport(first, second))
+    nursery.start_soon(dialling.run)
+    await wait_all_tasks_blocked()
+    first.deliver(ACCEPTED)
+    first.lose(w.Close.UNAVAILABLE, "no disk")
+    await trio.sleep(2)  # virtual
+
+    [told] = [what for what in dialling.peer.happened if what[0] == "suspended"]
+    assert told[1].endswith(": no disk")
+    assert dialling.peer.happened.count("connected") == 2

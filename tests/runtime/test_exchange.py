@@ -168,3 +168,16 @@ def test_an_actor_that_crashes_while_it_opens_is_offered_to_nobody_else() -> Non
 
     assert first.log == ["connected", "disconnected"]
     assert "connected" not in second.log
+
+
+def test_while_the_actor_cannot_open_every_peer_is_told_why_also_who_comes_later() -> None:
+    exchange, peer, late, actor = Exchange(ended="gone"), Peer("a"), Peer("b"), Actor()
+    error = ValueError("no disk")
+    exchange.attach(peer)
+    exchange.suspend(error)
+    exchange.attach(late)
+    assert peer.log == late.log == [("suspended", error)]
+    exchange.open(actor.post)
+
+    assert exchange.suspended is None
+    assert late.log[1:] == ["connected"]

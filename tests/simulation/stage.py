@@ -10,9 +10,10 @@ from actorq.client.handle import TaskHandle
 from actorq.errors import leaves
 from actorq.testing.clock import VirtualClock
 from actorq.testing.cluster import Cluster, Fault
+from actorq.testing.disk import Disk
 from actorq.testing.history import Happening
 from actorq.testing.network import Link, Side
-from actorq.testing.nodes import Setup
+from actorq.testing.nodes import Node, Setup
 from actorq.testing.processes import seeded
 from actorq.testing.workload import Job, message_of
 
@@ -37,10 +38,28 @@ class Stage:
         self.ids[job.label] = message.id
         return await self.client.submit(message)
 
+    @property
+    def disk(self) -> Disk:
+        assert self.cluster.disk is not None
+        return self.cluster.disk
+
+    def kill_owner(self) -> Node:
+        """Let the owner die now."""
+        owner = self.cluster.owner
+        self.cluster.kill(owner, told=True, reported=False)
+        return owner
+
+    def kill_owner_in_commit(self, *, applied: bool) -> None:
+        """Let the owner die in its next commit that has writes."""
+        self.disk.stop_at_commit(lambda _: void(self.kill_owner()), applied=applied)
+
+    def epoch(self) -> int:
+        """How many owners there have been."""
+        return max(event.details["epoch"] for event in self.happened("event", kind="owning"))
+
     def links(self, whom: str) -> list[Link]:
-        """The links of a node with the queue."""
-        host = self.cluster.nodes[whom].host.name
-        return self.cluster.internet.between(host, "queue")
+        """The links of a node with queue nodes."""
+        return self.cluster.internet.between(self.cluster.nodes[whom].host.name)
 
     def beats(self, worker: str) -> Link:
         """The link of a worker's beats, which says least."""
@@ -72,6 +91,10 @@ class Stage:
     def deaths(self, label: str) -> int:
         deaths: int = self.happened("record", label)[-1].details["deaths"]
         return deaths
+
+
+def void(_: object) -> None:
+    pass
 
 
 Scenario = Callable[[Stage], Awaitable[None]]

@@ -68,7 +68,8 @@ async def started(mode: str, path: Path) -> AsyncGenerator[Owner, None]:
 
 
 def say(*words: object) -> None:
-    print(*words, flush=True)
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+    sys.stdout.flush()
 
 
 async def storm(store: Store, owner: Ownership) -> None:
@@ -132,4 +133,4 @@ async def main(mode: str, path: str) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, *sys.argv[1:])
+    trio.run(main, sys.argv[1], sys.argv[2])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, assert_type
 
 import actorq
+from actorq.telemetry.prometheus import serve_metrics
 from tests.typing import samples
 from tests.typing.samples import fetch, spell, tail, thumbnail
 
@@ -20,6 +21,12 @@ async def a_system_is_a_client() -> None:
         assert_type(system, actorq.System)
         client: actorq.Client = system
         assert_type(await system.call(fetch, "u"), bytes)
+
+
+async def a_system_can_be_measured() -> None:
+    async with actorq.open_system() as system, serve_metrics(system, "127.0.0.1:0") as metrics:
+        assert_type(metrics.url, str)
+        system.instruments.append(metrics)
 
 
 async def every_argument() -> None:
