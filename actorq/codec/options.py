@@ -62,8 +62,8 @@ def unpack_options(data: bytes) -> TaskOptions:
     try:
         raw = _decode(data)
         single = {name: raw.pop(name) for name in _UNIQUE if name in raw}
-        if single:  # the rest is what many have: that is 4 times as fast
-            return unpack_options(_encode(raw)).merge(TaskOptions(**single))
+        if single:  # the rest is what many have: so that is three times as fast
+            return unpack_options(_encode(raw)).with_also(single)
         fields = {name: _UNPACK.get(name, _same)(value) for name, value in raw.items()}
         follow, its_data = fields.get("callback"), fields.get("callback_data")
         # (None is a callback too, for somebody else's may be the alternative.)

@@ -116,15 +116,21 @@ _read_pause = msgspec.msgpack.Decoder(_Pause).decode
 _read_window = msgspec.msgpack.Decoder(_Window).decode
 _read_schedule = msgspec.msgpack.Decoder(_Schedule).decode
 
-_UNREADABLE = (msgspec.MsgspecError, ActorqError, ValueError, TypeError, RecursionError)
+_ERRORS = (msgspec.MsgspecError, ActorqError, ValueError, TypeError, RecursionError)
 
 
-def _is_known(what: str, version: int) -> None:
+def _unreadable(what: str, data: bytes, why: object = "") -> CorruptStore:
+    """Return the error for bytes that are no known form of something."""
+    try:
+        version = _read_version(data).version
+    except _ERRORS:
+        version = _VERSION
     if version != _VERSION:
-        raise CorruptStore(
+        return CorruptStore(
             f"{what} has form {version}, and this version of actorq knows {_VERSION}: it was "
             "written by a newer one; upgrade"
         )
+    return CorruptStore(f"{what} cannot be read: {why}")
 
 
 class Records:
@@ -171,10 +177,10 @@ class Records:
         try:
             form = _read_head(data)
             options = unpack_options(form.options)
-        except _UNREADABLE as error:
-            raise CorruptStore(f"the head of task {id} cannot be read: {error}") from None
+        except _ERRORS as error:
+            raise _unreadable(f"the head of task {id}", data, error) from None
         if form.version != _VERSION:
-            _is_known(f"the head of task {id}", form.version)
+            raise _unreadable(f"the head of task {id}", data)
         at, scope, worker = form.submitted_at, form.scope, form.worker
         opaque = options.meta or options.callback is not None or options.callback_data is not None
         kind = TrackedHead if opaque else Head
@@ -233,14 +239,14 @@ class Records:
             raise CorruptStore("a call cannot be read: it does not begin as one")
         try:
             form = _read_done(data[1:])
-            _is_known("a call", form.version)
             head = self.unpack_head(form.id, form.head)
             output = None if form.output is None else self.unpack_output(form.output)
-            return Done(None, head, output, decode_plain(form.data))
-        except CorruptStore:
-            raise
-        except _UNREADABLE as error:
-            raise CorruptStore(f"a call cannot be read: {error}") from None
+            content = decode_plain(form.data)
+        except _ERRORS as error:
+            raise _unreadable("a call", data[1:], error) from None
+        if form.version != _VERSION:
+            raise _unreadable("a call", data[1:])
+        return Done(None, head, output, content)
 
     def pack_output(self, output: Output) -> bytes:
         """Return how a task ended."""
@@ -253,9 +259,10 @@ class Records:
         """Return how it ended."""
         try:
             form = _read_output(data)
-        except _UNREADABLE as error:
-            raise CorruptStore(f"an outcome cannot be read: {error}") from None
-        _is_known("an outcome", form.version)
+        except _ERRORS as error:
+            raise _unreadable("an outcome", data, error) from None
+        if form.version != _VERSION:
+            raise _unreadable("an outcome", data)
         return Output(form.value, form.error, form.kind)
 
     # --- notes -----------------------------------------------------------------------------------
@@ -283,12 +290,13 @@ class Records:
             raise CorruptStore(f"the note {name!r} is of a kind that is not known here: {kind!r}")
         what = f"the {kind} {name!r}"
         try:
-            _is_known(what, _read_version(data).version)
+            if _read_version(data).version != _VERSION:
+                raise _unreadable(what, data)
             return Note(kind, name, unpack(self, name, data))
         except CorruptStore:
             raise
-        except _UNREADABLE as error:
-            raise CorruptStore(f"{what} cannot be read: {error}") from None
+        except _ERRORS as error:
+            raise _unreadable(what, data, error) from None
 
     def _unpack_pause(self, name: str, data: bytes) -> Pause:  # noqa: ARG002 - as the others
         return Pause(_read_pause(data).at)

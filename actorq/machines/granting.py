@@ -68,7 +68,7 @@ class Granting(Depending):
 
     def stuck(self) -> str | None:
         """Say in words what could start by all rules, and does not; that would be a bug."""
-        if self._closing:
+        if self._closing or self._blind:
             return None
         pending = self._ledger.pending()
         if pending != len(self._ready):

@@ -62,7 +62,9 @@ class Ready(Generic[E]):
             self._numbers += 1
             lane = self._new_lane(key)
         rank = lane.add(entry)
-        if rank < lane.queued:
+        if rank < lane.queued < inf:
+            self._queue(lane, rank)
+        elif rank < lane.queued:
             lane.queued = rank
             heappush(self.heaps[key[0]], (rank, lane.number, lane))
 
@@ -135,7 +137,7 @@ class Ready(Generic[E]):
             lane.queued = rank
             heap = self.heaps[lane.key[0]]
             heappush(heap, (rank, lane.number, lane))
-            # One that comes and goes at an early rank leaves the later one in here each time.
+            # Each task that overtakes all others of its lane leaves one more entry of those here.
             if len(heap) > 2 * len(self._lanes) + _HEAP_SLACK:
                 self._sweep(lane.key[0])
 

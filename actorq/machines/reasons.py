@@ -6,7 +6,6 @@ It looks at the tables of the rule book by the rules that `granting` goes by, an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 
 from actorq.errors import TaskNotFound
 from actorq.machines.effects import Outbox
@@ -18,6 +17,7 @@ from actorq.model import messages as m
 from actorq.model.options import Limit
 from actorq.model.outcomes import reason_of
 from actorq.model.records import Head, Output, Record, sources_of
+from actorq.model.schedules import moment
 from actorq.model.status import RUNNING, SCHEDULED, SUCCESS, WAITING
 
 _NAMED_MAX = 3
@@ -47,9 +47,8 @@ class Reasons:
         live = self._ledger.live.get(why.id)
         if live is not None:
             self._out.reply(origin, why, self._of(live))
-        elif (queue := self._parked(why.id)) is not None:
-            said = f"not accepted yet: its submit waits for room in queue {queue!r} (max_pending)"
-            self._out.reply(origin, why, said)
+        elif (what := self._parked(why.id)) is not None:
+            self._out.reply(origin, why, f"not accepted yet: its submit waits for {what}")
         else:
             self._out.lookup(origin, why, why.id)
 
@@ -63,11 +62,13 @@ class Reasons:
             self._out.reply(origin, why, error=TaskNotFound(why.id))
 
     def _parked(self, id: str) -> str | None:
-        """Return the queue whose room a task waits for, that is not accepted yet."""
+        """Return what the submit of a task waits for that is not accepted yet."""
         for queue, line in self._parking.lines.items():
-            for parked in line.values():
-                if any(task.id == id for task in parked.submit.tasks):
-                    return queue
+            if any(task.id == id for parked in line.values() for task in parked.submit.tasks):
+                return f"room in queue {queue!r} (max_pending)"
+        asked = self._parking.asked.values()
+        if any(task.id == id for parked in asked for task in parked.submit.tasks):
+            return "the store, which is asked about its key or what it comes after"
         return None
 
     def _of(self, live: Live) -> str:
@@ -170,4 +171,4 @@ def _end(head: Head, output: Output | None) -> str:
 
 
 def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return moment(seconds).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -388,17 +388,22 @@ class TaskOptions:
             changes["at"] = None
         elif "at" in changes and "delay" not in changes:
             changes["delay"] = None
-        merged = object.__new__(type(self))
-        values = {field: getattr(self, field) for field in _CHECKS} | changes
-        merged.__attrs_init__(**values, given=self.given | other.given)  # pyright: ignore - likewise
-        return merged
+        return self._but(changes, self.given | other.given)
 
     def with_callback(self, callback: object, data: object) -> TaskOptions:
         """Return these options with another callback, unchecked."""
+        return self._but({"callback": callback, "callback_data": data}, self.given)
+
+    def with_also(self, options: dict[str, Any]) -> TaskOptions:
+        """Return these options with a few more that were given; faster than `merge`."""
+        values = {option: _CHECKS[option](value) for option, value in options.items()}
+        return self._but(values, self.given.union(values))
+
+    def _but(self, values: dict[str, Any], given: frozenset[str]) -> TaskOptions:
         other = object.__new__(type(self))
-        values = {field: getattr(self, field) for field in _CHECKS}
-        values |= {"callback": callback, "callback_data": data}
-        other.__attrs_init__(**values, given=self.given)  # pyright: ignore - attrs makes it
+        for field, put in _PUT.items():  # a third of the time of attrs' own __init__
+            put(other, values[field] if field in values else getattr(self, field))
+        _PUT_GIVEN(other, given)
         return other
 
     def with_after(self, after: tuple[str, ...]) -> TaskOptions:
@@ -451,6 +456,11 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "result_ttl": _seconds("result_ttl"),
     "meta": _meta,
 }
+
+_PUT: dict[str, Callable[[TaskOptions, object], None]] = {
+    field: vars(TaskOptions)[field].__set__ for field in _CHECKS
+}
+_PUT_GIVEN: Callable[[TaskOptions, object], None] = vars(TaskOptions)["given"].__set__
 
 NO_OPTIONS = TaskOptions()
 """Nothing given: every default."""

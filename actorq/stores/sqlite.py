@@ -21,10 +21,10 @@ from actorq.errors import StoreError, StoreUnavailable
 from actorq.model.filters import Filter
 from actorq.model.records import Note, Ownership, Purged, Record, StoreInfo, Write
 from actorq.stores.locks import OwnerLock
-from actorq.stores.sqlite_batch import Batch, pack
+from actorq.stores.sqlite_batch import pack
 from actorq.stores.sqlite_connection import Connection
 from actorq.stores.sqlite_rows import FoundRows, Reader
-from actorq.stores.sqlite_schema import STEPS, check_place, configure, prepare
+from actorq.stores.sqlite_schema import BUSY, STEPS, check_place, configure, prepare
 from actorq.stores.sqlite_writes import Writer, owner_in_words
 
 _LOAD_CHUNK = 1_000
@@ -90,11 +90,13 @@ class SqliteStore:
             try:
                 writer = await owner.run(self._prepare)
                 others = await Connection.open(self._path, self._who)
+                self._opened = _Opened(owner, others, writer)
+                await others.run(configure)
             except BaseException:
-                await owner.close()
+                if self._opened is None:
+                    await owner.close()
+                await self.close()
                 raise
-            self._opened = _Opened(owner, others, writer)
-            await others.run(configure)
 
     def _prepare(self, db: apsw.Connection) -> Writer:
         """Check the file in the thread of its connection; return who writes it."""
@@ -160,8 +162,7 @@ class SqliteStore:
         file, now = self._open_file(), self._clock()
 
         def commit(_: apsw.Connection) -> None:
-            batch: Batch = pack(self._codec, writes, notes)
-            file.writer.commit(ownership, batch, now)
+            file.writer.commit(ownership, pack(self._codec, writes, notes), now)
 
         await file.owner.run(commit)
         if writes or notes:
@@ -241,6 +242,11 @@ class SqliteStore:
 
 
 def _empty_log(db: apsw.Connection) -> None:
-    # First what may take long, during which others can write; then there is nothing left to do.
-    for mode in (apsw.SQLITE_CHECKPOINT_PASSIVE, apsw.SQLITE_CHECKPOINT_TRUNCATE):
-        db.wal_checkpoint(mode=mode)
+    """Move the log into the file, and give its room back unless somebody is using it now."""
+    db.set_busy_timeout(0)
+    try:
+        # First what may take long, during which others can write; then there is nothing left to do.
+        for mode in (apsw.SQLITE_CHECKPOINT_PASSIVE, apsw.SQLITE_CHECKPOINT_TRUNCATE):
+            db.wal_checkpoint(mode=mode)
+    finally:
+        db.set_busy_timeout(BUSY)

@@ -311,7 +311,7 @@ class Writer:
         return len(plan.gone) + self._write_each(partition, known, plan.odd)
 
     def _are_new(self, plan: Plan, newest: str) -> None:
-        """Find out whether what is new has ended already; most ids are newer than those that have."""
+        """Find out whether something new has ended already; most ids are newer than all those."""
         for row in plan.new:
             if row[1] <= newest and self._db.execute(_IS_DONE, row[:2]).fetchone():
                 raise _Unexpected

@@ -81,6 +81,7 @@ class Metrics:
 
     def __init__(self, nursery: trio.Nursery, url: str) -> None:
         self.url: str = url
+        """Where Prometheus may scrape."""
         self._nursery = nursery
         self._token = trio.lowlevel.current_trio_token()
         self._meter = Meter()

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -142,6 +141,8 @@ class Node:
 
     def limit(self, size: int | None) -> None:
         """Let none of its files be larger."""
+        import resource  # which Windows has not
+
         _, most = resource.prlimit(self.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (most if size is None else size, most))
 

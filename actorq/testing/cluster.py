@@ -115,8 +115,8 @@ class Cluster(Nodes):
 
     def busy(self, *, at_all: bool = False) -> bool:
         """Say whether a task is live, or nobody knows; ``at_all``: whether anything goes on."""
-        system = self.system
-        if system is None:
+        system, janitor = self.system, self.nodes.get("janitor")
+        if system is None or (janitor is not None and not janitor.process.ended.is_set()):
             return True
         tables = system.tables()
         if not at_all:
@@ -277,6 +277,8 @@ class Cluster(Nodes):
                 if role in QUEUES:  # there is but one port
                     self.kill(node, told=True, reported=False)
                 self.start(role)
+        if any(step.verb in ("schedule", "pause") for _, step in self._steps):
+            self.start("janitor")
 
 
 def _unforeseen() -> Exception:

@@ -16,7 +16,7 @@ import attrs
 import trio
 
 from actorq.contracts.store import Found, RecordCodec
-from actorq.errors import StoreUnavailable
+from actorq.errors import RowRefused, StoreUnavailable
 from actorq.model.filters import Filter
 from actorq.model.records import Head, Note, Ownership, Purged, Record, StoreInfo, Write
 from actorq.stores.memory import FoundRecords, MemoryStore
@@ -36,6 +36,7 @@ class Disk:
         records: All of it.
         full: Whether nothing more can be written; what is written already can be read.
         fails: Whether every commit fails, before or after it is applied.
+        refuses: Says of a record that it cannot be kept, now and always.
         extra: Seconds that everything takes besides.
     """
 
@@ -62,6 +63,7 @@ class Disk:
         self.records: MemoryStore = MemoryStore()
         self.full: bool = False
         self.fails: Literal["before", "after"] | None = None
+        self.refuses: Callable[[Head], bool] = lambda _: False
         self.extra: float = 0.0
         self._random = random or Random(0)
         self._latency = latency
@@ -202,6 +204,9 @@ class Disk:
             self._check_room()
         if self.fails == "before":
             raise StoreUnavailable("the disk has failed")
+        for write in writes:
+            if write.head is not None and self.refuses(write.head):
+                raise RowRefused(f"task {write.id} cannot be kept here", id=write.id)
         before = {w.id: kept.records[w.id].head for w in writes if w.id in kept.records}
         at_once(self.records.commit(ownership, writes, notes))
         lease = self._leases[ownership.partition]

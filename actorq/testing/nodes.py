@@ -29,7 +29,7 @@ from actorq.testing.faults import FaultyStore
 from actorq.testing.history import History
 from actorq.testing.network import Host, Internet
 from actorq.testing.processes import Process
-from actorq.testing.workload import Doer, Step, perform
+from actorq.testing.workload import Doer, Step, perform, resume, unschedule
 from actorq.transports.websocket import WebSocketTransport
 
 PORT = 7717
@@ -173,7 +173,7 @@ class Nodes:
         self.nodes[role] = node
         self._all.append(node)
         mains = dict.fromkeys(QUEUES, self._be_queue)
-        mains |= {"parent": self._be_parent, "client": self._be_client}
+        mains |= {"parent": self._be_parent, "client": self._be_client, "janitor": self._be_janitor}
         main = mains.get(role.partition("-")[0], self._be_worker)
         self._nursery.start_soon(node.process.run, lambda: main(node))
         return node
@@ -241,6 +241,7 @@ class Nodes:
             attempts=head.attempts, deaths=head.deaths, worker=head.worker,
             cancel=None if head.cancel is None else head.cancel.by,
             epoch=ownership.epoch, lineage=ownership.lineage,
+            **{name: head.options.meta[name] for name in ("schedule",) if name in head.options.meta},
         )  # fmt: skip
 
     async def _be_worker(self, node: Node) -> None:
@@ -282,6 +283,18 @@ class Nodes:
                 for n, step in mine:
                     nursery.start_soon(self._do, node, doer, n, step)
             await node.leave.wait()
+
+    async def _be_janitor(self, node: Node) -> None:
+        """End what dead clients have begun, and nobody else would end."""
+        dead = {node.process.name for node in self._all if node.process.dead}
+        begun = [e for e in self.history.events if e.where in dead]
+        async with connect(self._addresses(node), connect_timeout=None) as client:
+            for event in begun:
+                if event.what == "scheduling":
+                    await unschedule(client, event.details["name"])
+                elif event.what == "pausing":
+                    await resume(client)
+        self.history.note("tidied")
 
     async def _do(self, node: Node, doer: Doer, number: int, step: Step) -> None:
         await doer.do(number, step)

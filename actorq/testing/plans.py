@@ -12,7 +12,7 @@ import attrs
 from actorq.testing.cluster import Fault, FaultKind
 from actorq.testing.network import Side
 from actorq.testing.nodes import Setup
-from actorq.testing.workload import Job, Kind, Step, Verb
+from actorq.testing.workload import LIMITS, QUEUE, Job, Kind, Step, Verb
 
 
 @attrs.frozen
@@ -45,7 +45,7 @@ _CALM_WITH_DISK = [2.0, 4.0, 6.0, 12.0, 25.0]
 _FAULTS = [0, 1, 2, 3, 4, 6, 8]
 _VERBS: list[Verb] = [
     "submit", "submit", "many", "call", "call", "map", "nursery", "nursery", "cancel", "by id",
-    "subscribe",
+    "subscribe", "schedule", "pause",
 ]  # fmt: skip
 _JOBS_MAX: dict[Verb, int] = {"many": 8, "map": 6, "nursery": 4, "call": 2}
 _PATIENCE = [inf, inf, 0.0, 0.01, 0.5, 2.0]
@@ -62,7 +62,11 @@ _OPTIONS: list[tuple[float, str, list[Any]]] = [
     (0.1, "priority", ["low", "high"]),
     (0.1, "result_ttl", [0.0, 1.0]),
     (0.05, "max_deliveries", [1, 2]),
+    (0.15, "queue", [QUEUE]),
+    (0.15, "limit", list(LIMITS)),
 ]
+_KEYS = ["k1", "k2", "k3"]
+_EVERY = [0.5, 1.0, 3.0]
 _WRONGS: list[FaultKind] = [
     "cut", "cut", "cut", "cut", "hold", "hold", "half close", "slow", "refuse", "silence", "stall",
     "stall", "block", "crash", "crash", "drain", "crash actor", "restart queue",
@@ -85,6 +89,7 @@ class _Planner:
         self._seed = seed
         self._random = Random(f"plan {seed}")
         self._labels = 0
+        self._keyed: dict[str, Job] = {}
 
     def plan(self) -> Plan:
         draw = self._random.choice
@@ -102,6 +107,8 @@ class _Planner:
             locks=not disk or self._happens(0.6),
         )
         steps = [self._step(setup, calm) for _ in range(self._random.randint(2, 8))]
+        pauses = [step for step in steps if step.verb == "pause"]
+        steps = [step for step in steps if step not in pauses[1:]]  # or nobody could say when
         moments = [step.at for step in steps]
         moments += [step.at + job.seconds for step in steps for job in step.jobs]
         faults = [self._fault(setup, calm, moments) for _ in range(draw(_FAULTS))]
@@ -117,14 +124,64 @@ class _Planner:
         return self._random.random() < probability
 
     def _step(self, setup: Setup, calm: float) -> Step:
-        verb = self._random.choice(_VERBS)
-        patience = self._random.choice(_PATIENCE)
+        draw = self._random.choice
+        verb = draw(_VERBS)
+        patience = draw(_PATIENCE)
         if verb in ("cancel", "by id") and patience == inf:
             patience = 1.0
-        count = self._random.randint(1, _JOBS_MAX.get(verb, 3))
-        jobs = tuple(self._job() for _ in range(count))
         at = self._random.uniform(0.0, calm * 0.8)
-        return Step(at, self._random.randrange(setup.clients), verb, jobs, patience)
+        client = self._random.randrange(setup.clients)
+        if verb == "pause":
+            return Step(at, 0, verb, (), draw([0.1, 1.0, 5.0]))
+        if verb == "schedule":
+            return self._schedule(at, client)
+        jobs: list[Job] = []
+        for _ in range(self._random.randint(1, _JOBS_MAX.get(verb, 3))):
+            job = self._job()
+            if jobs:
+                job = self._related(job, jobs)
+            if verb in ("submit", "many") and not job.after and self._happens(0.1):
+                job = self._with_key(job)
+            jobs.append(job)
+        return Step(at, client, verb, tuple(jobs), patience)
+
+    def _schedule(self, at: float, client: int) -> Step:
+        draw = self._random.choice
+        self._labels += 1
+        options = {"result_ttl": 0.0} if self._happens(0.5) else {}
+        job = Job(f"t{self._labels}", draw(["ok", "fail"]), draw([0.0, 0.3, 2.0]), options=options)
+        return Step(
+            at,
+            client,
+            "schedule",
+            (job,),
+            draw([1.0, 4.0, 12.0]),
+            every=draw(_EVERY),
+            catch_up=draw(["last", "skip", "all"]),
+            overlap=draw(["skip", "queue"]),
+        )
+
+    def _related(self, job: Job, earlier: list[Job]) -> Job:
+        """Have a job come after others, now and then, or need their values."""
+        labels = [other.label for other in earlier if "key" not in other.options]
+        if not labels or not self._happens(0.3):
+            return job
+        sources = tuple(self._random.sample(labels, min(len(labels), self._random.randint(1, 2))))
+        if self._happens(0.4):
+            return attrs.evolve(job, needs=sources)
+        if self._happens(0.3):
+            job = attrs.evolve(job, options=job.options | {"on_dependency_failure": "run"})
+        return attrs.evolve(job, after=sources)
+
+    def _with_key(self, job: Job) -> Job:
+        """Give a job a key; if another one has that, it is mostly the same call."""
+        key = self._random.choice(_KEYS)
+        options = job.options | {"key": key}
+        options.pop("result_ttl", None)
+        if key in self._keyed and self._happens(0.7):
+            return attrs.evolve(self._keyed[key], options=options)
+        self._keyed[key] = job = attrs.evolve(job, options=options)
+        return job
 
     def _job(self) -> Job:
         draw = self._random.choice

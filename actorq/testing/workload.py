@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from math import inf
 from typing import Any, Literal
 
@@ -13,16 +13,40 @@ from actorq.actors.executors.current import current
 from actorq.client.batches import Outcomes
 from actorq.client.client import Client
 from actorq.client.handle import TaskHandle
-from actorq.errors import ActorqError, GiveUp, RetryLater, TaskNotFound, leaves
+from actorq.errors import (
+    ActorqError,
+    GiveUp,
+    RetryLater,
+    ScheduleNotFound,
+    StoreUnavailable,
+    TaskNotFound,
+    leaves,
+)
 from actorq.model.feed import Snapshot, TaskEvent, TaskEventKind
-from actorq.model.options import Retry
-from actorq.model.results import TaskResult
+from actorq.model.options import Limit, Retry
+from actorq.model.results import CatchUp, Overlap, TaskResult
+from actorq.model.schedules import Every
 from actorq.tasks import TaskMessage, task
 from actorq.testing.history import History
 from actorq.testing.processes import Process, here
 
 Kind = Literal["ok", "fail", "flaky", "later", "give up", "poison", "linger"]
-Verb = Literal["submit", "many", "call", "map", "nursery", "cancel", "by id", "subscribe"]
+Verb = Literal[
+    "submit", "many", "call", "map", "nursery", "cancel", "by id", "subscribe", "schedule", "pause"
+]  # fmt: skip
+
+LIMITS: dict[str, Limit] = {
+    "single": Limit("single", concurrency=1),
+    "couple": Limit("couple", concurrency=2),
+    "slow": Limit("slow", rate=2, per=1.0),
+    "single slow": Limit("single slow", concurrency=1, rate=3, per=2.0),
+}
+"""Those that jobs may have."""
+
+QUEUE = "stopped"
+"""The queue that ``pause`` is about."""
+
+_AGAIN = 0.5
 
 
 @attrs.frozen
@@ -30,7 +54,8 @@ class Job:
     """One task of the plan.
 
     Attributes:
-        label: Its name in this plan; no other task has it.
+        label: Its name in this plan; only a job with the same ``key`` may have it too, and is the
+            same call then.
         kind: ``ok`` sleeps and returns; ``fail`` sleeps and raises; ``flaky`` raises in its first
             ``times`` runs; ``later`` raises `RetryLater` in those; ``give up`` raises `GiveUp`;
             ``poison`` kills its worker in its first ``times`` runs; ``linger`` takes a second more
@@ -38,7 +63,9 @@ class Job:
         seconds: How long it sleeps.
         times: See ``kind``.
         size: Bytes that its argument and its value have besides.
-        options: Of the submit.
+        options: Of the submit; ``retry`` is the number of attempts, ``limit`` one of `LIMITS`.
+        after: The labels of earlier jobs of its step that it comes after.
+        needs: Those whose values it is given.
     """
 
     label: str
@@ -47,6 +74,8 @@ class Job:
     times: int = 0
     size: int = 0
     options: dict[str, Any] = attrs.field(factory=dict)
+    after: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -57,9 +86,14 @@ class Step:
         at: When it begins.
         client: Which client does it, counted from 0.
         verb: How it submits the jobs; ``cancel`` submits and cancels by the handle, ``by id``
-            submits, throws the handle away and asks by the id.
+            submits, throws the handle away and asks by the id; ``schedule`` has its one job
+            submitted again and again, until its patience is over; ``pause`` pauses `QUEUE` for as
+            long.
         jobs: What it submits.
         patience: Seconds after which it gives up: a block is cancelled, a handle's task too.
+        every: Seconds between two ticks of a schedule.
+        catch_up: See `Client.schedule`.
+        overlap: Likewise.
     """
 
     at: float
@@ -67,6 +101,9 @@ class Step:
     verb: Verb
     jobs: tuple[Job, ...]
     patience: float = inf
+    every: float = 1.0
+    catch_up: CatchUp = "last"
+    overlap: Overlap = "skip"
 
 
 class World:
@@ -92,14 +129,17 @@ def set_world(world: World) -> None:
 
 
 @task(name="perform")
-async def perform(label: str, kind: str, seconds: float, times: int, load: bytes) -> str:
+async def perform(
+    label: str, kind: str, seconds: float, times: int, load: bytes, given: tuple[str, ...] = ()
+) -> str:
     """Do what `Job` says; return a text that names this one run, and is as long as its load."""
     world, me = _world.get(), current()
     world.runs += 1
     run = world.runs
     before = world.runs_of.get(label, 0)
     world.runs_of[label] = before + 1
-    world.history.note("started", run=run, label=label, id=me.id, attempt=me.attempt)
+    more = {"given": [value.rstrip() for value in given]} if given else {}
+    world.history.note("started", run=run, label=label, id=me.id, attempt=me.attempt, **more)
     how = "cancelled"
     try:
         await trio.sleep(seconds)
@@ -129,13 +169,25 @@ def _end(kind: str, early: bool, label: str, seconds: float) -> None:
         raise GiveUp(label)
 
 
-def message_of(job: Job) -> TaskMessage[str]:
-    """Return the message that submits a job."""
+def message_of(
+    job: Job, ids: Mapping[str, str] | None = None, client: Client | None = None
+) -> TaskMessage[str]:
+    """Return the message that submits a job; ``ids`` are those of the jobs that it names."""
     options = dict(job.options)
+    ids = ids or {}
     if "retry" in options:
         options["retry"] = Retry(attempts=options["retry"], delay=0.5)
+    if "limit" in options:
+        options["limit"] = LIMITS[options["limit"]]
+    if job.after:
+        options["after"] = [ids[label] for label in job.after]
     load = bytes(job.size)
-    return perform.options(**options).message(job.label, job.kind, job.seconds, job.times, load)
+    task = perform.options(**options)
+    if not job.needs:
+        return task.message(job.label, job.kind, job.seconds, job.times, load)
+    assert client is not None  # only who has one can have what it needs
+    given = tuple(client.handle(ids[label], perform).output for label in job.needs)
+    return task.message(job.label, job.kind, job.seconds, job.times, load, given)
 
 
 class _AsItIs:
@@ -158,16 +210,30 @@ class Doer:
     async def do(self, number: int, step: Step) -> None:
         """Do one step to its end, whatever comes."""
         await trio.sleep_until(step.at)
-        messages = [message_of(job) for job in step.jobs]
-        for job, message in zip(step.jobs, messages, strict=True):
-            self._note("asked", step=number, label=job.label, id=message.id)
-        verb = getattr(self, "_" + step.verb.replace(" ", "_"))
         try:
-            await verb(messages, step.patience)
+            if step.verb == "schedule":
+                await self._schedule(step)
+            elif step.verb == "pause":
+                await self._pause(step.patience)
+            else:
+                messages = self._messages(number, step)
+                await getattr(self, "_" + step.verb.replace(" ", "_"))(messages, step.patience)
         except* (ActorqError, Broken) as errors:
             for error in leaves(errors):
                 self._note("error", step=number, error=type(error).__name__, said=str(error))
         self._note("done", step=number)
+
+    def _messages(self, number: int, step: Step) -> list[TaskMessage[str]]:
+        messages: list[TaskMessage[str]] = []
+        ids: dict[str, str] = {}
+        for job in step.jobs:
+            message = message_of(job, ids, self._client)
+            ids[job.label] = message.id
+            messages.append(message)
+            sources = [ids[label] for label in (*job.after, *job.needs)]
+            more = {"sources": sources} if sources else {}
+            self._note("asked", step=number, label=job.label, id=message.id, **more)
+        return messages
 
     def _accepted(self, handles: list[TaskHandle[str]]) -> None:
         for handle in handles:
@@ -269,3 +335,50 @@ class Doer:
                     left -= ended
                     if not left:
                         break
+
+    async def _schedule(self, step: Step) -> None:
+        (job,) = step.jobs
+        message, name = message_of(job), job.label
+        self._note("scheduling", name=name)
+        await _insist(
+            lambda: self._client.schedule(
+                message,
+                Every(step.every),
+                name=name,
+                catch_up=step.catch_up,
+                overlap=step.overlap,
+            )
+        )
+        self._note("scheduled", name=name)
+        await trio.sleep(step.patience)
+        self._note("unscheduling", name=name)
+        await unschedule(self._client, name)
+
+    async def _pause(self, patience: float) -> None:
+        self._note("pausing")
+        await _insist(lambda: self._client.pause(QUEUE))
+        self._note("paused")
+        await trio.sleep(patience)
+        self._note("resuming")
+        await resume(self._client)
+
+
+async def unschedule(client: Client, name: str) -> None:
+    """Remove a schedule, whatever comes."""
+    try:
+        await _insist(lambda: client.remove_schedule(name))
+    except ScheduleNotFound:
+        pass  # the queue has lost its records
+
+
+async def resume(client: Client) -> None:
+    """Have the queue go on that was paused, whatever comes."""
+    await _insist(lambda: client.resume(QUEUE))
+
+
+async def _insist(ask: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            return await ask()
+        except StoreUnavailable:
+            await trio.sleep(_AGAIN)

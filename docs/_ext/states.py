@@ -8,47 +8,77 @@ from actorq.machines.states import Move
 
 # Only the places are chosen here; statuses and arrows come from the table.
 PLACES = {
-    None: (30, 120),
-    "scheduled": (400, 50),
-    "pending": (190, 215),
-    "running": (600, 215),
-    "success": (880, 330),
-    "failure": (880, 70),
-    "cancelled": (400, 400),
+    None: (40, 260),
+    "scheduled": (215, 80),
+    "waiting": (215, 430),
+    "pending": (400, 300),
+    "running": (640, 200),
+    "success": (930, 80),
+    "failure": (930, 225),
+    "cancelled": (930, 385),
 }
-WIDTH, HEIGHT, LONG = 120, 40, 450
+WIDTH, HEIGHT = 120, 40
+SIZE = 1010, 490
 
-HEAD = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 960 460" font-family="sans-serif">
+# What all in a frame can do is one arrow, from the frame: where it leaves, for each target.
+FRAMES = {
+    frozenset({"scheduled", "waiting", "pending", "running"}): (125, 30, 655, 440),
+    frozenset({"failure", "cancelled"}): (855, 185, 150, 240),
+}
+EXITS = {
+    "failure": (780, 155),
+    "cancelled": (780, 385),
+    "pending": (855, 315),
+    "waiting": (880, 425),
+}
+SHIFTED = {
+    ("pending", "failure"): 0.6,
+    ("running", "pending"): 0.4,
+    ("scheduled", "failure"): 0.6,
+    ("waiting", "failure"): 0.42,
+    ("waiting", "scheduled"): 0.7,
+}
+"""How far along an arrow its words stand, where in the middle they would meet others."""
+
+HEAD = f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {SIZE[0]} {SIZE[1]}"
+font-family="sans-serif">
 <defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8"
 orient="auto"><path d="M0,0 L8,4 L0,8 z" fill="#666"/></marker></defs>
-<rect width="960" height="460" fill="#fff"/>
+<rect width="{SIZE[0]}" height="{SIZE[1]}" fill="#fff"/>
 """
+
+Source = str | None | frozenset[str]
 
 
 def draw() -> str:
     """Return the diagram as SVG."""
-    arrows: dict[tuple[str | None, str], list[str]] = defaultdict(list)
+    arrows: dict[tuple[Source, str], list[str]] = defaultdict(list)
     for move in Move:
+        by_target: dict[str, set[str | None]] = defaultdict(set)
         for source, target in move.targets.items():
-            arrows[source and str(source), str(target)].append(move.word)
+            by_target[str(target)].add(source and str(source))
+        for name, sources in by_target.items():
+            together = frozenset(sources)
+            for source in [together] if together in FRAMES else sources:
+                arrows[source, name].append(move.word)
+    frames = [frame(*corners) for corners in FRAMES.values()]
     lines = [arrow(*ends, ", ".join(words), ends[::-1] in arrows) for ends, words in arrows.items()]
     boxes = [box(name, *place) for name, place in PLACES.items()]
-    return HEAD + "\n".join(lines + boxes) + "\n</svg>\n"
+    return HEAD + "\n".join([*frames, *lines, *boxes]) + "\n</svg>\n"
 
 
-def arrow(source: str | None, target: str, label: str, both_ways: bool) -> str:
+def arrow(source: Source, target: str, label: str, both_ways: bool) -> str:
     """Draw a bent arrow with its words."""
-    (x1, y1), (x2, y2) = PLACES[source], PLACES[target]
+    x1, y1 = EXITS[target] if isinstance(source, frozenset) else PLACES[source]
+    x2, y2 = PLACES[target]
     dx, dy = x2 - x1, y2 - y1
     length = (dx * dx + dy * dy) ** 0.5
     # Bent to the left of its direction, more so where another one comes back.
     bend = 48 if both_ways else 16
     mx, my = (x1 + x2) / 2 + dy / length * bend, (y1 + y2) / 2 - dx / length * bend
-    sx, sy = edge(x1, y1, mx, my) if source else (x1, y1)
+    sx, sy = edge(x1, y1, mx, my) if isinstance(source, str) else (x1, y1)
     ex, ey = edge(x2, y2, mx, my)
-    t = (
-        (0.65 if x2 > x1 else 0.3) if length > LONG else 0.5
-    )  # where long arrows cross, their words should not meet
+    t = SHIFTED.get((source, target), 0.5)
     tx, ty = (
         (1 - t) ** 2 * a + 2 * t * (1 - t) * b + t * t * c
         for a, b, c in ((sx, mx, ex), (sy, my, ey))
@@ -71,6 +101,14 @@ def edge(x: float, y: float, towards_x: float, towards_y: float) -> tuple[float,
         WIDTH / 2 / abs(dx) if dx else float("inf"), HEIGHT / 2 / abs(dy) if dy else float("inf")
     )
     return x + dx * min(scale, 1), y + dy * min(scale, 1)
+
+
+def frame(x: int, y: int, width: int, height: int) -> str:
+    """Draw what is around statuses that have an arrow in common."""
+    return (
+        f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="12" fill="none" '
+        'stroke="#bbb" stroke-dasharray="5 4"/>'
+    )
 
 
 def box(name: str | None, x: int, y: int) -> str:

@@ -1,3 +1,4 @@
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -111,14 +112,10 @@ def test_options_are_kept() -> None:
     "options",
     [
         TaskOptions(meta={"user": 7}),
-        TaskOptions().with_callback(Follow("next", "main", TaskOptions(queue="q"), None), None),
-        TaskOptions(callback_data=[1, 2]),
+        TaskOptions(callback=print).with_callback(Follow("f", "main", TaskOptions(), None), None),
     ],
 )
 def test_a_head_with_objects_of_users_is_tracked(options: TaskOptions) -> None:
-    options = options if options.given else TaskOptions(callback=lambda _: None, meta={})
-    if options.callback is not None and not isinstance(options.callback, Follow):
-        options = options.with_callback(Follow("next", "main", TaskOptions(), None), None)
     state = again(TrackedHead(**{f: getattr(FULL, f) for f in Head.__struct_fields__}))
 
     assert type(state) is Head
@@ -211,7 +208,7 @@ def test_no_other_notes_can_be_kept() -> None:
 
 # --- what cannot be read --------------------------------------------------------------------------
 
-GARBAGE = [b"", b"\xc1", b"\x93\x01\x02\x03", b"hello", b"\xff" * 100]
+GARBAGE = [b"", b"\xc1", b"\x93\x01\xc2\xc2", b"hello", b"\xff" * 100]
 
 
 @pytest.mark.parametrize("data", GARBAGE)
@@ -232,10 +229,8 @@ def test_bytes_that_are_no_record_are_an_error_that_names_it(data: bytes) -> Non
 @given(st.binary(max_size=200))
 def test_any_bytes_can_be_told_from_a_record(data: bytes) -> None:
     for read in (RECORDS.unpack_output, RECORDS.unpack_body, lambda d: RECORDS.unpack_head(ID, d)):
-        try:
+        with suppress(CorruptStore):
             read(data)
-        except CorruptStore:
-            pass
 
 
 def newer(data: bytes) -> bytes:

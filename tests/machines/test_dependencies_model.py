@@ -142,10 +142,11 @@ class Model:
             needs = {id: instead.get(id, id) for id in one.needs}
             new[one.id] = Known(one, after, needs, self.now, scope=one.scope)
         for key in keys:
-            self.forget(
-                id for id, one in self.tasks.items()
-                if one.submission.options.key == key and id not in self.pinned()
-            )  # fmt: skip
+            expired = [
+                id for id, one in self.tasks.items() if one.submission.options.key == key
+            ]
+            if expired and max(expired) not in self.pinned():  # an older one is of no account
+                del self.tasks[max(expired)]
         self.tasks |= new
         self.settle()
         return m.Admitted((), instead) if instead else None

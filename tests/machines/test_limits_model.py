@@ -136,7 +136,9 @@ class Referee(Stage):
         for head in self.heads.values():
             if head.status is PENDING and head.pool in free:
                 queue, limit = head.options.queue, head.options.limit
-                held = queue in self.paused or (limit and not self.open(limit, running, surely=True))
+                held = queue in self.paused or (
+                    limit and not self.open(limit, running, surely=True)
+                )
                 assert held, f"{head.id} waits for nothing"
         assert self.machine.stuck() is None
 

@@ -266,6 +266,17 @@ def test_names_that_come_and_go_do_not_pile_up() -> None:
     assert held < 200_000  # bytes
 
 
+def test_tasks_that_overtake_others_leave_nothing_in_the_heap() -> None:
+    ready = ready_with(item("low", 1e6, priority=TaskPriority.LOW))
+
+    for n in range(10_000):
+        ready.add(item("x", n))
+        assert ready.take("main") is not None
+
+    assert len(ready.heaps["main"]) < 200
+    assert drain(ready) == "low"
+
+
 @given(st.lists(st.integers(0, 20)))
 def test_any_order_in_is_sorted_out(ranks: list[int]) -> None:
     ready = ready_with(*(item(f"{n:03}", rank) for n, rank in enumerate(ranks)))

@@ -1,11 +1,14 @@
 """What people are told when they ask why a task is not running."""
 
 import pytest
+from msgspec.structs import replace
 
 from actorq.errors import TaskNotFound
+from actorq.machines.effects import Send
 from actorq.model import messages as m
 from actorq.model.options import Limit, Retry
 from actorq.model.records import Output
+from actorq.model.status import SUCCESS
 from tests.machines.stage import BOOM, Stage, Worker, task
 
 
@@ -62,6 +65,16 @@ def test_the_only_slot_is_taken() -> None:
     stage.submit(task("x"), task("a"))
 
     assert why(stage).startswith("pending: no slot is free: the only slot is taken in pool 'main'")
+
+
+def test_it_starts_in_this_moment() -> None:
+    stage = Stage()
+    Worker(stage, 2)
+    submit = stage.question(m.Submit, (task("a"), task("b"))).message
+
+    stage.say(1, submit, stage.question(m.Why, "a").message)
+
+    assert stage.questions[-1].value == "pending: it is about to start"
 
 
 def test_there_are_no_slots_for_its_kind() -> None:
@@ -189,6 +202,35 @@ def test_its_submit_waits_for_room() -> None:
 
     assert why(stage) == (
         "not accepted yet: its submit waits for room in queue 'images' (max_pending)"
+    )
+
+
+def test_its_submit_waits_for_an_answer_of_the_store() -> None:
+    stage = Stage()
+    submit = stage.question(m.Submit, (task("a", after=["x"]),)).message
+    effects = stage.step(1, [submit])
+
+    assert why(stage) == (
+        "not accepted yet: its submit waits for the store, which is asked about its key or what "
+        "it comes after"
+    )
+    stage.do(effects)
+    with pytest.raises(TaskNotFound):
+        why(stage)
+
+
+def test_the_store_is_asked_how_what_it_comes_after_has_ended() -> None:
+    stage = Stage()
+    stage.submit(task("x"), task("a", after=["x"]))
+    x = stage.records["x"]
+    x.head = replace(x.head, status=SUCCESS)  # as when an owner dies that forgot to tell
+    stage.crash()
+    effects = stage.step(0, [stage.question(m.Why, "a").message])
+
+    stage.do([effect for effect in effects if isinstance(effect, Send)])
+
+    assert stage.questions[-1].value == (
+        "waiting: the tasks that it comes after have ended; the store is asked how"
     )
 
 

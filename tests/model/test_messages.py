@@ -9,11 +9,14 @@ from msgspec.msgpack import decode, encode
 
 from actorq.model import messages as m
 from actorq.model import wire as w
+from actorq.model import work
 from actorq.model.filters import Filter
 from actorq.model.options import NO_OPTIONS
 
 MESSAGES = [
-    cls for _, cls in inspect.getmembers(m, inspect.isclass) if cls.__module__ == m.__name__
+    cls
+    for _, cls in inspect.getmembers(m, inspect.isclass)
+    if cls.__module__ in (m.__name__, work.__name__)
 ]
 TASK = m.Submission("a", "job", "main", NO_OPTIONS, None, "call")
 

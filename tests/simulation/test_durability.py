@@ -5,7 +5,6 @@ machine's alone; see tests/machines.)
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import pytest
@@ -16,19 +15,22 @@ from msgspec.structs import replace
 from actorq.actors.owner import Owner
 from actorq.actors.queue import QueueActor
 from actorq.actors.worker import WorkerActor
-from actorq.errors import ActorqError, StoreUnavailable, SubmitError, TaskNotFound
+from actorq.errors import ActorqError, RowRefused, StoreError, StoreUnavailable, SubmitError
 from actorq.machines import attending
 from actorq.machines.effects import Effect, Send
 from actorq.machines.queue import QueueMachine
+from actorq.machines.schedules import Schedules
 from actorq.machines.states import Move
 from actorq.machines.tables import Tables
 from actorq.model import messages as m
+from actorq.model.options import Limit
 from actorq.model.records import Note, Write
+from actorq.model.schedules import Every
 from actorq.runtime.exchange import Exchange, Post
 from actorq.tasks import TaskMessage
 from actorq.testing.cluster import Fault
 from actorq.testing.nodes import Setup
-from actorq.testing.workload import Job, message_of
+from actorq.testing.workload import Job, message_of, perform
 from tests.simulation.stage import Scenario, Stage, play
 
 Patch = pytest.MonkeyPatch
@@ -52,7 +54,7 @@ async def a_restart_of_the_owner_is_a_lost_connection_for_everybody(stage: Stage
 
 def without_rule_1(patch: Patch) -> None:
     """Connections outlive the incarnation of the actor that they were made with."""
-    close, open = Exchange.close, Exchange.open
+    close, connect = Exchange.close, Exchange.open
 
     def keep(self: Exchange, error: BaseException | None = None) -> None:
         if error is not None:
@@ -61,7 +63,7 @@ def without_rule_1(patch: Patch) -> None:
 
     def go_on(self: Exchange, post: Post) -> None:
         if not self.connected:
-            open(self, post)
+            connect(self, post)
         self._post = post
         for port in self._peers.values():
             if port is not None:
@@ -103,6 +105,27 @@ def without_rule_2(patch: Patch) -> None:
     patch.setattr(WorkerActor, "connected", curtly)
 
 
+async def a_grant_that_is_being_written_does_not_follow_its_worker(stage: Stage) -> None:
+    stage.disk.hang()
+    with trio.fail_after(8):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stage.submit, Job("a", seconds=0.5, options={"at_most_once": True}))
+            await trio.sleep(0.1)  # virtual
+            for link in (*stage.links("worker-0"), *stage.links("worker-1")):
+                link.reset()
+            await trio.sleep(1.0)  # virtual: both are back
+            stage.disk.heal()
+        assert (await stage.client.handle(stage.ids["a"], perform).wait()).ok
+    await trio.sleep(1.0)  # virtual
+
+    assert len(stage.happened("started", "a")) == 1
+
+
+def without_rule_2_for_grants(patch: Patch) -> None:
+    """A worker has one number, over whatever connection it comes."""
+    patch.setattr(Exchange, "renew", lambda self, peer: self._peers[peer])
+
+
 async def what_was_granted_and_never_sent_is_granted_again(stage: Stage) -> None:
     stage.kill_owner_in_commit(applied=True)
 
@@ -141,6 +164,7 @@ async def a_finish_is_answered_after_its_commit(stage: Stage) -> None:
 
     with trio.fail_after(5):
         assert (await handle.wait()).ok
+        await trio.sleep(2.0)  # virtual
 
     assert stage.epoch() == 2
     assert len(stage.happened("started", "a")) == 1
@@ -157,6 +181,66 @@ def without_rule_3_for_effects(patch: Patch) -> None:
         return await carry_out(self, [effect for effect in effects if type(effect) is not Send])
 
     patch.setattr(QueueActor, "_carry_out", hasty)
+
+
+async def a_refused_task_fails_its_own_submit_and_no_other(stage: Stage) -> None:
+    labels = ("first", "bad", "good")
+    limit = Limit("k", concurrency=1)
+    stage.disk.refuses = lambda head: head.id == stage.ids["bad"]
+    stage.strike(Fault(0.0, "disk slow", "owner", 5.0))
+    await trio.sleep(0.01)  # virtual
+    refused: dict[str, str] = {}
+
+    async def submit(label: str) -> None:
+        try:
+            handle = await stage.submit(Job(label, seconds=0.5, options={"limit": limit}))
+            assert (await handle.wait()).ok
+        except StoreError as error:
+            refused[label] = str(error)
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            for label in labels:  # the last two in one commit
+                nursery.start_soon(submit, label)
+                await trio.sleep(0.1)  # virtual
+
+    assert refused.keys() == {"bad"}
+    assert stage.ids["bad"] in refused["bad"]
+    assert [len(stage.happened("started", label)) for label in labels] == [1, 0, 1]
+
+
+def without_rule_4(patch: Patch) -> None:
+    """What is refused is left out, and all the rest written."""
+    commit = Owner.commit
+
+    async def cut_out(self: Owner, writes: Sequence[Write], notes: Sequence[Note] = ()) -> None:
+        while True:
+            try:
+                await commit(self, writes, notes)
+            except RowRefused as error:
+                writes = [write for write in writes if write.id != error.id]
+            else:
+                return
+
+    patch.setattr(Owner, "commit", cut_out)
+
+
+async def a_refused_outcome_is_a_failure_of_its_task(stage: Stage) -> None:
+    stage.disk.refuses = lambda head: head.status == "success" and head.id == stage.ids["a"]
+    with trio.fail_after(10):
+        handle = await stage.submit(Job("a", seconds=0.1))
+        other = await stage.submit(Job("b", seconds=0.1))
+        result = await handle.wait()
+        assert (await other.wait()).ok
+
+    assert result.error is not None
+    assert result.error.type.endswith("RowRefused")
+    assert len(stage.happened("started", "a")) == 1
+
+
+def without_rule_4_for_outcomes(patch: Patch) -> None:
+    """Nobody remembers what was refused."""
+    patch.setattr(Tables, "refuse", lambda *_: None)
 
 
 async def hand_backs_and_take_overs_are_no_deaths(stage: Stage) -> None:
@@ -259,6 +343,31 @@ def without_rule_9(patch: Patch) -> None:
     patch.setattr(Tables, "forgot", lambda *_: None)
 
 
+async def a_tick_that_is_forgotten_does_not_come_again(stage: Stage) -> None:
+    message = message_of(Job("tick", options={"result_ttl": 0.0}))
+    await stage.client.schedule(message, Every(3.0), name="s")
+    await trio.sleep(3.5)  # virtual: it has ticked, and that is forgotten
+    assert len(stage.happened("started", "tick")) == 1
+    stage.kill_owner()
+    await trio.sleep(4.0)  # virtual
+
+    assert stage.epoch() == 2
+    ids = [run.details["id"] for run in stage.happened("started", "tick")]
+    assert len(ids) == len(set(ids)) == 2
+
+
+def without_rule_11(patch: Patch) -> None:
+    """What ticks is kept, but not how far its schedule has got by that."""
+    tick = Schedules.tick
+
+    def forgetful(self: Schedules, now: float) -> None:
+        before = len(self._out)
+        tick(self, now)
+        self._out[before:] = [effect for effect in self._out[before:] if type(effect) is not Note]
+
+    patch.setattr(Schedules, "tick", forgetful)
+
+
 async def a_former_owner_does_not_say_what_was_true_once(stage: Stage) -> None:
     handle = await stage.submit(Job("a", seconds=3.0))
     await trio.sleep(0.5)  # virtual
@@ -306,9 +415,7 @@ def without_rule_13(patch: Patch) -> None:
         decided.append([effect for effect in effects if type(effect) is Write])
         return await carry_out(self, effects)
 
-    async def commit_all(
-        self: Owner, writes: Sequence[Write], notes: Sequence[Note] = ()
-    ) -> None:
+    async def commit_all(self: Owner, writes: Sequence[Write], notes: Sequence[Note] = ()) -> None:
         await commit(self, decided.pop() if writes else writes, notes)
 
     patch.setattr(QueueActor, "_carry_out", note)
@@ -392,12 +499,21 @@ def without_rule_15(patch: Patch) -> None:
 RULES: list[tuple[str, Scenario, Callable[[Patch], None], Setup]] = [
     ("1", a_restart_of_the_owner_is_a_lost_connection_for_everybody, without_rule_1, ALONE),
     ("2", a_finish_that_is_said_again_comes_before_new_grants, without_rule_2, PAIR),
+    (
+        "2b",
+        a_grant_that_is_being_written_does_not_follow_its_worker,
+        without_rule_2_for_grants,
+        ALONE,
+    ),
     ("3", what_was_granted_and_never_sent_is_granted_again, without_rule_3, PAIR),
     ("3b", a_finish_is_answered_after_its_commit, without_rule_3_for_effects, PAIR),
+    ("4", a_refused_task_fails_its_own_submit_and_no_other, without_rule_4, ALONE),
+    ("4b", a_refused_outcome_is_a_failure_of_its_task, without_rule_4_for_outcomes, ALONE),
     ("7", hand_backs_and_take_overs_are_no_deaths, without_rule_7, PAIR),
     ("7b", what_nobody_reclaims_after_a_take_over_is_a_death, without_rule_7_at_load, PAIR),
     ("8", a_finish_that_is_said_again_is_accepted_again, without_rule_8, PAIR),
     ("9", what_may_have_been_forgotten_is_not_run_again, without_rule_9, PAIR),
+    ("11", a_tick_that_is_forgotten_does_not_come_again, without_rule_11, PAIR),
     ("12", a_former_owner_does_not_say_what_was_true_once, without_rule_12, PAIR),
     ("13", a_commit_has_each_record_once, without_rule_13, ALONE),
     (

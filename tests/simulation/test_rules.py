@@ -1,6 +1,6 @@
 """The rules of the wire protocol: each with the fault that shows it, and what happens without it.
 
-(Rule 15 is about stores that several owners share.)
+(Rule 15 is about stores that several owners share: see test_durability.py.)
 """
 
 from collections.abc import Callable
@@ -327,10 +327,10 @@ def without_rule_10_for_ends(patch: Patch) -> None:
     patch.setattr(Session, "ask", once)
 
 
-async def after_a_restart_there_is_a_lease_to_come_back_in(stage: Stage) -> None:
+async def after_a_restart_there_is_a_window_to_come_back_in(stage: Stage) -> None:
     handle = await stage.submit(Job("a", seconds=10.0))
     await trio.sleep(0.2)  # virtual
-    stage.strike(Fault(0.0, "refuse", stage.worker_of("a"), 8.0))
+    stage.strike(Fault(0.0, "refuse", stage.worker_of("a"), 4.0))
     stage.strike(Fault(0.0, "crash actor"))
     other = await stage.submit(Job("b"))  # the commit that fails
 
@@ -340,16 +340,16 @@ async def after_a_restart_there_is_a_lease_to_come_back_in(stage: Stage) -> None
 
 
 def without_rule_11(patch: Patch) -> None:
-    """It is only the window that a cut leaves."""
-    look = Attending._look_at_clock
+    """Whoever is not back yet is not alive."""
+    meet = Attending._meet
 
     def hurried(self: Attending) -> None:
-        expected = list(self._expected)
-        look(self)
+        expected = sorted(self._expected)
+        meet(self)
         for key in expected:
-            self._until.set(key, self._now + self._limits.window)
+            self._until.set(key, self._now + 0.5)
 
-    patch.setattr(Attending, "_look_at_clock", hurried)
+    patch.setattr(Attending, "_meet", hurried)
 
 
 async def a_cancel_that_was_lost_is_said_again(stage: Stage) -> None:
@@ -496,7 +496,7 @@ RULES: list[tuple[str, Scenario, Callable[[Patch], None], Setup]] = [
     ("9", silent_beats_are_dialled_again, without_rule_9, FEW),
     ("10", a_scope_survives_a_short_cut, without_rule_10, FEW),
     ("10b", the_end_of_a_scope_is_said_until_it_is_answered, without_rule_10_for_ends, FEW),
-    ("11", after_a_restart_there_is_a_lease_to_come_back_in, without_rule_11, FEW),
+    ("11", after_a_restart_there_is_a_window_to_come_back_in, without_rule_11, FEW),
     ("12", a_cancel_that_was_lost_is_said_again, without_rule_12, FEW),
     ("13", a_cancelled_task_whose_worker_dies_is_cancelled, without_rule_13, FEW),
     ("14", a_poison_task_dies_though_nobody_saw_it_start, without_rule_14, FEW),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actorq.codec.records import Records
@@ -29,6 +29,7 @@ def filled(path: Path, *writes: Write) -> Iterator[apsw.Connection]:
     db = apsw.Connection(str(path))
     try:
         prepare(db, path, lambda: None)
+        db.pragma("synchronous", "off")
         writer = Writer(db, path, CODEC, OwnerLock(path))
         owner = writer.acquire(PARTITION, "a", 60.0, NOW)
         assert owner is not None
@@ -129,6 +130,7 @@ def test_what_is_damaged_is_named(path: Path) -> None:
         assert not db.in_transaction
 
 
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.sampled_from(STATUSES), st.sampled_from("ab")), max_size=30),
     st.frozensets(st.sampled_from(STATUSES), min_size=1) | st.none(),

@@ -7,7 +7,7 @@ from typing import Any
 
 import apsw
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET
 
@@ -48,6 +48,7 @@ class File:
     def __init__(self, path: Path) -> None:
         self.db = apsw.Connection(str(path))
         prepare(self.db, path, lambda: None)
+        self.db.pragma("synchronous", "off")
         self.writer = Writer(self.db, path, CODEC, OwnerLock(path))
 
     def own(self, nonce: str = "a") -> Ownership:
@@ -157,7 +158,8 @@ def test_a_task_that_is_new_may_be_older_than_one_that_has_ended(file: File) -> 
 def test_a_commit_that_comes_again_changes_nothing(file: File) -> None:
     owner = file.own()
     file.commit(owner, live(1), live(2))
-    keeps = Write(task_id(2), ended(2, TaskStatus.FAILURE).head, output=Output(b"v"))
+    failed = head(2, TaskStatus.FAILURE, completed_at=NOW, keep_until=NOW + 60)
+    keeps = Write(task_id(2), failed, output=Output(b"v"))
     for _ in range(3):
         file.commit(owner, ended(1), keeps, live(3), live(4), deleted(9))
         assert file.fetch(1, 2, 3) == [
@@ -299,6 +301,7 @@ STEPS = st.one_of(
 )
 
 
+@settings(max_examples=60)
 @given(st.lists(STEPS, max_size=12))
 def test_it_keeps_what_the_store_in_memory_keeps(steps: list[Any]) -> None:
     with TemporaryDirectory() as folder:

@@ -1,5 +1,8 @@
 """From a URL to a store, or to a transport."""
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,6 +10,7 @@ import pytest
 import actorq
 from actorq.runtime.wire import batch_max
 from actorq.stores.memory import MemoryStore
+from actorq.stores.sqlite import SqliteStore
 from actorq.system.backends import open_store, open_transports
 from actorq.transports.memory import MemoryTransport
 from actorq.transports.websocket import WebSocketTransport
@@ -21,13 +25,58 @@ def test_memory_is_a_store_of_its_own_each_time() -> None:
 
 @pytest.mark.parametrize("url", ["", "memory", "memory:", "oracle://host", "MEMORY://", "://"])
 def test_a_url_that_names_no_store_is_refused_with_the_choice(url: str) -> None:
-    with pytest.raises(ValueError, match=r"store: no store for .*; there is memory://"):
+    with pytest.raises(
+        ValueError, match=r"store: no store for .*; there is memory:// and sqlite:///"
+    ):
         open_store(url)
 
 
 def test_a_memory_store_has_nothing_to_say_about_where_it_is() -> None:
     with pytest.raises(ValueError, match="memory:// takes nothing after it"):
         open_store("memory://somewhere")
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///tasks.db", Path("tasks.db")),
+        ("sqlite:///some/where/tasks.db", Path("some/where/tasks.db")),
+        ("sqlite:////var/lib/tasks.db", Path("/var/lib/tasks.db")),
+        ("sqlite:///with%20space.db", Path("with space.db")),
+    ],
+)
+def test_sqlite_is_a_file(url: str, path: Path) -> None:
+    store = open_store(url)
+
+    assert isinstance(store, SqliteStore)
+    assert store.path == path.absolute()
+    assert not store.path.exists(), "it has not been opened"
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("sqlite://", "names no file: write sqlite:///tasks.db"),
+        ("sqlite:///", "names no file: write sqlite:///tasks.db"),
+        ("sqlite://:memory:", "names no file: .* or memory:// for none"),
+        ("sqlite:///:memory:", "names no file: .* or memory:// for none"),
+        ("sqlite://tasks.db", "names a host, .*: write sqlite:///tasks.db"),
+        ("sqlite:tasks.db", "no store for"),
+    ],
+)
+def test_a_url_of_no_file_is_refused_with_advice(url: str, why: str) -> None:
+    with pytest.raises(ValueError, match=f"store: .*{why}"):
+        open_store(url)
+
+
+def test_a_driver_is_imported_only_when_its_url_is_used() -> None:
+    program = "import actorq, sys; actorq.system.backends.open_store('memory://')"
+    check = "assert not {'apsw', 'actorq.stores.sqlite'} & sys.modules.keys()"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}\n{check}"], capture_output=True, text=True, check=False
+    )
+
+    assert done.stderr == ""
 
 
 async def test_a_wrong_url_is_an_error_of_open_system() -> None:

@@ -52,8 +52,8 @@ async def test_each_run_of_a_task_notes_its_beginning_and_its_end(
         value = await handle.value()
         total = await system.call(merge, [value, [1, "other"]])
 
-    whats = [(what, details.get("how")) for what, details in noted(tmp_path)]
-    assert whats == [
+    happened = [(what, details.get("how")) for what, details in noted(tmp_path)]
+    assert happened == [
         ("began", None), ("ended", "raised"), ("began", None), ("ended", "returned"),
         ("began", None), ("ended", "returned"),
     ]  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from actorq.codec.records import Records
-from actorq.errors import StoreUnavailable
+from actorq.errors import RowRefused, StoreUnavailable
 from actorq.model.records import Head, Ownership
 from actorq.testing import StoreContract
 from actorq.testing.clock import VirtualClock
@@ -224,6 +224,20 @@ def test_a_commit_fails_before_or_after_it_is_applied(when: Any, kept: int) -> N
         with pytest.raises(StoreUnavailable):
             await store.commit(ownership, [live(1)])
         assert disk.live() == kept
+
+    play(body)
+
+
+def test_what_a_disk_refuses_spoils_its_commit_and_no_other() -> None:
+    async def body(disk: Disk) -> None:
+        store = disk.store("first")
+        ownership = await own(store)
+        disk.refuses = lambda head: head.id == task_id(2)
+        with pytest.raises(RowRefused) as refused:
+            await store.commit(ownership, [live(1), live(2)])
+        assert refused.value.id == task_id(2)
+        assert disk.live() == 0
+        await store.commit(ownership, [live(1)])
 
     play(body)
 

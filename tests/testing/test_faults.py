@@ -1,5 +1,6 @@
 from collections.abc import Awaitable, Callable, Sequence
 from math import inf
+from typing import get_args
 
 import pytest
 import trio
@@ -20,6 +21,7 @@ from actorq.testing.samples import (
     live,
     loaded,
     own,
+    pause,
 )  # fmt: skip
 
 
@@ -49,6 +51,24 @@ async def test_a_call_whose_answer_is_lost_was_applied() -> None:
 
     assert await found(store) == [1]
     assert store.commits == [(live(1),)]
+
+
+async def test_what_was_committed_is_noted_in_order() -> None:
+    store = FaultyStore(MemoryStore())
+    owner = await own(store)
+    await store.commit(owner, [live(1), live(2)], [pause("a")])
+    await store.commit(owner, [])
+
+    assert store.commits == [(live(1), live(2)), ()]
+    assert store.noted == [(pause("a"),), ()]
+
+
+def test_it_is_as_durable_as_what_it_wraps() -> None:
+    inner = MemoryStore()
+    assert not FaultyStore(inner).durable
+    inner.durable = True
+
+    assert FaultyStore(inner).durable
 
 
 async def test_calls_are_counted_from_now_on() -> None:
@@ -110,7 +130,11 @@ async def test_every_verb_can_fail(applied: bool) -> None:
     store = FaultyStore(MemoryStore())
     owner = await own(store)
     calls: dict[StoreVerb, Callable[[], Awaitable[object]]] = {
+        "open": store.open,
+        "describe": store.describe,
         "load": lambda: loaded(store, owner),
+        "notes": lambda: store.notes(owner),
+        "fetch_keyed": lambda: store.fetch_keyed(PARTITION, []),
         "commit": lambda: store.commit(owner, []),
         "fetch": lambda: store.fetch(PARTITION, []),
         "find": lambda: store.find(PARTITION, EVERYTHING, None, 1),
@@ -118,6 +142,7 @@ async def test_every_verb_can_fail(applied: bool) -> None:
         "release": lambda: store.release(owner),
         "acquire": lambda: own(store, "other"),
     }
+    assert calls.keys() == set(get_args(StoreVerb))
     for verb, call in calls.items():
         store.fail(verb, applied=applied)
         with pytest.raises(StoreUnavailable):
@@ -129,7 +154,15 @@ async def test_every_verb_can_fail(applied: bool) -> None:
 async def test_every_method_of_a_suspending_store_is_a_checkpoint() -> None:
     store = FaultyStore(MemoryStore(), suspends=True)
     with assert_checkpoints():
+        await store.open()
+    with assert_checkpoints():
+        await store.describe()
+    with assert_checkpoints():
         owner = await own(store)
+    with assert_checkpoints():
+        await store.notes(owner)
+    with assert_checkpoints():
+        await store.fetch_keyed(PARTITION, ["a"])
     with assert_checkpoints():
         await store.commit(owner, [live(1), ended(2)])
     with assert_checkpoints():

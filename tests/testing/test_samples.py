@@ -1,9 +1,14 @@
+from collections.abc import Collection
+
 import pytest
 import trio
+from msgspec.structs import replace
 
 from actorq.errors import Fenced
+from actorq.model.filters import Filter
+from actorq.model.records import Note, Ownership, Pause, Purged, Window
 from actorq.model.status import TaskStatus
-from actorq.stores.memory import MemoryStore
+from actorq.stores.memory import FoundRecords, MemoryStore
 from actorq.testing.samples import (
     at_once,
     deleted,
@@ -13,9 +18,16 @@ from actorq.testing.samples import (
     fetched,
     found,
     head,
+    keyed,
+    limit,
     live,
     loaded,
+    loaded_records,
+    noted,
     own,
+    pause,
+    paused,
+    purged,
     record,
     task_id,
 )  # fmt: skip
@@ -32,6 +44,10 @@ def test_samples_are_what_they_are_called() -> None:
     assert record(ended(1)).head.status is TaskStatus.SUCCESS
     assert record(ended(1)).head.keep_until is not None
     assert deleted(1).head is None
+    assert head(1, key="a").options.key == "a"
+    assert live(1, key="a").head == head(1, key="a")
+    assert pause("q", 7.0) == Note("pause", "q", Pause(7.0)) == paused("q", Pause(7.0))
+    assert limit("k", (7.0, 1)).value == Window(((7.0, 1),), 60.0)
 
 
 async def test_questions_to_a_store_are_answered_in_numbers() -> None:
@@ -42,7 +58,42 @@ async def test_questions_to_a_store_are_answered_in_numbers() -> None:
     assert await found(store) == [2, 1]
     assert await loaded(store, owner) == [head(2)]
     assert await fetched(store, 2, 3) == [record(live(2)), None]
+    assert await loaded_records(store, owner) == [record(live(2))]
     assert await everything(store) == [record(live(2)), record(ended(1))]
+    await store.commit(owner, [ended(3, key="a")], [pause("q"), limit("k")])
+    assert await keyed(store, "a", "b") == [record(ended(3, key="a")), None]
+    assert await noted(store, owner) == [limit("k"), pause("q")]
+
+
+async def test_all_pages_of_a_search_are_looked_at() -> None:
+    class TwoAtATime(MemoryStore):
+        async def find(
+            self, partition: str, filter: Filter, cursor: str | None, limit: int
+        ) -> FoundRecords:
+            return await super().find(partition, filter, cursor, min(limit, 2))
+
+    store = TwoAtATime()
+    await store.commit(await own(store), [live(n) for n in range(5)])
+
+    assert await found(store) == [4, 3, 2, 1, 0]
+    assert await found(store, cursor=task_id(3)) == [2, 1, 0]
+    assert len(await everything(store)) == 5
+
+
+async def test_a_purge_goes_on_until_there_is_nothing_more() -> None:
+    class OneAtATime(MemoryStore):
+        async def purge(
+            self, ownership: Ownership, before: float, keep: int, spare: Collection[str] = ()
+        ) -> Purged:
+            left = (await super().purge(ownership, before, 10**9, spare)).left
+            purged = await super().purge(ownership, before, max(keep, left - 1), spare)
+            return replace(purged, more=purged.left > keep)
+
+    store = OneAtATime()
+    owner = await own(store)
+    await store.commit(owner, [ended(n) for n in range(5)])
+
+    assert (await purged(store, owner, 0.0, 2)).left == 2
 
 
 async def test_being_fenced_is_told_from_going_well() -> None:

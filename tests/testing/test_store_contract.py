@@ -175,7 +175,8 @@ class LoadsNoBodies(MemoryStore):
 
 class LoadsTheFirstPieceOnly(MemoryStore):
     async def load(self, ownership: Ownership) -> AsyncIterator[Sequence[Record]]:
-        yield [piece async for piece in super().load(ownership)][0]
+        pieces = [piece async for piece in super().load(ownership)]
+        yield pieces[0] if pieces else []
 
 
 class EmptyIsNothing(MemoryStore):
