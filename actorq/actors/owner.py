@@ -128,6 +128,11 @@ class Owner:
         self._began = began = await self.insist(commit)
         self._count(len(writes), trio.current_time() - began)
 
+    async def renew(self) -> None:
+        """Make a commit of nothing, if it is time for that."""
+        if trio.current_time() >= self.renew_at:
+            await self.commit(())
+
     async def insist(self, verb: Callable[[], Awaitable[T]]) -> T:
         """Return what a verb of the store returns, however often it has to be tried.
 

@@ -166,8 +166,7 @@ class QueueActor:
                     self._mail.wake()  # for the next of them
                 await self._turn(self._mail.take_many(MAIL_MAX), effects)
                 self._in_turn = False
-                if self._owner.renew_at <= trio.current_time():
-                    await self._owner.commit(())
+                await self._owner.renew()
         except GivenUp as error:
             self._exchange.suspend(error)  # or all would ask again, and wait again
             raise
@@ -200,11 +199,13 @@ class QueueActor:
         records: list[Record] = []
         async for piece in self._store.load(ownership):
             records += piece
+            await self._owner.renew()
         records.sort(key=_place)
         for number, record in enumerate(records, 1):
             machine.load(record)
             if number % _LOAD_CHUNK == 0 and not self._immediate:
                 await trio.lowlevel.checkpoint()
+                await self._owner.renew()
         for id, why in self._memory.refused.items():
             machine.refuse(id, why)
         if self._store.durable:

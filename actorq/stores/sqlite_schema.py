@@ -138,9 +138,17 @@ def prepare(
 
 
 def configure(db: apsw.Connection) -> None:
-    """Set what each connection has to be told."""
+    """Set what each connection has to be told.
+
+    Raises:
+        StoreUnavailable: It is no file on an ordinary disk.
+    """
     db.set_busy_timeout(BUSY)
-    db.pragma("journal_mode", "wal")
+    if db.pragma("journal_mode", "wal") != "wal":
+        raise StoreUnavailable(
+            f"store: {db.filename or 'a database in memory'} cannot have a write-ahead log: give "
+            "the path of a file on a disk of this machine"
+        )
     db.pragma("synchronous", "full")  # with less, a power cut takes the last commits
     db.pragma("fullfsync", True)  # only macOS knows it: its plain fsync is none
     db.pragma("cache_size", -64 * 1024)

@@ -288,7 +288,10 @@ class Nodes:
         """End what dead clients have begun, and nobody else would end."""
         dead = {node.process.name for node in self._all if node.process.dead}
         begun = [e for e in self.history.events if e.where in dead]
-        async with connect(self._addresses(node), connect_timeout=None) as client:
+        instruments = [self.history]
+        async with connect(
+            self._addresses(node), connect_timeout=None, instruments=instruments
+        ) as client:
             for event in begun:
                 if event.what == "scheduling":
                     await unschedule(client, event.details["name"])

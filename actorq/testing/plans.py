@@ -140,7 +140,7 @@ class _Planner:
             job = self._job()
             if jobs:
                 job = self._related(job, jobs)
-            if verb in ("submit", "many") and not job.after and self._happens(0.1):
+            if verb in ("submit", "many") and not job.after + job.needs and self._happens(0.1):
                 job = self._with_key(job)
             jobs.append(job)
         return Step(at, client, verb, tuple(jobs), patience)

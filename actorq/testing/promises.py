@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
 
@@ -10,10 +10,11 @@ from actorq.client.base import CANCEL_SLACK
 from actorq.model.ids import HOME
 from actorq.testing.cluster import Fault
 from actorq.testing.history import Happening, History
-from actorq.testing.nodes import GRACE, QUEUES, Setup
-from actorq.testing.workload import Job, Step
+from actorq.testing.nodes import GRACE, Setup
+from actorq.testing.reading import TERMINAL, Reading, holder_of, is_queue, lineage_of
+from actorq.testing.relations import broken_relations
+from actorq.testing.workload import Step
 
-_TERMINAL = frozenset({"success", "failure", "cancelled"})
 _WINDOW = 5.0
 _PATIENCE = GRACE + CANCEL_SLACK + _WINDOW - 0.5
 """Seconds after which a client has gone on, though nobody has told it that its block is empty."""
@@ -30,52 +31,16 @@ def broken(
     return list(dict.fromkeys(_Judge(history, setup, steps, faults).complaints()))
 
 
-class _Judge:
-    """Reads a history once, and then goes through the promises."""
-
-    def __init__(
-        self, history: History, setup: Setup, steps: Sequence[Step], faults: Sequence[Fault]
-    ) -> None:
-        self._history = history
-        self._slots = setup.slots
-        self._home = setup.home
-        self._parent = setup.parent
-        self._steps = steps
-        self._faults = faults
-        jobs = {job.label: (step, job) for step in steps for job in step.jobs}
-        self._jobs: dict[str, tuple[Step, Job]] = {}
-        self._records: dict[str, list[tuple[int, Happening]]] = defaultdict(list)
-        self._starts: dict[str, list[tuple[int, Happening]]] = defaultdict(list)
-        self._ends: dict[int, tuple[int, Happening]] = {}
-        self._runs: dict[int, Happening] = {}
-        self._told: list[tuple[int, Happening]] = []
-        self._lineages: list[str] = []
-        """What the records are called that there were, one after the other."""
-        for index, event in enumerate(history.events):
-            if event.what == "asked":
-                self._jobs[event.details["id"]] = jobs[event.details["label"]]
-            elif event.what == "record":
-                self._records[event.details["id"]].append((index, event))
-                if _lineage(event) not in self._lineages:
-                    self._lineages.append(_lineage(event))
-            elif event.what == "started":
-                self._starts[event.details["id"]].append((index, event))
-                self._runs[event.details["run"]] = event
-            elif event.what == "ended":
-                self._ends[event.details["run"]] = (index, event)
-            elif event.what == "told":
-                self._told.append((index, event))
-        self._durable = setup.store == "disk"
-        restarted = any(fault.kind == "restart queue" for fault in faults)
-        self._restarted = restarted and not self._durable
-        """Whether the queue may have lost its records."""
+class _Judge(Reading):
+    """Goes through the promises."""
 
     def complaints(self) -> Iterator[str]:
         """Iterate over what is broken."""
-        for event in self._history.events:
+        for event in self.history.events:
             if event.what in ("hangs", "leak"):
                 yield f"{event.what}: {event.details}"
-        for id in self._jobs:
+        yield from broken_relations(self)
+        for id in self.jobs:
             yield from self._of_records(id)
             yield from self._of_runs(id)
             yield from self._runs_again(id)
@@ -87,44 +52,41 @@ class _Judge:
         yield from self._errors()
         yield from self._blocks()
 
-    def _name(self, id: str) -> str:
-        return f"task {self._jobs[id][1].label} ({id})"
-
     # --- the record ------------------------------------------------------------------------------
 
     def _of_records(self, id: str) -> Iterator[str]:
         """One terminal status; fences grow one by one; what is cancelled is not granted again."""
-        for lineage in self._lineages:
+        for lineage in self.lineages:
             ended: str | None = None
             fence, deaths, cancel, holder = 0, 0, None, ""
-            for index, event in self._records[id]:
-                if _lineage(event) != lineage:
+            for index, event in self.records[id]:
+                if lineage_of(event) != lineage:
                     continue
                 now = event.details
                 if ended is not None:
-                    yield f"{self._name(id)} was {ended}, and is {now['status']} at {event.at:.4f}"
+                    yield f"{self.name(id)} was {ended}, and is {now['status']} at {event.at:.4f}"
                 granted = now["status"] == "running" and now["fence"] > fence
                 if granted and cancel is not None:
-                    yield f"{self._name(id)} was cancelled by {cancel}, and is granted again"
+                    yield f"{self.name(id)} was cancelled by {cancel}, and is granted again"
                 if now["fence"] < fence or now["deaths"] < deaths:
-                    yield f"{self._name(id)} has gone back at {event.at:.4f}"
+                    yield f"{self.name(id)} has gone back at {event.at:.4f}"
                 if now["deaths"] > deaths:
                     yield from self._death(id, holder, index, event)
-                unasked = "deadline" not in self._jobs[id][1].options
+                unasked = "deadline" not in self.jobs[id][1].options
                 if now["status"] == "failure" and cancel is not None and unasked:
-                    yield f"{self._name(id)} was cancelled by {cancel}, and is a failure"
+                    yield f"{self.name(id)} was cancelled by {cancel}, and is a failure"
                 fence, deaths, cancel = now["fence"], now["deaths"], now["cancel"]
-                holder = _holder(event)
-                ended = now["status"] if now["status"] in _TERMINAL else None
+                holder = holder_of(event)
+                ended = now["status"] if now["status"] in TERMINAL else None
 
     def _death(self, id: str, holder: str, index: int, event: Happening) -> Iterator[str]:
         """A death has a reason: something happened to the worker or to the way to it."""
-        for earlier in self._history.events[:index]:
+        for earlier in self.history.events[:index]:
             if event.at - earlier.at > _MEMORY + self._longest():
                 continue
             if self._harms(earlier, holder):
                 return
-        yield f"{self._name(id)} was lost at {event.at:.4f}: nothing had happened to {holder}"
+        yield f"{self.name(id)} was lost at {event.at:.4f}: nothing had happened to {holder}"
 
     def _harms(self, event: Happening, worker: str) -> bool:
         """Say whether this is a reason to give up a worker that may have done nothing wrong."""
@@ -134,74 +96,74 @@ class _Judge:
             return False
         if event.details["whom"] == worker:
             return True
-        if _is_queue(event.details["whom"]):
+        if is_queue(event.details["whom"]):
             # Another owner knows whom the former one had, and waits for them.
             gone = event.details["kind"] in ("restart queue", "drain", "crash actor")
-            return not (self._durable and gone and event.details.get("told", True))
+            return not (self.durable and gone and event.details.get("told", True))
         return False
 
     def _longest(self) -> float:
-        return max((fault.seconds for fault in self._faults), default=0.0)
+        return max((fault.seconds for fault in self.faults), default=0.0)
 
     def _bookings(self) -> Iterator[str]:
         """No worker is granted more than it has slots for, when a commit is over."""
         held: dict[str, str] = {}
-        commits = groupby(self._history.of("record"), lambda e: (_lineage(e), e.at))
+        commits = groupby(self.history.of("record"), lambda e: (lineage_of(e), e.at))
         for (lineage, at), events in commits:
             for event in events:
                 held.pop(event.details["id"], None)
                 if event.details["status"] == "running":
-                    held[event.details["id"]] = _holder(event)
+                    held[event.details["id"]] = holder_of(event)
             for worker, count in Counter(held.values()).items():
-                if count > (self._home if _is_queue(worker) else self._slots):
+                if count > (self.setup.home if is_queue(worker) else self.setup.slots):
                     yield f"{worker} holds {count} tasks at {at:.4f}"
-            if lineage != self._lineages[-1]:
+            if lineage != self.lineages[-1]:
                 held.clear()
 
     def _recovery(self) -> Iterator[str]:
         """What a dead worker held is taken from it soon, if nothing else goes wrong."""
-        if len(self._faults) != 1 or any(self._history.of("poisoned")):
+        if len(self.faults) != 1 or any(self.history.of("poisoned")):
             return
-        for index, crash in enumerate(self._history.events):
-            if crash.details.get("kind") != "crash" or _is_queue(crash.details["whom"]):
+        for index, crash in enumerate(self.history.events):
+            if crash.details.get("kind") != "crash" or is_queue(crash.details["whom"]):
                 continue
-            reported = "reported" in crash.details and self._parent
+            reported = "reported" in crash.details and self.setup.parent
             if not reported and crash.details.get("told") is False:
                 continue
             soon = crash.at + (_REPORTED if reported else _SEEN)
-            for id in self._jobs:
-                before = [e.details for i, e in self._records[id] if i < index]
-                after = [e.at for i, e in self._records[id] if i > index]
+            for id in self.jobs:
+                before = [e.details for i, e in self.records[id] if i < index]
+                after = [e.at for i, e in self.records[id] if i > index]
                 if before and before[-1]["status"] == "running":
                     worker = str(before[-1]["worker"]).rpartition(".")[0]
                     if worker == crash.details["whom"] and after and after[0] > soon:
-                        yield f"{self._name(id)} was missed only at {after[0]:.4f}"
+                        yield f"{self.name(id)} was missed only at {after[0]:.4f}"
 
     # --- runs ------------------------------------------------------------------------------------
 
     def _of_runs(self, id: str) -> Iterator[str]:
-        starts, (_, job) = self._starts[id], self._jobs[id]
+        starts, (_, job) = self.starts[id], self.jobs[id]
         if job.options.get("at_most_once") and len(starts) > 1:
-            yield f"{self._name(id)} is at_most_once and started {len(starts)} times"
-        grants = sum(len(self._grants(id, lineage)) for lineage in self._lineages)
+            yield f"{self.name(id)} is at_most_once and started {len(starts)} times"
+        grants = sum(len(self._grants(id, lineage)) for lineage in self.lineages)
         if len(starts) > grants:
-            yield f"{self._name(id)} started {len(starts)} times on {grants} grants"
+            yield f"{self.name(id)} started {len(starts)} times on {grants} grants"
 
     def _runs_again(self, id: str) -> Iterator[str]:
         """Nothing is run again without a reason: how it ended, or what happened to its worker."""
-        job = self._jobs[id][1]
-        for (_, former), (index, start) in pairwise(self._starts[id]):
-            end = self._ends.get(former.details["run"])
+        job = self.jobs[id][1]
+        for (_, former), (index, start) in pairwise(self.starts[id]):
+            end = self.ends.get(former.details["run"])
             how = "" if end is None else end[1].details["how"]
             if how == "raised" and (job.kind == "later" or job.options.get("retry", 1) > 1):
                 continue
             if how == "cancelled" and "timeout" in job.options and job.options.get("retry", 1) > 1:
                 continue
             since = former.at - _MEMORY - self._longest()
-            earlier = (e for e in self._history.events[:index] if e.at >= since)
-            if not self._restarted and not any(self._harms(e, former.where) for e in earlier):
+            earlier = (e for e in self.history.events[:index] if e.at >= since)
+            if not self.restarted and not any(self._harms(e, former.where) for e in earlier):
                 yield (
-                    f"{self._name(id)} is run again at {start.at:.4f}: nothing had happened to "
+                    f"{self.name(id)} is run again at {start.at:.4f}: nothing had happened to "
                     f"{former.where}"
                 )
 
@@ -209,82 +171,82 @@ class _Judge:
         """Return the fences of its grants."""
         return {
             event.details["fence"]
-            for _, event in self._records[id]
-            if _lineage(event) == lineage and event.details["status"] == "running"
+            for _, event in self.records[id]
+            if lineage_of(event) == lineage and event.details["status"] == "running"
         }
 
     # --- what clients were told ------------------------------------------------------------------
 
     def _accepted_is_kept(self) -> Iterator[str]:
-        for index, event in enumerate(self._history.events):
+        for index, event in enumerate(self.history.events):
             if event.what != "accepted":
                 continue
             id = event.details["id"]
-            records = self._records[id]
+            records = self.records[id]
             if not records or records[0][0] > index:
-                yield f"{self._name(id)} was accepted, and was not recorded"
-            elif not self._restarted and records[-1][1].details["status"] not in _TERMINAL:
-                yield f"{self._name(id)} was accepted and has not ended"
+                yield f"{self.name(id)} was accepted, and was not recorded"
+            elif not self.restarted and records[-1][1].details["status"] not in TERMINAL:
+                yield f"{self.name(id)} was accepted and has not ended"
 
     def _results(self) -> Iterator[str]:
         said: dict[str, tuple[object, ...]] = {}
-        for index, event in self._told:
+        for index, event in self.told:
             id, now = event.details["id"], event.details
             if now["about"] != id:
-                yield f"{self._name(id)}: the client was told about {now['about']}"
+                yield f"{self.name(id)}: the client was told about {now['about']}"
             if now["status"] == "success":
                 yield from self._success(id, index, now)
             else:
                 yield from self._no_success(id, now)
             word = (now["status"], now["value"])
-            if not self._restarted and said.setdefault(id, word) != word:
-                yield f"{self._name(id)}: told {said[id]} and then {word}"
+            if not self.restarted and said.setdefault(id, word) != word:
+                yield f"{self.name(id)}: told {said[id]} and then {word}"
 
     def _answers_are_true(self) -> Iterator[str]:
         """Nobody is told what is not stored, or is not so any more; whoever answers."""
         asked: dict[str, int] = {}
-        for index, event in enumerate(self._history.events):
+        for index, event in enumerate(self.history.events):
             id = event.details.get("id", "")
             if event.what == "asking":
                 asked[id] = index
-            if event.what not in ("told", "seen") or self._restarted:
+            if event.what not in ("told", "seen") or self.restarted:
                 continue
             status = event.details["status"]
-            before = [e.details["status"] for i, e in self._records[id] if i < index]
-            if status in _TERMINAL and status not in before:
-                yield f"{self._name(id)}: the client was told {status}, and that was not recorded"
-            if event.what == "seen" and status not in _TERMINAL:
-                ended = {e.details["status"] for i, e in self._records[id] if i < asked[id]}
-                if ended & _TERMINAL:
-                    yield f"{self._name(id)} was seen {status} at {event.at:.4f}, and had ended"
+            before = [e.details["status"] for i, e in self.records[id] if i < index]
+            if status in TERMINAL and status not in before:
+                yield f"{self.name(id)}: the client was told {status}, and that was not recorded"
+            if event.what == "seen" and status not in TERMINAL:
+                ended = {e.details["status"] for i, e in self.records[id] if i < asked[id]}
+                if ended & TERMINAL:
+                    yield f"{self.name(id)} was seen {status} at {event.at:.4f}, and had ended"
 
     def _success(self, id: str, index: int, told: dict[str, object]) -> Iterator[str]:
         label, about, run = str(told["value"]).split(" ")
-        if (label, about) != (self._jobs[id][1].label, id):
-            yield f"{self._name(id)} has the value {told['value']!r} of another task"
+        if (label, about) != (self.jobs[id][1].label, id):
+            yield f"{self.name(id)} has the value {told['value']!r} of another task"
             return
-        start, end = self._runs[int(run)], self._ends.get(int(run))
+        start, end = self.runs[int(run)], self.ends.get(int(run))
         if end is None or end[0] > index or end[1].details["how"] != "returned":
-            yield f"{self._name(id)} has the value of run {run}, which did not return one"
+            yield f"{self.name(id)} has the value of run {run}, which did not return one"
         worker = told.get("worker")
         at_home = worker is not None and str(worker).startswith(HOME)
-        if at_home and _is_queue(start.where):
+        if at_home and is_queue(start.where):
             worker = None
         if worker is not None and str(worker).rpartition(".")[0] != start.where:
-            yield f"{self._name(id)} has the value of {start.where}, and is said to be of {worker}"
+            yield f"{self.name(id)} has the value of {start.where}, and is said to be of {worker}"
         grants = [
-            (i, e) for i, e in self._records[id] if e.details["status"] == "running" and i < index
+            (i, e) for i, e in self.records[id] if e.details["status"] == "running" and i < index
         ]
         newest = max((e.details["fence"] for _, e in grants), default=0)
         began = [i for i, e in grants if e.details["fence"] == newest]
-        started = next(i for i, e in self._starts[id] if e.details["run"] == int(run))
-        if not self._restarted and began and started < began[0]:
-            yield f"{self._name(id)} has the value of run {run}, which was before grant {newest}"
+        started = next(i for i, e in self.starts[id] if e.details["run"] == int(run))
+        if not self.restarted and began and started < began[0]:
+            yield f"{self.name(id)} has the value of run {run}, which was before grant {newest}"
 
     def _no_success(self, id: str, told: dict[str, object]) -> Iterator[str]:
-        step, job = self._jobs[id]
+        step, job = self.jobs[id]
         status, error = told["status"], told.get("error")
-        name = f"{self._name(id)}, {job.kind}, {job.options}"
+        name = f"{self.name(id)}, {job.kind}, {job.options}"
         if status == "cancelled":
             scoped = step.verb in ("call", "map", "nursery")
             if not scoped and step.verb != "cancel":
@@ -302,63 +264,69 @@ class _Judge:
         elif error == "TaskExpired":
             if "expires" not in job.options:
                 yield f"{name}: expired without a time"
+        elif error == "DependencyFailed":
+            if not job.after and not job.needs:
+                yield f"{name}: blames a dependency, and has none"
         elif error != "WorkerLost" and not (error == "RetryLater" and "deadline" in job.options):
             yield f"{name}: {status} with {error}"
 
     def _errors(self) -> Iterator[str]:
-        for event in self._history.of("error"):
+        for event in self.history.of("error"):
             error = event.details["error"]
             fine = error in (
                 "TaskFailed", "TaskTimeout", "TaskCancelled", "TaskExpired", "WorkerLost",
                 "SubmitError", "QueueFull",
             )  # fmt: skip
-            fine = fine or (error == "StoreUnavailable" and self._durable)
-            gone = error == "TaskNotFound" and self._may_be_gone(event.details["step"])
+            step = self.steps[event.details["step"]]
+            fine = fine or (error == "StoreUnavailable" and self.durable)
+            fine = fine or (error == "KeyConflict" and any("key" in j.options for j in step.jobs))
+            gone = error == "TaskNotFound" and self._may_be_gone(step)
             if not fine and not gone:
                 yield f"step {event.details['step']} got {error}: {event.details['said']}"
 
-    def _may_be_gone(self, number: int) -> bool:
+    def _may_be_gone(self, step: Step) -> bool:
         """Say whether the queue may have forgotten what this step asks for by its id."""
-        step = self._steps[number]
+        if any(job.after or job.needs for job in step.jobs):
+            return True  # which may not have been accepted
         brief = any("result_ttl" in job.options for job in step.jobs)
-        return self._restarted or (step.verb == "cancel" and brief)
+        return self.restarted or (step.verb == "cancel" and brief)
 
     # --- blocks ----------------------------------------------------------------------------------
 
     def _blocks(self) -> Iterator[str]:
         """Whoever has left a block has left nothing running behind."""
-        for index, event in enumerate(self._history.events):
+        for index, event in enumerate(self.history.events):
             if event.what != "left" or "ids" not in event.details:
                 continue
             for id in event.details["ids"]:
-                step = self._jobs[id][0]
+                step = self.jobs[id][0]
                 late = event.at - (step.at + step.patience)
-                if late >= _PATIENCE or self._restarted:
+                if late >= _PATIENCE or self.restarted:
                     continue
-                before = [e for i, e in self._records[id] if i < index]
-                if before and before[-1].details["status"] not in _TERMINAL:
-                    yield f"{self._name(id)} goes on after its block was left"
+                before = [e for i, e in self.records[id] if i < index]
+                if before and before[-1].details["status"] not in TERMINAL:
+                    yield f"{self.name(id)} goes on after its block was left"
                 yield from self._left_running(id, index)
 
     def _left_running(self, id: str, index: int) -> Iterator[str]:
-        for i, start in self._starts[id]:
+        for i, start in self.starts[id]:
             if i > index:
-                if start.at <= self._history.events[index].at + 0.1:
+                if start.at <= self.history.events[index].at + 0.1:
                     continue  # the cancel was on its way
                 if not self._excused(id, start.where, i):
-                    yield f"{self._name(id)} started after its block was left"
+                    yield f"{self.name(id)} started after its block was left"
                 continue
-            end = self._ends.get(start.details["run"])
+            end = self.ends.get(start.details["run"])
             if end is not None and end[0] < index:
                 continue
             if not self._excused(id, start.where, index):
-                yield f"{self._name(id)} still ran when its block was left"
+                yield f"{self.name(id)} still ran when its block was left"
 
     def _excused(self, id: str, worker: str, until: int) -> bool:
         """Say whether its worker was out of reach, so that it could not be stopped in time."""
-        for event in self._history.events[:until]:
+        for event in self.history.events[:until]:
             if event.what == "fault" and (
-                event.details["whom"] == worker or _is_queue(event.details["whom"])
+                event.details["whom"] == worker or is_queue(event.details["whom"])
             ):
                 return True
             if event.what == "poisoned" and event.where == worker:
@@ -367,19 +335,3 @@ class _Judge:
             if told.get("kind") == "cancel_unconfirmed" and told["id"] == id:
                 return True
         return False
-
-
-def _lineage(record: Happening) -> str:
-    """Return what the records are called of which this is one."""
-    return str(record.details.get("lineage", record.where))
-
-
-def _holder(record: Happening) -> str:
-    """Return the process of the worker that a record names."""
-    worker = str(record.details["worker"] or "")
-    return record.where if worker.startswith(HOME) else worker.rpartition(".")[0]
-
-
-def _is_queue(name: object) -> bool:
-    """Say whether a process is a queue node."""
-    return str(name).partition(".")[0] in QUEUES

@@ -335,7 +335,9 @@ class _WebSocket:
                     await request.accept(subprotocol=SUBPROTOCOL)
                     self.role = role
                     return True
-                logger.info("%s was refused: HTTP %d", self.peer, role)
+                # Of a standby that is all day long, by everybody who knows its address too.
+                level = logging.DEBUG if role == HTTPStatus.SERVICE_UNAVAILABLE else logging.INFO
+                logger.log(level, "%s was refused: HTTP %d", self.peer, role)
                 proof = (
                     [(b"www-authenticate", b"Bearer")] if role == HTTPStatus.UNAUTHORIZED else None
                 )

@@ -11,7 +11,7 @@ from actorq.codec.records import Records
 from actorq.errors import CorruptStore, StoreUnavailable
 from actorq.model.records import Record
 from actorq.stores.sqlite import SqliteStore
-from actorq.stores.sqlite_schema import APPLICATION, STEPS, damaged
+from actorq.stores.sqlite_schema import APPLICATION, BUSY, STEPS, configure, damaged
 from actorq.testing.samples import ended, everything, live, own, record
 
 NEXT = (*STEPS, "ALTER TABLE live ADD COLUMN colour TEXT; CREATE TABLE more(a);")
@@ -189,6 +189,22 @@ def test_tables_that_were_dropped_are_damage(path: Path) -> None:
 
 def test_an_error_of_damage_names_the_file_and_the_way_out() -> None:
     assert "Stop every process that uses it" in str(damaged(Path("/x/tasks.db"), "a hole"))
+
+
+def test_where_there_can_be_no_log_there_is_no_store() -> None:
+    db = apsw.Connection(":memory:")
+    with pytest.raises(StoreUnavailable, match="cannot have a write-ahead log: give the path of a"):
+        configure(db)
+    db.close()
+
+
+def test_a_commit_is_on_the_disk_and_a_lock_is_waited_for(path: Path) -> None:
+    db = apsw.Connection(str(path))
+    configure(db)
+
+    assert (db.pragma("journal_mode"), db.pragma("synchronous")) == ("wal", 2)
+    assert db.pragma("busy_timeout") == BUSY
+    db.close()
 
 
 # --- from one layout to the next ------------------------------------------------------------------
