@@ -142,7 +142,7 @@ class Files:
 @asynccontextmanager
 async def opened(url: str) -> AsyncGenerator[actorq.System, None]:
     """Open a file; nobody here knows the tasks that wait in it."""
-    async with actorq.open_system(url, tasks=[noop, take], **BOUNDS) as system:
+    async with actorq.open_system(url, tasks=[noop, take], instruments=(), **BOUNDS) as system:
         yield system
 
 

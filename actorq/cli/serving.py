@@ -126,7 +126,13 @@ class Bounds:
     """What keeps a queue node small; see `actorq.open_system`."""
 
     max_pending: Annotated[int, Parameter(help="Tasks that wait, in each queue.")] = 100_000
-    max_results: Annotated[int, Parameter(help="Ended tasks that can be looked up.")] = 10_000
+    max_results: Annotated[
+        int | None,
+        Parameter(
+            help="Ended tasks that can be looked up. [default: 10000 with memory://, else as many "
+            "as there are]"
+        ),
+    ] = None
     result_ttl: Annotated[float, Parameter(help="Seconds for which they can be.")] = 3_600.0
     max_message: Annotated[
         int, Parameter(help="Bytes of the arguments of one task, and of its value.")

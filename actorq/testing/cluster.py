@@ -26,7 +26,7 @@ from actorq.testing.workload import World, set_world
 FaultKind = Literal[
     "cut", "hold", "half close", "slow", "refuse", "silence", "stall", "block", "crash", "drain",
     "crash actor", "restart queue", "disk full", "disk hangs", "disk slow", "disk fails",
-    "stop in commit",
+    "stop in commit", "die in commit",
 ]  # fmt: skip
 
 
@@ -43,7 +43,8 @@ class Fault:
             node in order; ``crash actor`` has one of the queue actor's next commits fail in a way
             that it does not survive. ``disk full`` has the disk take nothing more, ``disk hangs``
             answer nothing, ``disk slow`` take its time, ``disk fails`` fail every commit; ``stop in
-            commit`` is a stall of the owner that begins with its next commit.
+            commit`` is a stall of the owner that begins with its next commit; ``die in commit`` is
+            its end.
         whom: A node by the name of its role, as ``worker-1``; ``owner`` is the queue node that
             owns the records then.
         seconds: How long it lasts; after a crash or a drain, how soon there is a new one.
@@ -163,7 +164,7 @@ class Cluster(Nodes):
             await self._drain(node, fault)
         elif fault.kind == "crash actor":
             self._crash_actor(node, fault)
-        elif fault.kind == "stop in commit" or fault.kind.startswith("disk"):
+        elif fault.kind.endswith("in commit") or fault.kind.startswith("disk"):
             await self._harm_disk(fault)
         elif fault.kind in ("refuse", "silence"):
             await self._close_door(node, fault)
@@ -202,8 +203,8 @@ class Cluster(Nodes):
         disk = self.disk
         if disk is None:
             return
-        if fault.kind == "stop in commit":
-            disk.stop_at_commit(partial(self._stop, fault.seconds), applied=fault.applied)
+        if fault.kind.endswith("in commit"):
+            disk.stop_at_commit(partial(self._stop, fault), applied=fault.applied)
             return
         if fault.kind == "disk full":
             disk.full = True
@@ -216,11 +217,17 @@ class Cluster(Nodes):
         await trio.sleep(fault.seconds)
         disk.heal()
 
-    def _stop(self, seconds: float, store: DiskStore) -> None:
+    def _stop(self, fault: Fault, store: DiskStore) -> None:
+        """Stop the owner in its commit, or end it there."""
         for node in self._all:
-            if node.process.name == store.name and not node.process.dead and not self._quiet:
+            if node.process.name != store.name or node.process.dead or self._quiet:
+                continue
+            if fault.kind == "die in commit":
+                self.kill(node, told=fault.told, reported=False)
+                self._start_later(node)
+            else:
                 node.process.hold(_nobody)
-                current_clock().at(trio.current_time() + seconds, node.process.go_on)
+                current_clock().at(trio.current_time() + fault.seconds, node.process.go_on)
 
     async def _close_door(self, node: Node, fault: Fault) -> None:
         door: Door = "refusing" if fault.kind == "refuse" else "silent"

@@ -49,6 +49,7 @@ class Setup:
         standby: Whether there is a second queue node on that disk.
         locks: Whether it sees at once that an owner is dead; see `Disk`.
         home: Slots in each queue node itself.
+        skew: Seconds by which the clock of the standby is ahead.
         namesakes: Whether a worker that takes the place of another one has its name.
     """
 
@@ -64,6 +65,7 @@ class Setup:
     standby: bool = False
     locks: bool = True
     home: int = 0
+    skew: float = 0.0
     namesakes: bool = False
 
     @property
@@ -103,10 +105,10 @@ class WatchedStore(FaultyStore):
 class Node:
     """A process on a host of its own."""
 
-    def __init__(self, role: str, name: str, internet: Internet) -> None:
+    def __init__(self, role: str, name: str, internet: Internet, skew: float = 0.0) -> None:
         self.role = role
         self.host: Host = internet.host(role if role in QUEUES else name)
-        self.process: Process = Process(name)
+        self.process: Process = Process(name, skew)
         self.leave: trio.Event = trio.Event()
         self.system: System | None = None
         """A queue node's, once it has been the owner; for those who look at its tables."""
@@ -169,7 +171,9 @@ class Nodes:
     def start(self, role: str) -> Node:
         """Start a new node of that role."""
         number = self._numbers[role] = self._numbers.get(role, 0) + 1
-        node = Node(role, role if number == 1 else f"{role}.{number}", self.internet)
+        name = role if number == 1 else f"{role}.{number}"
+        skew = self._setup.skew if role == "standby" else 0.0
+        node = Node(role, name, self.internet, skew)
         self.nodes[role] = node
         self._all.append(node)
         mains = dict.fromkeys(QUEUES, self._be_queue)
@@ -236,12 +240,13 @@ class Nodes:
         current_clock().at(trio.current_time() + 0.5, succeed)
 
     def _wrote(self, name: str, ownership: Ownership, head: Head) -> None:
+        schedule = head.options.meta.get("schedule")
+        more = {} if schedule is None else {"schedule": schedule}
         self.history.put(
             name, "record", id=head.id, status=str(head.status), fence=head.fence,
             attempts=head.attempts, deaths=head.deaths, worker=head.worker,
             cancel=None if head.cancel is None else head.cancel.by,
-            epoch=ownership.epoch, lineage=ownership.lineage,
-            **{name: head.options.meta[name] for name in ("schedule",) if name in head.options.meta},
+            epoch=ownership.epoch, lineage=ownership.lineage, **more,
         )  # fmt: skip
 
     async def _be_worker(self, node: Node) -> None:

@@ -66,6 +66,7 @@ _OPTIONS: list[tuple[float, str, list[Any]]] = [
     (0.15, "limit", list(LIMITS)),
 ]
 _KEYS = ["k1", "k2", "k3"]
+_SKEWS = [-8.0, -0.5, 0.5, 8.0]
 _EVERY = [0.5, 1.0, 3.0]
 _WRONGS: list[FaultKind] = [
     "cut", "cut", "cut", "cut", "hold", "hold", "half close", "slow", "refuse", "silence", "stall",
@@ -74,6 +75,7 @@ _WRONGS: list[FaultKind] = [
 _WRONGS_WITH_DISK: list[FaultKind] = [
     *_WRONGS, "stall", "restart queue", "restart queue", "restart queue", "drain", "disk full",
     "disk hangs", "disk slow", "disk fails", "disk fails", "stop in commit", "stop in commit",
+    "die in commit", "die in commit", "die in commit",
 ]  # fmt: skip
 _LASTING = [0.1, 1.0, 3.0, 5.5, 8.0, 16.0]
 _WORKERS = ["worker-0", "worker-1", "worker-2"]
@@ -105,13 +107,16 @@ class _Planner:
             store="disk" if disk else "memory",
             standby=disk and self._happens(0.6),
             locks=not disk or self._happens(0.6),
+            home=2 if disk and self._happens(0.3) else 0,
+            skew=draw(_SKEWS) if disk and self._happens(0.3) else 0.0,
         )
         steps = [self._step(setup, calm) for _ in range(self._random.randint(2, 8))]
         pauses = [step for step in steps if step.verb == "pause"]
         steps = [step for step in steps if step not in pauses[1:]]  # or nobody could say when
         moments = [step.at for step in steps]
         moments += [step.at + job.seconds for step in steps for job in step.jobs]
-        faults = [self._fault(setup, calm, moments) for _ in range(draw(_FAULTS))]
+        count = draw(_FAULTS) + (2 if disk else 0)
+        faults = [self._fault(setup, calm, moments) for _ in range(count)]
         return Plan(
             self._seed,
             setup,
@@ -213,8 +218,8 @@ class _Planner:
         if kind == "restart queue":
             seconds, applied = min(seconds, 3.0), self._happens(0.5)
             return Fault(at, kind, owner, seconds, told=told, applied=applied)
-        if kind == "stop in commit" or kind.startswith("disk"):
-            return Fault(at, kind, "owner", seconds, applied=told)
+        if kind.endswith("in commit") or kind.startswith("disk"):
+            return Fault(at, kind, "owner", seconds, told=told, applied=self._happens(0.5))
         whom = draw([*_WORKERS, *_OTHERS])
         if whom == "queue":
             whom = owner

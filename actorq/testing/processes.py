@@ -38,11 +38,13 @@ class Process:
 
     Attributes:
         name: For people.
+        skew: Seconds by which its clock is ahead.
         state: Whether it runs, is held, or is dead.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, skew: float = 0.0) -> None:
         self.name: str = name
+        self.skew: float = skew
         self.held: bool = False
         self.dead: bool = False
         self.scope: trio.CancelScope = trio.CancelScope()
@@ -168,7 +170,8 @@ def _patches(random: Random) -> list[tuple[Any, str, Any]]:
         return Random(names.random())
 
     def wall() -> float:
-        return EPOCH + trio.current_time()
+        process = here()
+        return EPOCH + trio.current_time() + (process.skew if process else 0.0)
 
     patches: list[tuple[Any, str, Any]] = [
         (trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),

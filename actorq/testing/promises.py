@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby, pairwise
 
 from actorq.client.base import CANCEL_SLACK
@@ -13,7 +13,7 @@ from actorq.testing.history import Happening, History
 from actorq.testing.nodes import GRACE, Setup
 from actorq.testing.reading import TERMINAL, Reading, holder_of, is_queue, lineage_of
 from actorq.testing.relations import broken_relations
-from actorq.testing.workload import Step
+from actorq.testing.workload import Job, Step
 
 _WINDOW = 5.0
 _PATIENCE = GRACE + CANCEL_SLACK + _WINDOW - 0.5
@@ -22,6 +22,30 @@ _REPORTED, _SEEN = 1.0, 6.5
 """Seconds within which the death of a worker is known: from its parent, or from its connection."""
 _MEMORY = 20.0
 """Seconds for which a fault may be the reason of something: longer than any lease."""
+
+
+def _fails(job: Job) -> bool:
+    attempts = 1 if "deadline" in job.options else job.options.get("retry", 1)
+    return job.kind == "fail" or (job.kind == "flaky" and bool(attempts <= job.times))
+
+
+def _depends(job: Job) -> bool:
+    return bool(job.after or job.needs)
+
+
+_REASONS: dict[str, tuple[Callable[[Job], bool], str]] = {
+    "Broken": (_fails, "failed, which it does not do"),
+    "GiveUp": (lambda job: job.kind == "give up", "gave up, which it does not do"),
+    "TaskTimeout": (
+        lambda job: bool({"timeout", "deadline"} & job.options.keys()),
+        "timed out without a time",
+    ),
+    "TaskExpired": (lambda job: "expires" in job.options, "expired without a time"),
+    "DependencyFailed": (_depends, "blames a dependency, and has none"),
+    "RetryLater": (lambda job: "deadline" in job.options, "failure with RetryLater"),
+    "WorkerLost": (lambda _: True, ""),
+}
+"""Errors of tasks, who may have them, and what to say of others."""
 
 
 def broken(
@@ -82,7 +106,8 @@ class _Judge(Reading):
     def _death(self, id: str, holder: str, index: int, event: Happening) -> Iterator[str]:
         """A death has a reason: something happened to the worker or to the way to it."""
         for earlier in self.history.events[:index]:
-            if event.at - earlier.at > _MEMORY + self._longest():
+            lasting = earlier.what == "poisoned" or earlier.details.get("kind") == "crash"
+            if not lasting and event.at - earlier.at > _MEMORY + self._longest():
                 continue
             if self._harms(earlier, holder):
                 return
@@ -98,7 +123,9 @@ class _Judge(Reading):
             return True
         if is_queue(event.details["whom"]):
             # Another owner knows whom the former one had, and waits for them.
-            gone = event.details["kind"] in ("restart queue", "drain", "crash actor")
+            gone = event.details["kind"] in (
+                "restart queue", "drain", "crash actor", "die in commit",
+            )  # fmt: skip
             return not (self.durable and gone and event.details.get("told", True))
         return False
 
@@ -245,30 +272,16 @@ class _Judge(Reading):
 
     def _no_success(self, id: str, told: dict[str, object]) -> Iterator[str]:
         step, job = self.jobs[id]
-        status, error = told["status"], told.get("error")
+        status, error = told["status"], str(told.get("error"))
         name = f"{self.name(id)}, {job.kind}, {job.options}"
         if status == "cancelled":
             scoped = step.verb in ("call", "map", "nursery")
             if not scoped and step.verb != "cancel":
                 yield f"{name}: cancelled, and nobody asked for that"
-        elif error == "Broken":
-            attempts = 1 if "deadline" in job.options else job.options.get("retry", 1)
-            if job.kind != "fail" and not (job.kind == "flaky" and attempts <= job.times):
-                yield f"{name}: failed, which it does not do"
-        elif error == "GiveUp":
-            if job.kind != "give up":
-                yield f"{name}: {error}"
-        elif error == "TaskTimeout":
-            if not {"timeout", "deadline"} & job.options.keys():
-                yield f"{name}: timed out without a time"
-        elif error == "TaskExpired":
-            if "expires" not in job.options:
-                yield f"{name}: expired without a time"
-        elif error == "DependencyFailed":
-            if not job.after and not job.needs:
-                yield f"{name}: blames a dependency, and has none"
-        elif error != "WorkerLost" and not (error == "RetryLater" and "deadline" in job.options):
+        elif error not in _REASONS:
             yield f"{name}: {status} with {error}"
+        elif not _REASONS[error][0](job):
+            yield f"{name}: {_REASONS[error][1]}"
 
     def _errors(self) -> Iterator[str]:
         for event in self.history.of("error"):
@@ -280,13 +293,14 @@ class _Judge(Reading):
             step = self.steps[event.details["step"]]
             fine = fine or (error == "StoreUnavailable" and self.durable)
             fine = fine or (error == "KeyConflict" and any("key" in j.options for j in step.jobs))
+            fine = fine or (error == "DependencyFailed" and any(map(_depends, step.jobs)))
             gone = error == "TaskNotFound" and self._may_be_gone(step)
             if not fine and not gone:
                 yield f"step {event.details['step']} got {error}: {event.details['said']}"
 
     def _may_be_gone(self, step: Step) -> bool:
         """Say whether the queue may have forgotten what this step asks for by its id."""
-        if any(job.after or job.needs for job in step.jobs):
+        if any(map(_depends, step.jobs)):
             return True  # which may not have been accepted
         brief = any("result_ttl" in job.options for job in step.jobs)
         return self.restarted or (step.verb == "cancel" and brief)

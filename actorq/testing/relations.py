@@ -12,7 +12,9 @@ from actorq.testing.workload import LIMITS, QUEUE, Step
 
 _ON_THE_WAY = 0.1
 """Seconds by which two starts may come closer than they were granted, if nothing is slow."""
-_SUDDEN = frozenset({"cut", "half close", "refuse", "crash", "restart queue", "crash actor"})
+_SUDDEN = frozenset(
+    {"cut", "half close", "refuse", "crash", "restart queue", "crash actor", "die in commit"}
+)
 """Faults that make nothing slow."""
 
 
@@ -29,7 +31,7 @@ def broken_relations(reading: Reading) -> Iterator[str]:
 
 
 def _keys(reading: Reading) -> Iterator[str]:
-    """A key stands for one task. (Results with a key are kept longer than any plan lasts.)"""
+    """A key stands for one task, as results with a key are kept longer than any plan lasts."""
     holders: dict[str, set[str]] = defaultdict(set)
     for id, (_, job) in reading.jobs.items():
         if "key" in job.options and reading.records[id]:
@@ -47,12 +49,12 @@ def _dependencies(reading: Reading) -> Iterator[str]:
             continue
         job = reading.jobs[id][1]
         lenient = job.options.get("on_dependency_failure") == "run" and not job.needs
-        granted = [i for i, e in reading.records[id] if e.details["status"] == "running"]
+        granted = [e.at for _, e in reading.records[id] if e.details["status"] == "running"]
         for source in sources if granted else ():
             ends = [
                 e.details["status"]
-                for i, e in reading.records[source]
-                if i < granted[0] and e.details["status"] in TERMINAL
+                for _, e in reading.records[source]
+                if e.at <= granted[0] and e.details["status"] in TERMINAL
             ]
             if not ends:
                 yield f"{reading.name(id)} was granted before {reading.name(source)} had ended"
@@ -108,7 +110,7 @@ def _concurrency(reading: Reading) -> Iterator[str]:
 
 def _rates(reading: Reading) -> Iterator[str]:
     """In no window start more than may; where nothing comes late that was granted in time."""
-    if any(fault.kind not in _SUDDEN for fault in reading.faults):
+    if reading.setup.skew or any(fault.kind not in _SUDDEN for fault in reading.faults):
         return
     starts: dict[str, list[float]] = defaultdict(list)
     for event in reading.history.of("started"):
@@ -123,7 +125,7 @@ def _rates(reading: Reading) -> Iterator[str]:
 
 
 def _pauses(reading: Reading) -> Iterator[str]:
-    """Of a queue that is paused nothing is granted. (There is one who does that, at most.)"""
+    """Of a queue that is paused nothing is granted; at most one client does that, once."""
     paused = False
     fences: dict[str, int] = {}
     for event in reading.history.events:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from math import inf
 from typing import Any, Literal
 
@@ -172,22 +173,26 @@ def _end(kind: str, early: bool, label: str, seconds: float) -> None:
 def message_of(
     job: Job, ids: Mapping[str, str] | None = None, client: Client | None = None
 ) -> TaskMessage[str]:
-    """Return the message that submits a job; ``ids`` are those of the jobs that it names."""
+    """Return the message that submits a job; ``ids`` are those of the jobs before it."""
     options = dict(job.options)
-    ids = ids or {}
     if "retry" in options:
         options["retry"] = Retry(attempts=options["retry"], delay=0.5)
     if "limit" in options:
         options["limit"] = LIMITS[options["limit"]]
     if job.after:
-        options["after"] = [ids[label] for label in job.after]
+        options["after"] = _ids_of(job.after, ids)
     load = bytes(job.size)
     task = perform.options(**options)
     if not job.needs:
         return task.message(job.label, job.kind, job.seconds, job.times, load)
     assert client is not None  # only who has one can have what it needs
-    given = tuple(client.handle(ids[label], perform).output for label in job.needs)
+    given = tuple(client.handle(id, perform).output for id in _ids_of(job.needs, ids))
     return task.message(job.label, job.kind, job.seconds, job.times, load, given)
+
+
+def _ids_of(labels: Sequence[str], ids: Mapping[str, str] | None) -> list[str]:
+    """Return the ids of those of these jobs that there are: a shorter plan may lack some."""
+    return [ids[label] for label in labels if ids is not None and label in ids]
 
 
 class _AsItIs:
@@ -230,7 +235,7 @@ class Doer:
             message = message_of(job, ids, self._client)
             ids[job.label] = message.id
             messages.append(message)
-            sources = [ids[label] for label in (*job.after, *job.needs)]
+            sources = _ids_of((*job.after, *job.needs), ids)
             more = {"sources": sources} if sources else {}
             self._note("asked", step=number, label=job.label, id=message.id, **more)
         return messages
@@ -365,10 +370,8 @@ class Doer:
 
 async def unschedule(client: Client, name: str) -> None:
     """Remove a schedule, whatever comes."""
-    try:
+    with suppress(ScheduleNotFound):  # if the queue has lost its records
         await _insist(lambda: client.remove_schedule(name))
-    except ScheduleNotFound:
-        pass  # the queue has lost its records
 
 
 async def resume(client: Client) -> None:

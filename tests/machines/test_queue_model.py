@@ -150,7 +150,7 @@ class Referee(Stage):
         self.guest_at = None
         self.links.clear()
         self.terms.clear()
-        self.spare_until = self.awake + self.limits.lease
+        self.spare_until = self.awake + self.limits.window
         for head in self.heads.values():
             if head.status is RUNNING:
                 self.terms[node_of(head)] = Term(self.spare_until, self.spare_until)

@@ -56,8 +56,14 @@ def test_a_program_that_is_started_meanwhile_does_not_keep_it(tmp_path: Path) ->
     first, second = OwnerLock(tmp_path / "a.db"), OwnerLock(tmp_path / "a.db")
     assert first.take()
     with subprocess.Popen(
-        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False
-    ) as process:
+        [sys.executable, "-c", "print(input(), flush=True); input()"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, close_fds=False,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"begun\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"begun\n"
         first.free()
         assert second.take()
         process.kill()

@@ -144,7 +144,7 @@ CRASH: dict[str, Any] = {"kind": "restart queue", "whom": "queue"}
             "told ('success'",
         ),
         (Telling().lived().record("failure").told("failure", error="Broken"), "it does not do"),
-        (Telling().lived().record("failure").told("failure", error="GiveUp"), "GiveUp"),
+        (Telling().lived().record("failure").told("failure", error="GiveUp"), "gave up"),
         (
             Telling().lived().record("failure").told("failure", error="TaskTimeout"),
             "timed out without a time",
