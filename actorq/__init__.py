@@ -24,6 +24,7 @@ from actorq.errors import InvalidArguments as InvalidArguments
 from actorq.errors import KeyConflict as KeyConflict
 from actorq.errors import MailboxFull as MailboxFull
 from actorq.errors import NoReply as NoReply
+from actorq.errors import OwnedElsewhere as OwnedElsewhere
 from actorq.errors import PayloadTooLarge as PayloadTooLarge
 from actorq.errors import QueueFull as QueueFull
 from actorq.errors import RemoteError as RemoteError

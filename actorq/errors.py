@@ -32,6 +32,7 @@
     │   └── IncompatiblePeer    whoever answers there speaks something else
     └── StoreError              the store cannot do what it was asked for
         ├── StoreUnavailable    not now; the same call may be tried again
+        │   └── OwnedElsewhere  another process owns the store; this one stands by
         ├── CorruptStore        what is there cannot be read, or not by this version
         ├── RowRefused          one record cannot be kept; ``id`` says which
         └── Fenced              another owner has taken the partition
@@ -321,6 +322,10 @@ class StoreUnavailable(StoreError):
     """
 
     accepted: Sequence[object] = ()
+
+
+class OwnedElsewhere(StoreUnavailable):
+    """Another process owns the store, and this one stands by."""
 
 
 class CorruptStore(StoreError):

@@ -14,7 +14,7 @@ NAMES = {
     "Cron", "Current", "Deferred", "DependencyFailed", "Down", "DuplicateTask", "EncodeError",
     "Event", "EventKind", "Every", "ExitReason", "Fenced", "GiveUp", "IncompatiblePeer",
     "Instrument", "InvalidArguments", "KeyConflict", "Lagged", "Limit", "Mailbox", "MailboxFull",
-    "Monitor", "NoReply", "Page", "PayloadTooLarge", "PoolStats", "Progress", "QueueFull",
+    "Monitor", "NoReply", "Page", "OwnedElsewhere", "PayloadTooLarge", "PoolStats", "Progress", "QueueFull",
     "QueueStats", "RemoteError", "RestartIntensityExceeded", "RestartType", "Retry", "RetryLater",
     "RowRefused", "ScheduleInfo", "ScheduleNotFound", "Snapshot", "Stats", "StoreError",
     "StoreStats", "StoreUnavailable", "Strategy", "StreamTask", "SubmitError", "Subscription",

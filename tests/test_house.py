@@ -126,8 +126,9 @@ def test_a_test_that_blocks_fails() -> None:
 
 
 def test_every_test_that_the_guarantees_name_exists() -> None:
-    text = (ROOT / "docs/explanation/guarantees.md").read_text(encoding="utf-8")
-    named = re.findall(r"`(tests/[\w/.]+)::(\w+)`", text)
+    pages = [ROOT / "docs/explanation" / name for name in ("guarantees.md", "durability.md")]
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
+    named = re.findall(r"`((?:tests|actorq/testing)/[\w/.]+)::(\w+)`", text)
 
     missing = [
         f"{path}::{name}"

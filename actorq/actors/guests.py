@@ -15,10 +15,9 @@ from typing import Any, Literal
 import trio
 from msgspec.structs import replace
 
-from actorq.actors.owner import OwnedElsewhere
 from actorq.codec.envelope import encode
 from actorq.contracts.link import Port
-from actorq.errors import EncodeError, PayloadTooLarge, RemoteError, readable
+from actorq.errors import EncodeError, OwnedElsewhere, PayloadTooLarge, RemoteError, readable
 from actorq.model import messages as m
 from actorq.model import wire as w
 from actorq.model.options import TaskOptions

@@ -14,7 +14,7 @@ from typing import TypeVar
 import trio
 
 from actorq.contracts.store import Store
-from actorq.errors import StoreUnavailable
+from actorq.errors import OwnedElsewhere, StoreUnavailable
 from actorq.model.events import EventKind
 from actorq.model.ids import PARTITION
 from actorq.model.records import Note, Ownership, Purged, Write
@@ -32,16 +32,15 @@ LOOK_EVERY = 0.1
 _PATIENCE = 1.0
 """Seconds for which a store that cannot be had is nobody's business."""
 
+_SINCE = ", since "
+"""What follows is another time at each look."""
+
 _FRESH = 0.6 * OWNERSHIP_TTL
 _AGAIN_FIRST, _AGAIN_MAX = 0.02, 0.5
 _RELEASE_MAX = 5.0
 
 
 T = TypeVar("T")
-
-
-class OwnedElsewhere(StoreUnavailable):
-    """Somebody else owns the store; this process stands by."""
 
 
 class GivenUp(StoreUnavailable):
@@ -82,8 +81,9 @@ class Owner:
             StoreUnavailable: At the ``first`` look: then somebody should know.
             CorruptStore: There is nothing to be owned.
         """
-        said, began = "", trio.current_time()
+        said = ""
         why: StoreUnavailable
+        trouble: float | None = None
         while True:
             now = trio.current_time()
             try:
@@ -92,20 +92,26 @@ class Owner:
                     self._began = now
                     return
                 why = OwnedElsewhere(f"another process owns the store{await self._by_whom()}")
+                trouble = None
             except StoreUnavailable as error:
                 if first:
                     raise
                 why = error
+                trouble = now if trouble is None else trouble
             first = False
-            passing = not isinstance(why, OwnedElsewhere) and now - began < _PATIENCE
-            if str(why) != said and not passing:
-                said = str(why)
-                self._tell(EventKind.STANDING_BY, why=said)
+            passing = trouble is not None and now - trouble < _PATIENCE
+            what = str(why).partition(_SINCE)[0]
+            if what != said and not passing:
+                said = what
+                self._tell(EventKind.STANDING_BY, why=str(why))
                 stand_by(why)
             await trio.sleep(LOOK_EVERY)
 
     async def _by_whom(self) -> str:
-        owner = (await self.store.describe()).owner
+        try:
+            owner = (await self.store.describe()).owner
+        except StoreUnavailable:
+            owner = None
         return f" ({owner})" if owner else ""
 
     async def commit(self, writes: Sequence[Write], notes: Sequence[Note] = ()) -> None:
@@ -174,7 +180,7 @@ class Owner:
 
     async def stats(self) -> StoreStats:
         """Return what people see of the store."""
-        info = await self.store.describe()
+        info = await self.insist(self.store.describe)
         return StoreStats(
             url=info.url,
             size=info.size,

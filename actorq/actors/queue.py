@@ -22,16 +22,15 @@ import trio
 from attrs import evolve
 
 from actorq.actors.owner import OWNERSHIP_TTL, GivenUp, Owner
+from actorq.actors.reading import Reading
 from actorq.contracts.clock import Clock
 from actorq.contracts.store import Store
-from actorq.errors import RowRefused, StoreUnavailable
+from actorq.errors import StoreUnavailable
 from actorq.machines.effects import (
     Complete,
     Effect,
-    Found,
     Lookup,
     Search,
-    Searched,
     Send,
     Tell,
 )
@@ -40,8 +39,7 @@ from actorq.machines.tables import Limits
 from actorq.model import messages as m
 from actorq.model.events import EventKind
 from actorq.model.feed import TaskEventKind
-from actorq.model.ids import PARTITION
-from actorq.model.records import Note, Record, Write
+from actorq.model.records import Note, Ownership, Record, Write
 from actorq.runtime.exchange import Exchange
 from actorq.runtime.future import Future
 from actorq.runtime.lanes import Lanes
@@ -57,6 +55,7 @@ STUCK_EVERY = 5.0
 """Seconds between two looks whether something could start and does not."""
 
 _PURGE_SHARE = 64
+_REFUSED_MAX = 10_000
 
 Mail = tuple[int, tuple[Any, ...]]
 """What came on a connection: its number and what was sent together."""
@@ -78,6 +77,15 @@ class Memory:
     def __init__(self) -> None:
         self.owned: Future[None] = Future()
         self.refused: dict[str, str] = {}
+
+    def refuse(self, id: str, why: str) -> bool:
+        """Note a refusal; say whether it is a new one."""
+        if id in self.refused:
+            return False
+        if len(self.refused) >= _REFUSED_MAX:
+            del self.refused[next(iter(self.refused))]
+        self.refused[id] = why
+        return True
 
 
 class QueueActor:
@@ -120,6 +128,7 @@ class QueueActor:
         self._memory = memory
         self._tell = tell
         self._machine = machine(limits, nonce, home)
+        self._reading = Reading(self._owner, self._step, self._machine.refuse)
         self._mail = Lanes()
         self._searches: deque[Search] = deque()
         self._in_turn = False
@@ -150,6 +159,7 @@ class QueueActor:
         """
         self._mail = inbox._lanes
         self._mail.user.clear()
+        over = False
         try:
             await self._own(inbox)
             self._exchange.open(self._post)
@@ -162,21 +172,24 @@ class QueueActor:
                 self._in_turn = True
                 effects: list[Effect] = []
                 if self._searches:
-                    effects = await self._search(self._searches.popleft())
+                    effects = await self._reading.search(self._searches.popleft())
                     self._mail.wake()  # for the next of them
                 await self._turn(self._mail.take_many(MAIL_MAX), effects)
                 self._in_turn = False
                 await self._owner.renew()
         except GivenUp as error:
             self._exchange.suspend(error)  # or all would ask again, and wait again
+            over = True
             raise
-        except RowRefused as error:
-            self._memory.refused[error.id] = str(error)
+        except trio.Cancelled:
+            over = True
             raise
         finally:
             self._in_turn = True  # no turn from now on
             self._exchange.close()
-            await self._owner.release()
+            # After a crash this process goes on as the owner: a standby would run again what runs.
+            if over:
+                await self._owner.release()
 
     async def _own(self, inbox: Mailbox[Mail]) -> None:
         """Become the owner, however long that takes, and load what there is."""
@@ -194,12 +207,9 @@ class QueueActor:
             self._last_expiry = self._purge_at = self._spare_until
         machine = self._machine
         machine.own(ownership)
-        for note in await self._store.notes(ownership):
+        for note in await self._owner.insist(lambda: self._store.notes(ownership)):
             machine.load_note(note)
-        records: list[Record] = []
-        async for piece in self._store.load(ownership):
-            records += piece
-            await self._owner.renew()
+        records = await self._owner.insist(lambda: self._load(ownership))
         records.sort(key=_place)
         for number, record in enumerate(records, 1):
             machine.load(record)
@@ -210,9 +220,14 @@ class QueueActor:
             machine.refuse(id, why)
         if self._store.durable:
             seconds = trio.current_time() - began
-            self._tell(
-                EventKind.OWNING, epoch=ownership.epoch, tasks=len(records), seconds=seconds
-            )
+            self._tell(EventKind.OWNING, epoch=ownership.epoch, tasks=len(records), seconds=seconds)
+
+    async def _load(self, ownership: Ownership) -> list[Record]:
+        records: list[Record] = []
+        async for piece in self._store.load(ownership):
+            records += piece
+            await self._owner.renew()
+        return records
 
     def _seconds_to_wait(self) -> float | None:
         self._alarm = self._next_alarm()
@@ -281,6 +296,9 @@ class QueueActor:
                 self._look_whether_stuck(now)
             while effects:
                 effects = await self._carry_out(effects)
+            # Not before: what is revived in this turn must not be forgotten while it is written.
+            if self._kept > self._max_results and now >= self._spare_until:
+                await self._purge()
             if self._purge_at is not None and self._purge_at <= now:
                 if now >= self._spare_until:
                     await self._purge()
@@ -309,9 +327,7 @@ class QueueActor:
             elif type(effect) is not Note:
                 more += await self._look_up(effect)
         if lookups:
-            more += await self._fetch(lookups)
-        if self._kept > self._max_results and self._now >= self._spare_until:
-            await self._purge()
+            more += await self._reading.fetch(lookups)
         return more
 
     async def _commit(self, effects: list[Effect]) -> list[Effect]:
@@ -353,28 +369,6 @@ class QueueActor:
                 rest.append(effect)
         return rest
 
-    async def _fetch(self, lookups: list[Lookup]) -> list[Effect]:
-        """Answer what the machine has asked the store for; return what comes of that."""
-        ids = list(dict.fromkeys(id for lookup in lookups for id in lookup.ids))
-        keys = list(dict.fromkeys(key for lookup in lookups for key in lookup.keys))
-        records: dict[str, Record] = {}
-        keyed: dict[str, Record] = {}
-        if ids:
-            found = await self._owner.insist(lambda: self._store.fetch(PARTITION, ids))
-            records = {record.head.id: record for record in found if record is not None}
-        if keys:
-            ended = await self._owner.insist(lambda: self._store.fetch_keyed(PARTITION, keys))
-            keyed = {key: r for key, r in zip(keys, ended, strict=True) if r is not None}
-        effects: list[Effect] = []
-        for lookup in lookups:
-            answer = Found(
-                lookup.message,
-                {id: records[id] for id in lookup.ids if id in records},
-                {key: keyed[key] for key in lookup.keys if key in keyed},
-            )
-            effects += self._machine.step(lookup.to, (answer,), self._now)
-        return effects
-
     async def _look_up(self, effect: Effect) -> list[Effect]:
         """Ask the store for what the machine does not know; return what comes of the answer."""
         if isinstance(effect, Complete):
@@ -386,7 +380,7 @@ class QueueActor:
             return []
         if isinstance(effect, Search):
             if effect.cursor is None or not self._immediate:
-                return await self._search(effect)
+                return await self._reading.search(effect)
             # A long search goes on in the actor's own task, which lets others run in between.
             self._searches.append(effect)
             self._mail.wake()
@@ -395,13 +389,10 @@ class QueueActor:
         self._tell(effect.kind, **effect.details)
         return []
 
-    async def _search(self, search: Search) -> list[Effect]:
-        """Look for one page; return what comes of it."""
-        find, which = self._store.find, (search.filter, search.cursor, search.limit)
-        page = await self._owner.insist(lambda: find(PARTITION, *which))
-        answer = Searched(search.message, page.records, page.next, page.scanned, search.total)
+    def _step(self, origin: int, message: Any) -> list[Effect]:
+        """Tell the machine what came of what it asked."""
         self._now = self._clock.now()
-        return self._machine.step(search.to, (answer,), self._now)
+        return self._machine.step(origin, (message,), self._now)
 
     def _count_result(self, keep_until: float) -> None:
         self._kept += 1
@@ -425,8 +416,9 @@ class QueueActor:
             self._purge_at = self._now
             self._mail.wake()
         elif self._purge_at is not None and self._purge_at <= self._now:
-            more = self._last_expiry > self._now
-            self._purge_at = min(self._now + PURGE_EVERY, self._last_expiry) if more else None
+            self._purge_at = self._now + PURGE_EVERY if purged.left else None
+            if self._last_expiry > self._now:
+                self._purge_at = min(self._now + PURGE_EVERY, self._last_expiry)
 
     def _look_whether_stuck(self, now: float) -> None:
         if now >= self._stuck_at:

@@ -24,6 +24,7 @@ from actorq.actors.runner import Runner
 from actorq.actors.slots import Slot, SlotPool
 from actorq.contracts.clock import Clock
 from actorq.contracts.link import Peer, Port
+from actorq.errors import OwnedElsewhere
 from actorq.model import messages as m
 from actorq.model.events import EventKind
 from actorq.model.records import Output
@@ -199,7 +200,14 @@ class WorkerActor:
         self._port = None
 
     def suspended(self, error: Exception) -> None:
-        """Go on with what runs."""
+        """Go on with what runs, unless somebody else owns the store: they have it run again."""
+        if isinstance(error, OwnedElsewhere):
+            self._unanswered.clear()
+            for pool in self._pools.values():
+                pool.reconnect()
+            for slot in self._slots:
+                if slot.grant is not None:
+                    self._revoke(slot)
 
     def received(self, message: Any) -> None:
         """Take a grant, an interrupt or an answer."""
@@ -219,8 +227,11 @@ class WorkerActor:
                 self._unanswered.pop((id, fence), None)
                 slot = self._running(id, fence)
                 if slot is not None:
-                    slot.revoked = True
-                    slot.interrupt("cancelled", self._grace, "the task was given to somebody else")
+                    self._revoke(slot)
+
+    def _revoke(self, slot: Slot) -> None:
+        slot.revoked = True
+        slot.interrupt("cancelled", self._grace, "the task was given to somebody else")
 
     def _interrupt(self, interrupt: m.Interrupt) -> None:
         slot = self._running(interrupt.id, interrupt.fence)

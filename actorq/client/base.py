@@ -10,7 +10,7 @@ import trio
 from actorq.client.handle import TaskHandle
 from actorq.client.session import Ending, Session, lost_scope
 from actorq.codec import payload
-from actorq.codec.options import pack_options
+from actorq.codec.options import copied, pack_options
 from actorq.codec.pickled import encode_call
 from actorq.codec.references import ALIVE, blanked, check_places
 from actorq.errors import (
@@ -24,6 +24,7 @@ from actorq.errors import (
 )
 from actorq.model import messages as m
 from actorq.model.checks import number
+from actorq.model.ids import ID_MAX, can_be_id
 from actorq.model.records import Cancel
 from actorq.model.results import TaskDone, TaskResult
 from actorq.registry import Registry
@@ -33,7 +34,6 @@ from actorq.tasks import Call, EncodedCall, NamedTask, Task, TaskMessage
 
 R = TypeVar("R")
 
-ID_MAX = 200
 REASON_MAX = 10_000
 
 NOT_ACCEPTED = (SubmitError, TaskNotFound, StoreUnavailable)
@@ -127,6 +127,7 @@ class BaseClient:
         options = task.settings
         if options.callback is not None:
             options = self._registry.keepable(options, encode=self._encode)
+        options = copied(options)
         submission = m.Submission(id, task.name, task.pool, options, scope, body, needs)
         self._check_size(task.name, _size(submission))
         return submission
@@ -380,8 +381,8 @@ def _earlier(stamp: float | None, other: float | None) -> float | None:
 def _task_id(id: object) -> str:
     if not isinstance(id, str):
         raise TypeError(f"id must be a task's id, a string, not {id!r}")
-    if not 0 < len(id) <= ID_MAX:
-        raise TaskNotFound(id[:ID_MAX])
+    if not can_be_id(id):
+        raise TaskNotFound(readable(id[:ID_MAX]))
     return id
 
 

@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
 
 import trio
 
-from actorq.client.base import ID_MAX, NOT_ACCEPTED, why
+from actorq.client.base import NOT_ACCEPTED, why
 from actorq.client.batches import Completed, Mapped, Outcomes
 from actorq.client.feed import Subscription
 from actorq.client.handle import TaskHandle
@@ -19,6 +19,7 @@ from actorq.errors import ActorqError
 from actorq.model import messages as m
 from actorq.model.checks import whole
 from actorq.model.filters import PAGE_MAX, FilterDict, SubscriptionDict, build_filter
+from actorq.model.ids import can_be_id
 from actorq.model.records import Cancel
 from actorq.model.results import Page, Stats, TaskInfo, TaskResult
 from actorq.model.tree import ActorTree
@@ -267,7 +268,7 @@ class Client(OperatingClient):
         size = whole("limit", limit, most=PAGE_MAX)
         if cursor is not None and not isinstance(cursor, str):
             raise TypeError(f"cursor must be the 'next' of another page, not {cursor!r}")
-        if cursor is not None and not 0 < len(cursor) <= ID_MAX:
+        if cursor is not None and not can_be_id(cursor):
             raise ValueError("cursor must be the 'next' of another page")
         found = await self.ask(m.Find(self.session.number(), wanted, cursor, size))
         tasks = [self.session.result(task) for task in found.tasks]

@@ -19,12 +19,15 @@ from actorq.errors import (
     ActorDied,
     AuthenticationFailed,
     IncompatiblePeer,
+    OwnedElsewhere,
     StoreUnavailable,
     SubmitError,
     TaskNotFound,
+    readable,
 )
 from actorq.model import messages as m
 from actorq.model.feed import TaskEvent
+from actorq.model.ids import ID_MAX, can_be_id
 from actorq.model.outcomes import task_result
 from actorq.model.records import Output
 from actorq.model.results import TaskResult
@@ -294,6 +297,8 @@ class Session:
         (The worker of this system may be next, and must not be granted what is to be ended.)
         """
         self._greeting = port
+        if not self._leased:
+            self._suspended = None  # (elsewhere, nobody knows yet whether it will be let in)
         closing = [asked for asked, _ in self._unanswered.values() if isinstance(asked, m.Close)]
         port.send(self._hello, *closing)
 
@@ -323,7 +328,12 @@ class Session:
                     self._unanswered[request.request] = (first, future)
                     port.send(first)
                 else:
-                    port.send(msgspec.structs.replace(request, resent=True))
+                    # The clock of another owner may be behind.
+                    stamps = [s for s in (request.stamp, self.stamp()) if s is not None]
+                    stamp = min(stamps, default=None)
+                    again = msgspec.structs.replace(request, resent=True, stamp=stamp)
+                    self._unanswered[request.request] = (again, future)
+                    port.send(again)
             elif isinstance(request, m.ControlSchedule):
                 port.send(msgspec.structs.replace(request, resent=True))
             elif not isinstance(request, m.Subscribe | m.Close):
@@ -358,10 +368,10 @@ class Session:
 
     def watch(self, ids: tuple[str, ...], *, resent: bool = False) -> None:
         """Have the owner tell us how these tasks end; those it does not know fail at once."""
-        for id in [id for id in ids if not 0 < len(id) <= 200]:  # which is no id of any task
+        for id in [id for id in ids if not can_be_id(id)]:
             ids = tuple(other for other in ids if other != id)
             if (future := self._awaited(id)) is not None:
-                future.fail(TaskNotFound(id[:200]))
+                future.fail(TaskNotFound(readable(id[:ID_MAX])))
         answer = self.ask(m.Watch(self.number(), ids, resent))
 
         def mark_unknown() -> None:
@@ -392,13 +402,19 @@ class Session:
             listener.fail(_again(error))
 
     def suspended(self, error: Exception) -> None:
-        """Refuse what is asked until the owner is back; what was accepted is still waited for."""
+        """Refuse what is asked until the owner is back; what was accepted is still waited for.
+
+        But not if that is somebody else, who does not know this client.
+        """
         self._suspended = error
         for number, (request, future) in list(self._unanswered.items()):
             if not isinstance(request, _ENDURING):
                 # (Whoever was told of the one before may have taken this one back.)
                 self._unanswered.pop(number, None)
                 future.fail(_again(error))
+        if isinstance(error, OwnedElsewhere):
+            for ending in self._open_endings().values():
+                ending.fail(_again(error))
 
     def received(self, message: Any) -> None:
         """Take an answer or the end of a task."""

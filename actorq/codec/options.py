@@ -50,6 +50,15 @@ def pack_options(options: TaskOptions) -> bytes:
     return data
 
 
+def copied(options: TaskOptions) -> TaskOptions:
+    """Return options in which nothing is the caller's, who may go on changing it.
+
+    Raises:
+        EncodeError: See `pack_options`.
+    """
+    return unpack_options(pack_options(options)) if options.given & _OBJECTS else options
+
+
 def unpack_options(data: bytes) -> TaskOptions:
     """Return what `pack_options` made, checked like anybody's options.
 

@@ -30,13 +30,13 @@ from actorq.codec.packed import (
     unpack,
 )
 from actorq.errors import EncodeError, InvalidArguments, TaskNotFound, readable, told
+from actorq.model.ids import ID_MAX, can_be_id
 from actorq.model.options import AFTER_MAX
 
 NESTED_MAX = 3
 """How deep in lists, tuples and dicts references are found."""
 LOOK_MAX = 100
 """How many values are searched for references where none may be, as they may be very many."""
-ID_MAX = 200
 
 MISPLACED = (
     "is the output of a task: those can only be arguments, or in lists, tuples and the values of "
@@ -123,7 +123,7 @@ def blanked(
     def swap(reference: Reference) -> Blank:
         id = reference.id
         if id not in blanks:
-            if not 0 < len(id) <= ID_MAX or "\0" in id or readable(id) != id:
+            if not can_be_id(id):
                 raise TaskNotFound(readable(id)[:ID_MAX])
             blanks[id] = Blank(id)
         return blanks[id]

@@ -33,11 +33,6 @@ class Depending(Ending):
         """Return the ended tasks that must not be forgotten, since live ones need them."""
         return self._bonds.pinned()
 
-    def waits_for(self, id: str) -> list[str]:
-        """Return the tasks that a live task waits for, in the order in which it names them."""
-        bond = self._bonds.bonds.get(id)
-        return [] if bond is None else [tie for tie in bond.ties if tie in bond.open]
-
     # --- beginning to wait -----------------------------------------------------------------------
 
     def _open_after(self, task: m.Submission, watch: int, stored: Mapping[str, Record]) -> Live:
@@ -114,7 +109,7 @@ class Depending(Ending):
 
     def _look_at(self, live: Live, bond: Bond) -> None:
         """Decide about a dependant by all that is known of its sources."""
-        if bond.held or live.head.status is not WAITING:
+        if live.head.status is not WAITING:  # it has only its values to be looked up
             return
         for id in bond.ties:
             if id not in bond.open and self._spoils(live.head, bond, id):

@@ -165,10 +165,13 @@ class QueueMachine(Scheduling):
         deadline = self._timers.next() if self._timers.armed else None
         for others in (self._gates.alarms, self._schedules.timers):
             if others.armed and not self._closing:
-                deadline = min(others.next() or 0.0, inf if deadline is None else deadline)
+                when = others.next()
+                if when is not None and (deadline is None or when < deadline):
+                    deadline = when
         if not self._until.armed:
             return deadline
-        return min(self._pulse, self._until.next() or inf, deadline or inf)
+        until = self._until.next()
+        return min(t for t in (self._pulse, until, deadline) if t is not None)
 
     def workers(self) -> list[WorkerInfo]:
         """Return what people see of the workers."""

@@ -34,6 +34,8 @@ class EventKind(StrEnum):
     """This process owns the store now, and has loaded what waits: epoch, tasks, seconds."""
     STANDING_BY = "standing_by"
     """This process waits for the store, which somebody else owns, or which cannot be had: why."""
+    ROW_REFUSED = "row_refused"
+    """The store cannot keep this record; the others of its commit are written again: id, why."""
     STORE_UNAVAILABLE = "store_unavailable"
     """A commit has failed, and is tried again for a while: error."""
     TICK_DROPPED = "tick_dropped"

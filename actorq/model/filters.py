@@ -9,6 +9,7 @@ from typing import Annotated, Any, Protocol, TypedDict
 from msgspec import Meta, Struct
 
 from actorq.model.checks import name
+from actorq.model.ids import can_be_id
 from actorq.model.records import Head
 from actorq.model.status import TaskStatus
 
@@ -159,7 +160,7 @@ def _task_name(value: object) -> str:
     given = value if isinstance(value, str) else getattr(value, "name", None)
     if not isinstance(given, str):
         raise TypeError(f"filter 'task' must be a task or its name, not {value!r}")
-    return given
+    return name("filter 'task'", given)
 
 
 def _ids(value: Iterable[str]) -> frozenset[str]:
@@ -171,7 +172,7 @@ def _ids(value: Iterable[str]) -> frozenset[str]:
     for item in ids:
         if not isinstance(item, str):
             raise TypeError(f"filter 'ids' must hold task ids, not {item!r}")
-    return ids
+    return frozenset(filter(can_be_id, ids))
 
 
 def _moment(which: str, value: datetime | None) -> float | None:

@@ -12,6 +12,22 @@ PARTITION = "00"
 HOME = "@"
 """What the node of a worker begins with that is in the owner's process, and dies with it."""
 
+ID_MAX = 200
+"""Characters of anything that can be asked for as an id."""
+
+
+def can_be_id(id: str) -> bool:
+    """Say whether a task can have this id: it has some characters, all of which can be stored."""
+    return 0 < len(id) <= ID_MAX and "\0" not in id and not _is_odd(id)
+
+
+def _is_odd(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
 
 class IdSource:
     """Makes task ids: partition (2 hex digits), microseconds (13), the source's random tail (16).

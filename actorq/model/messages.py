@@ -399,7 +399,7 @@ class Lost(Struct, frozen=True):
 
 
 class Resolve(Struct, frozen=True):
-    """Look again at what these tasks wait for, of which some has ended."""
+    """Take in how these tasks have ended, which are not live: live ones come after them."""
 
     ids: tuple[str, ...]
 

@@ -318,7 +318,8 @@ class TaskOptions:
         deadline: Seconds for the task's whole life from submission, retries included, or None.
         delay: Seconds before it is due. Not together with ``at``.
         at: The aware datetime at which it is due.
-        expires: Seconds after it is due within which its first attempt must start, or None.
+        expires: Seconds after it is due within which its first attempt must start, or None. (The
+            time for which it waits for other tasks counts.)
         retry: See `Retry`.
         at_most_once: Never deliver it again when its worker is lost: it is `WorkerLost` then. (Its
             retry policy is another matter, and still holds.)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -53,6 +54,9 @@ _CHECKED_MAX = 128 * 1024 * 1024
 
 BUSY = 2_000
 """Milliseconds that a statement waits for somebody else's write."""
+
+_AGAIN = 5
+"""Milliseconds between two attempts where SQLite does not wait itself."""
 
 _WAL_PAGES = 2_000
 """Pages after which a commit also moves what the log has into the file: 8 MB, some 30 ms."""
@@ -144,11 +148,7 @@ def configure(db: apsw.Connection) -> None:
         StoreUnavailable: It is no file on an ordinary disk.
     """
     db.set_busy_timeout(BUSY)
-    if db.pragma("journal_mode", "wal") != "wal":
-        raise StoreUnavailable(
-            f"store: {db.filename or 'a database in memory'} cannot have a write-ahead log: give "
-            "the path of a file on a disk of this machine"
-        )
+    _use_log(db)
     db.pragma("synchronous", "full")  # with less, a power cut takes the last commits
     db.pragma("fullfsync", True)  # only macOS knows it: its plain fsync is none
     db.pragma("cache_size", -64 * 1024)
@@ -157,21 +157,40 @@ def configure(db: apsw.Connection) -> None:
     db.pragma("journal_size_limit", 4 * _WAL_PAGES * 4_096)
 
 
+def _use_log(db: apsw.Connection) -> None:
+    for _ in range(BUSY // _AGAIN):
+        try:
+            if db.pragma("journal_mode", "wal") != "wal":
+                raise StoreUnavailable(
+                    f"store: {db.filename or 'a database in memory'} cannot have a write-ahead "
+                    "log: give the path of a file on a disk of this machine"
+                )
+            return
+        except apsw.BusyError:  # for this one lock SQLite does not wait
+            time.sleep(_AGAIN / 1_000)
+    db.pragma("journal_mode", "wal")
+
+
 def read_version(db: apsw.Connection, path: Path) -> int:
-    """Return the version of the layout, 0 in an empty file."""
-    application, version = db.pragma("application_id"), db.pragma("user_version")
-    tables = db.execute("SELECT count(*) FROM sqlite_schema").get
+    """Return the version of the layout, 0 in an empty file.
+
+    Raises:
+        CorruptStore: It is the database of another program.
+    """
+    # All at one moment, as somebody else may be making it right now.
+    row = db.execute(
+        "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema)"
+        " FROM pragma_application_id, pragma_user_version"
+    ).fetchone()
+    application, version, tables = row or (0, 0, 0)
     if application != APPLICATION and (application or version or tables):
         raise CorruptStore(f"{path} is the database of another program: give another path")
-    return int(version)
+    return int(str(version))
 
 
 def _check(db: apsw.Connection, path: Path) -> None:
-    size, log = path.stat().st_size, Path(f"{path}-wal")
-    needed = db.pragma("page_count") * db.pragma("page_size")
-    if size < needed and not (log.exists() and log.stat().st_size):
-        raise damaged(path, f"it has {size} of {needed} bytes")
-    if size <= _CHECKED_MAX:
+    # (That the file is shorter than it should be SQLite sees without being asked.)
+    if path.stat().st_size <= _CHECKED_MAX:
         found = db.pragma("quick_check")
         if found != "ok":
             raise damaged(path, str(found).partition("\n")[0])

@@ -18,17 +18,17 @@ from actorq.actors.calls import Calls, Direct, Encoded
 from actorq.actors.executors.current import forget_task
 from actorq.actors.gateway import Gateway
 from actorq.actors.guests import Guests
-from actorq.actors.owner import OwnedElsewhere
 from actorq.actors.queue import Mail, Memory, QueueActor
 from actorq.actors.worker import WorkerActor
 from actorq.client.session import Session
 from actorq.contracts.instrument import Instrument
 from actorq.contracts.store import Store
 from actorq.contracts.transport import Authorize, Transport
-from actorq.errors import ActorDied, ActorqError, leaves
+from actorq.errors import ActorDied, ActorqError, OwnedElsewhere, RowRefused, leaves
 from actorq.machines.supervision import Supervision
 from actorq.machines.tables import Limits
 from actorq.model import messages as m
+from actorq.model.events import EventKind
 from actorq.model.ids import HOME
 from actorq.model.tree import ActorTree, TaskNode
 from actorq.registry import Registry
@@ -149,6 +149,8 @@ class House:
 
     async def _let_finish(self, session: Session) -> None:
         """Start nothing more, and give what runs some time to end by itself."""
+        if self.exchange.suspended is not None:
+            return
         keep = self._store.durable
         close = m.Close(session.number(), cancel=False, grace=0.0, keep=keep)
         with trio.move_on_after(self.settings.drain), suppress(ActorqError):
@@ -257,6 +259,17 @@ class House:
         return HTTPStatus.SERVICE_UNAVAILABLE if away and isinstance(role, str) else role
 
     async def _run_queue(self, inbox: Mailbox[Mail]) -> None:
+        while True:
+            try:
+                await self._run_one_queue(inbox)
+            except RowRefused as error:
+                # What is on the way is asked again, and this one record is refused by itself then.
+                # That is no crash: everybody can have bad luck with a row, as often as it is new.
+                if not self._memory.refuse(error.id, str(error)):
+                    raise
+                self.tell(EventKind.ROW_REFUSED, id=error.id, why=str(error))
+
+    async def _run_one_queue(self, inbox: Mailbox[Mail]) -> None:
         self.queue = QueueActor(
             token_hex(8),
             store=self._store,

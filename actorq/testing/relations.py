@@ -97,11 +97,10 @@ def _concurrency(reading: Reading) -> Iterator[str]:
         for event in events:
             id = event.details["id"]
             running.pop(id, None)
-            if event.details["status"] == "running" and id in reading.jobs:
-                limit = reading.jobs[id][1].options.get("limit")
-                if limit is not None:
-                    running[id] = limit
-                    touched.add(limit)
+            limit = _option(reading, id, "limit")
+            if event.details["status"] == "running" and limit is not None:
+                running[id] = limit
+                touched.add(limit)
         for limit in sorted(touched):
             most, count = LIMITS[limit].concurrency, list(running.values()).count(limit)
             if most is not None and count > most:
@@ -114,7 +113,7 @@ def _rates(reading: Reading) -> Iterator[str]:
         return
     starts: dict[str, list[float]] = defaultdict(list)
     for event in reading.history.of("started"):
-        limit = reading.jobs[event.details["id"]][1].options.get("limit")
+        limit = _option(reading, event.details["id"], "limit")
         if limit is not None and LIMITS[limit].rate is not None:
             starts[limit].append(event.at)
     for limit, times in starts.items():
@@ -136,7 +135,7 @@ def _pauses(reading: Reading) -> Iterator[str]:
         id, fence = event.details["id"], event.details["fence"]
         granted = event.details["status"] == "running" and fence > fences.get(id, 0)
         fences[id] = fence
-        if paused and granted and reading.jobs[id][1].options.get("queue") == QUEUE:
+        if paused and granted and _option(reading, id, "queue") == QUEUE:
             yield f"{reading.name(id)} was granted at {event.at:.4f}: its queue is paused"
 
 
@@ -155,6 +154,14 @@ def _schedules(reading: Reading) -> Iterator[str]:
                 yield f"schedule {name} ticks {later - former} s after its last tick"
             elif round(count) > 1 and _has_all(step):
                 yield f"schedule {name} leaves out {round(count) - 1} ticks"
+
+
+def _option(reading: Reading, id: str, option: str) -> str | None:
+    """Return an option of a task's job; None, too, if nobody knows of one."""
+    if id not in reading.jobs:
+        return None
+    value: str | None = reading.jobs[id][1].options.get(option)
+    return value
 
 
 def _has_all(step: Step) -> bool:

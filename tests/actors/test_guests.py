@@ -9,9 +9,8 @@ from msgspec.structs import replace
 
 from actorq.actors import guests as module
 from actorq.actors.guests import Guest, Guests, Kind
-from actorq.actors.owner import OwnedElsewhere
 from actorq.codec.envelope import decode_from_owner, join
-from actorq.errors import ActorDied, EncodeError, PayloadTooLarge, StoreUnavailable
+from actorq.errors import ActorDied, EncodeError, OwnedElsewhere, PayloadTooLarge, StoreUnavailable
 from actorq.model import messages as m
 from actorq.model import wire as w
 from actorq.model.feed import TaskEvent, TaskEventKind

@@ -14,10 +14,9 @@ from actorq.actors.owner import (
     OWNERSHIP_TTL,
     RENEW_EVERY,
     GivenUp,
-    OwnedElsewhere,
     Owner,
 )
-from actorq.errors import Fenced, StoreUnavailable
+from actorq.errors import Fenced, OwnedElsewhere, StoreUnavailable
 from actorq.model.events import EventKind
 from actorq.model.records import Ownership, StoreInfo
 from actorq.stores.memory import MemoryStore

@@ -1,17 +1,18 @@
 """Tasks that wait for others, and what becomes of them; driven through the whole machine."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from actorq.errors import DependencyFailed, SubmitError, TaskNotFound
-from actorq.machines.effects import Lookup, Write
+from actorq.machines.effects import Lookup
 from actorq.model import messages as m
 from actorq.model.feed import TaskEventKind
 from actorq.model.filters import Filter
 from actorq.model.options import Retry, TaskOptions
-from actorq.model.records import Cancel, Follow, Output
+from actorq.model.records import Follow, Output, Write
 from actorq.model.status import (
     CANCELLED,
     FAILURE,
@@ -23,7 +24,7 @@ from actorq.model.status import (
     FailureKind,
     TaskStatus,
 )
-from tests.machines.stage import CLIENT, MORNING, Guest, Stage, Worker, task
+from tests.machines.stage import CLIENT, Guest, Stage, Worker, task
 
 MANY = 10_000
 
@@ -366,7 +367,7 @@ def test_without_a_value_that_its_arguments_stand_for_it_cannot_run(late: bool) 
 def test_a_long_chain_ends_in_one_step(end: str) -> None:
     stage = Stage(max_pending=MANY + 1)
     ids = [f"{n:05}" for n in range(MANY)]
-    chain = [task(id, after=[before]) for before, id in zip(ids, ids[1:], strict=False)]
+    chain = [task(id, after=[before]) for before, id in pairwise(ids)]
     stage.submit(task("00000", expires=9), *chain)
 
     if end == "fail":
@@ -724,6 +725,38 @@ def test_a_retried_task_waits_again_for_a_retried_one() -> None:
 
     assert set(statuses(stage, "0123456")) == {SUCCESS}
     assert stage.left() == {}
+
+
+def test_a_retried_task_waits_for_one_that_is_retried_many_pages_later() -> None:
+    stage = Stage()
+    worker = Worker(stage, 9)
+    stage.submit(*(task(f"{n}") for n in range(8)), task("8", after=["0"]))
+    for n in range(8):
+        worker.fail(f"{n}", retryable=False)
+
+    assert stage.bulk("retry").value == 9
+    assert (stage.status("0"), stage.status("8")) == (RUNNING, WAITING)
+    worker.finish("0")
+
+    assert stage.status("8") is RUNNING
+
+
+def test_who_is_told_meanwhile_decides_nothing_before_the_last_page() -> None:
+    """What it comes after is known to have failed, as another task waits for it too."""
+    stage = Stage()
+    worker = Worker(stage, 9)
+    stage.submit(*(task(f"{n}") for n in range(8)), task("8", after=["0"]))
+    stage.submit(task("x"), task("9", after=["0", "x"], on_dependency_failure="run"))
+    for n in range(8):
+        worker.fail(f"{n}", retryable=False)
+
+    stage.bulk("retry")
+    assert [stage.status(id) for id in "089"] == [RUNNING, WAITING, WAITING]
+    worker.finish("x")
+    assert stage.status("9") is WAITING
+    worker.finish("0")
+
+    assert [stage.status(id) for id in "89"] == [RUNNING, RUNNING]
 
 
 def test_a_retried_task_fails_again_as_long_as_what_it_comes_after_has_failed() -> None:

@@ -19,10 +19,9 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from msgspec.structs import replace
 
 from actorq.errors import KeyConflict, TaskNotFound
-from actorq.machines.effects import Write
 from actorq.model import messages as m
 from actorq.model.filters import Filter
-from actorq.model.records import Output
+from actorq.model.records import Output, Write
 from actorq.model.status import (
     CANCELLED,
     FAILURE,
@@ -142,9 +141,7 @@ class Model:
             needs = {id: instead.get(id, id) for id in one.needs}
             new[one.id] = Known(one, after, needs, self.now, scope=one.scope)
         for key in keys:
-            expired = [
-                id for id, one in self.tasks.items() if one.submission.options.key == key
-            ]
+            expired = [id for id, one in self.tasks.items() if one.submission.options.key == key]
             if expired and max(expired) not in self.pinned():  # an older one is of no account
                 del self.tasks[max(expired)]
         self.tasks |= new
@@ -164,7 +161,7 @@ class Model:
 
     def settle(self) -> None:
         """Decide about all that wait, until nothing changes any more."""
-        while any([self.decide(id) for id, one in self.tasks.items() if one.status is WAITING]):
+        while sum(self.decide(id) for id, one in self.tasks.items() if one.status is WAITING):
             pass
 
     def decide(self, id: str) -> bool:

@@ -6,12 +6,12 @@ import pytest
 from msgspec.structs import replace
 
 from actorq.errors import KeyConflict, SubmitError, TaskNotFound
-from actorq.machines.effects import Lookup, Write
+from actorq.machines.effects import Lookup
 from actorq.machines.keys import Holder, conflict, same_call
 from actorq.model import messages as m
 from actorq.model.filters import Filter
 from actorq.model.options import TaskOptions
-from actorq.model.records import Follow, Output, alias, needs_of
+from actorq.model.records import Follow, Output, Write, alias, needs_of
 from actorq.model.status import CANCELLED, FAILURE, PENDING, RUNNING, SUCCESS, WAITING
 from tests.machines.stage import CLIENT, Guest, Stage, Worker, task
 
@@ -244,6 +244,7 @@ def test_an_expired_record_that_is_needed_stays_when_its_key_goes_to_another() -
     stage.pass_time(60)
 
     stage.submit(keyed("b", body="other"))
+    assert "a" in stage.records
     worker.finish("x")
     worker.finish("b")
 

@@ -21,7 +21,16 @@ from actorq.model.filters import Filter, build_filter
 from actorq.model.options import Retry
 from actorq.model.records import Head, Output
 from actorq.model.results import Progress
-from actorq.model.status import CANCELLED, FAILURE, PENDING, RUNNING, SCHEDULED, SUCCESS, WAITING, TaskStatus
+from actorq.model.status import (
+    CANCELLED,
+    FAILURE,
+    PENDING,
+    RUNNING,
+    SCHEDULED,
+    SUCCESS,
+    WAITING,
+    TaskStatus,
+)
 from tests.machines.stage import BOOM, CLIENT, MORNING, PAGE, Question, Stage, Worker, task
 
 STEADY = Retry(attempts=2, delay=10, jitter=0)

@@ -53,6 +53,14 @@ class Stage:
         """Let the owner die in its next commit that has writes."""
         self.disk.stop_at_commit(lambda _: void(self.kill_owner()), applied=applied)
 
+    async def until(self, true: Callable[[], bool], seconds: float = 10.0) -> None:
+        """Look now and then, for so long."""
+        for _ in range(int(seconds / 0.01)):
+            if true():
+                return
+            await trio.sleep(0.01)  # virtual
+        raise AssertionError("that never came true")
+
     def epoch(self) -> int:
         """How many owners there have been."""
         return max(event.details["epoch"] for event in self.happened("event", kind="owning"))

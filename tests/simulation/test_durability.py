@@ -1,10 +1,11 @@
 """The rules of durable queues: each with the fault that shows it, and what happens without it.
 
-Two queue nodes share a disk, and take over from one another. (Rules 5, 6, 10 and 16 are the
+Two queue nodes share a disk, and take over from one another. (Rules 5, 6 and 16 are the
 machine's alone; see tests/machines.)
 """
 
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any
 
 import pytest
@@ -15,15 +16,16 @@ from msgspec.structs import replace
 from actorq.actors.owner import Owner
 from actorq.actors.queue import QueueActor
 from actorq.actors.worker import WorkerActor
+from actorq.client.session import Session
 from actorq.errors import ActorqError, RowRefused, StoreError, StoreUnavailable, SubmitError
 from actorq.machines import attending
 from actorq.machines.effects import Effect, Send
+from actorq.machines.limits import Gates
 from actorq.machines.queue import QueueMachine
 from actorq.machines.schedules import Schedules
 from actorq.machines.states import Move
 from actorq.machines.tables import Tables
 from actorq.model import messages as m
-from actorq.model.options import Limit
 from actorq.model.records import Note, Write
 from actorq.model.schedules import Every
 from actorq.runtime.exchange import Exchange, Post
@@ -185,7 +187,6 @@ def without_rule_3_for_effects(patch: Patch) -> None:
 
 async def a_refused_task_fails_its_own_submit_and_no_other(stage: Stage) -> None:
     labels = ("first", "bad", "good")
-    limit = Limit("k", concurrency=1)
     stage.disk.refuses = lambda head: head.id == stage.ids["bad"]
     stage.strike(Fault(0.0, "disk slow", "owner", 5.0))
     await trio.sleep(0.01)  # virtual
@@ -193,7 +194,7 @@ async def a_refused_task_fails_its_own_submit_and_no_other(stage: Stage) -> None
 
     async def submit(label: str) -> None:
         try:
-            handle = await stage.submit(Job(label, seconds=0.5, options={"limit": limit}))
+            handle = await stage.submit(Job(label, seconds=0.5, options={"limit": "single"}))
             assert (await handle.wait()).ok
         except StoreError as error:
             refused[label] = str(error)
@@ -341,6 +342,77 @@ async def what_may_have_been_forgotten_is_not_run_again(stage: Stage) -> None:
 def without_rule_9(patch: Patch) -> None:
     """Nobody remembers that anything was ever forgotten."""
     patch.setattr(Tables, "forgot", lambda *_: None)
+
+
+async def what_is_forgotten_does_not_depend_on_whose_clock_is_right(stage: Stage) -> None:
+    first = stage.cluster.owner
+    assert first.process.skew > 0
+    stage.hold("client-0", "near")
+    refusals: list[str] = []
+
+    async def submit() -> None:
+        try:
+            await stage.submit(Job("a", options={"result_ttl": 0.0}))
+        except SubmitError as error:
+            refusals.append(str(error))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(submit)
+        await trio.sleep(0.5)  # virtual
+        stage.kill_owner()  # which has not heard of it
+        stage.cluster.start(first.role)
+        stage.disk.extra = 0.5
+        peer = "ws://queue:7717"
+        await stage.until(
+            lambda: len(stage.happened("connection", kind="connected", peer=peer)) == 3
+        )
+        await trio.sleep(0.1)  # virtual: all are there, and it has been said again
+        stage.cluster.internet.door("client-0", "queue", "refusing")
+        stage.hold("client-0", "far")
+        await trio.sleep(16.0)  # virtual: it has ended, and is forgotten
+        assert stage.happened("record", "a")[-1].details["status"] == "success"
+        assert stage.disk.records.tables()["records"] == 0
+        stage.disk.heal()
+        stage.kill_owner()
+        await trio.sleep(5.0)  # virtual
+
+    assert stage.cluster.owner.role == first.role
+    assert ["nobody knows whether it has run" in said for said in refusals] == [True]
+    assert len(stage.happened("started", "a")) == 1
+
+
+def without_rule_9_for_clocks(patch: Patch) -> None:
+    """What is said again has the stamp that it was first said with, of whoever was the owner."""
+    stamp = Session.stamp
+    stamped: set[Session] = set()
+
+    def first(self: Session) -> float | None:
+        if self in stamped:
+            return inf
+        stamped.add(self)
+        return stamp(self)
+
+    patch.setattr(Session, "stamp", first)
+
+
+async def a_window_outlives_its_owner(stage: Stage) -> None:
+    jobs = [Job(f"t{n}", options={"limit": "single slow"}) for n in range(7)]  # 3 in 2 s
+    handles = await stage.client.submit_many([message_of(job) for job in jobs])
+    await trio.sleep(0.5)  # virtual: three of them have started
+    stage.kill_owner()
+    with trio.fail_after(10):
+        for handle in handles:
+            assert (await handle.wait()).ok
+
+    times = [run.at for run in stage.happened("started")]
+    assert stage.epoch() == 2
+    assert len(times) == 7
+    assert all(last - first > 1.9 for first, last in zip(times, times[3:], strict=False))
+
+
+def without_rule_10(patch: Patch) -> None:
+    """Nobody knows what an earlier owner has started."""
+    patch.setattr(Gates, "load", lambda *_: None)
 
 
 async def a_tick_that_is_forgotten_does_not_come_again(stage: Stage) -> None:
@@ -513,6 +585,13 @@ RULES: list[tuple[str, Scenario, Callable[[Patch], None], Setup]] = [
     ("7b", what_nobody_reclaims_after_a_take_over_is_a_death, without_rule_7_at_load, PAIR),
     ("8", a_finish_that_is_said_again_is_accepted_again, without_rule_8, PAIR),
     ("9", what_may_have_been_forgotten_is_not_run_again, without_rule_9, PAIR),
+    (
+        "9b",
+        what_is_forgotten_does_not_depend_on_whose_clock_is_right,
+        without_rule_9_for_clocks,
+        evolve(PAIR, skew=8.0),
+    ),
+    ("10", a_window_outlives_its_owner, without_rule_10, PAIR),
     ("11", a_tick_that_is_forgotten_does_not_come_again, without_rule_11, PAIR),
     ("12", a_former_owner_does_not_say_what_was_true_once, without_rule_12, PAIR),
     ("13", a_commit_has_each_record_once, without_rule_13, ALONE),

@@ -17,9 +17,10 @@ from actorq.testing.plans import Plan, plan_of
 from actorq.testing.simulation import play, report, simulate
 from actorq.testing.workload import Job, Step
 
-SEEDS = 200
+SEEDS = 120
 TOGETHER = 20
 
+ONCE = {"at_most_once": True}
 PAST = {
     "what workers say while the queue actor starts again is lost, so no slot is ever free": (
         Plan(
@@ -48,6 +49,36 @@ PAST = {
         (Step(2.8, 1, "call", (Job("t10", options={"result_ttl": 0.0}),), 0.008),),
         (),
         4.0,
+    ),
+    "a grant that is being written goes to its worker's next connection, which is granted anew": (
+        Plan(
+            2_036,
+            Setup(clients=1, slots=4, store="disk"),
+            (Step(7.725, 0, "nursery", (Job("t8", seconds=3.0, options=ONCE),), 0.5),),
+            (Fault(3.323, "stall", "owner", 5.5), Fault(8.561, "disk hangs", "owner", 3.0)),
+            12.0,
+        )
+    ),
+    "a submit fails that comes while an owner leaves, though there is another one soon": Plan(
+        2_057,
+        Setup(clients=1, slots=4, parent=False, store="disk"),
+        (Step(6.838, 0, "subscribe", (Job("t5", "give up", 0.01, size=100_000),)),),
+        (Fault(4.101, "disk slow", "owner", 5.5), Fault(6.83, "drain", "owner", 3.0)),
+        25.0,
+    ),
+    "a former owner keeps what it has said for those who are with the next one": Plan(
+        1_029,
+        Setup(clients=1, slots=4, lease=6.0, store="disk", standby=True),
+        (Step(0.402, 0, "nursery", (Job("t1", "give up", 0.3, options={"delay": 2.0}),), 0.5),),
+        (Fault(0.512, "stop in commit", "owner", 16.0, applied=True),),
+        12.0,
+    ),
+    "nobody looks at a limit's window that was loaded, as long as anybody talks": Plan(
+        98,
+        Setup(clients=1, parent=False, store="disk", standby=True, locks=False),
+        (Step(2.232, 0, "submit", (Job("t7", seconds=5.0, options={"limit": "slow"}),)),),
+        (Fault(3.236, "restart queue", "owner", 3.0, told=False, applied=True),),
+        6.0,
     ),
 }
 

@@ -107,20 +107,25 @@ async def test_an_owner_that_was_held_up_for_too_long_writes_nothing(path: Path)
         assert await found(other) == [3, 1]
 
 
-async def test_an_owner_without_the_lock_gets_it_as_soon_as_it_is_free(path: Path) -> None:
-    clock = Time()
-    async with opened(path, clock) as other:
-        async with opened(path, clock) as store:
-            former = await own(store, "a", TTL)
-            clock.now += TTL
-            owner = await own(other, "b", TTL)  # the former one has its lock still
-            assert await fenced(store.commit(former, []))
-        await other.commit(owner, [])
-        async with opened(path, clock) as third:
-            assert await third.acquire(PARTITION, "c", TTL) is None
-            await other.close()
+def has_lock(store: SqliteStore) -> bool:
+    return store._open_file().writer._lock.held
 
-            assert (await own(third, "c")).epoch == owner.epoch + 1
+
+async def test_a_former_owner_leaves_the_lock_to_the_next_one(path: Path) -> None:
+    clock = Time()
+    async with opened(path, clock) as store, opened(path, clock) as other:
+        former = await own(store, "a", TTL)
+        clock.now += TTL
+        owner = await own(other, "b", TTL)  # the former one has its lock still
+        await other.commit(owner, [])
+        assert (has_lock(store), has_lock(other)) == (True, False)
+        assert await fenced(store.commit(former, []))
+        await other.commit(owner, [])
+        assert (has_lock(store), has_lock(other)) == (False, True)
+        assert await store.acquire(PARTITION, "c", TTL) is None
+        await other.close()
+
+        assert (await own(store, "c")).epoch == owner.epoch + 1
 
 
 async def test_without_a_lock_only_the_time_tells(path: Path) -> None:

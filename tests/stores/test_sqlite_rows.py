@@ -87,7 +87,7 @@ def test_what_has_not_ended_well_is_found_without_looking_at_the_rest(path: Path
     writes[7] = ended(7, TaskStatus.FAILURE, queue="a")
     writes[2_900] = ended(2_900, TaskStatus.CANCELLED, queue="b")
     wanted = frozenset({TaskStatus.FAILURE, TaskStatus.CANCELLED})
-    with filled(path, *writes) as db:
+    with filled(path, *writes, live(3_000)) as db:
         page = Reader(db, CODEC).find(PARTITION, Filter(statuses=wanted), None, 10)
         assert numbers(page.records) == [2_900, 7]
         assert (page.next, page.scanned) == (None, 2)

@@ -143,6 +143,17 @@ def test_a_file_that_is_cut_off_is_found_out(path: Path, share: float) -> None:
     assert path.read_bytes() == content[: int(len(content) * share)]
 
 
+def test_a_large_file_that_is_cut_off_is_found_out_without_reading_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actorq.stores.sqlite_schema._CHECKED_MAX", 0)
+    fill(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-4_096])
+    with pytest.raises(CorruptStore, match=r"tasks\.db is damaged: .* malformed"):
+        opens(path)
+
+
 def test_a_file_with_garbage_in_it_is_found_out_with_advice(path: Path) -> None:
     fill(path)
     content = bytearray(path.read_bytes())

@@ -51,8 +51,8 @@ class File:
         self.db.pragma("synchronous", "off")
         self.writer = Writer(self.db, path, CODEC, OwnerLock(path))
 
-    def own(self, nonce: str = "a") -> Ownership:
-        owner = self.writer.acquire(PARTITION, nonce, TTL, NOW)
+    def own(self, nonce: str = "a", now: float = NOW) -> Ownership:
+        owner = self.writer.acquire(PARTITION, nonce, TTL, now)
         assert owner is not None
         return owner
 
@@ -143,6 +143,23 @@ def test_a_new_owner_knows_of_bodies_that_lie_apart(file: File) -> None:
     file.commit(file.own("b"), ended(1))
 
     assert file.count("body") == 0
+
+
+def test_whoever_owns_it_again_knows_what_others_did_meanwhile(tmp_path: Path) -> None:
+    file, other = File(tmp_path / "tasks.db"), File(tmp_path / "tasks.db")
+    former = file.own("a")
+    file.commit(former, live(1), ended(2))
+    assert file.writer.purge(former, 0.0, 9, ()).left == 1
+    second = other.own("b", NOW + 2 * TTL)
+    other.commit(second, ended(7), Write(task_id(8), head(8), b"x" * 5_000))
+    owner = file.own("c", NOW + 4 * TTL)
+    file.commit(owner, live(7), ended(8))
+
+    assert file.count("body") == 0
+    assert file.fetch(7, 8) == [record(live(7)), record(ended(8))]
+    assert file.writer.purge(owner, 0.0, 9, ()).left == 2
+    other.close()
+    file.close()
 
 
 def test_a_task_that_is_new_may_be_older_than_one_that_has_ended(file: File) -> None:

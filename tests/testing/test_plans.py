@@ -1,7 +1,10 @@
+from collections import Counter
+
 import attrs
 
 from actorq.testing.cluster import Fault
-from actorq.testing.plans import plan_of, smaller
+from actorq.testing.plans import Plan, plan_of, smaller
+from actorq.testing.workload import LIMITS, Job
 
 
 def test_a_seed_is_one_plan() -> None:
@@ -12,10 +15,16 @@ def test_a_seed_is_one_plan() -> None:
 def test_plans_have_everything_in_them() -> None:
     plans = [plan_of(seed) for seed in range(300)]
 
-    assert len({fault.kind for plan in plans for fault in plan.faults}) == 17
-    assert len({step.verb for plan in plans for step in plan.steps}) == 8
+    assert len({fault.kind for plan in plans for fault in plan.faults}) == 18
+    assert len({step.verb for plan in plans for step in plan.steps}) == 10
     assert len({job.kind for plan in plans for step in plan.steps for job in step.jobs}) == 7
     assert any(not plan.faults for plan in plans)
+    jobs = [job for plan in plans for step in plan.steps for job in step.jobs]
+    assert {job.options["limit"] for job in jobs if "limit" in job.options} == LIMITS.keys()
+    assert any(job.after for job in jobs)
+    assert any(job.needs for job in jobs)
+    assert {plan.setup.home for plan in plans} == {0, 2}
+    assert len({plan.setup.skew for plan in plans}) > 2
     setups = {(plan.setup.store, plan.setup.standby, plan.setup.locks) for plan in plans}
     assert len(setups) == 5, "there is nobody to stand by at a memory store, and no lock"
 
@@ -34,10 +43,37 @@ def faults_of(seed: int, store: str) -> tuple[Fault, ...]:
     return plan.faults if plan.setup.store == store else ()
 
 
-def test_no_two_tasks_of_a_plan_have_the_same_name() -> None:
-    labels = [job.label for step in plan_of(3).steps for job in step.jobs]
+def jobs_of(plan: Plan) -> list[Job]:
+    return [job for step in plan.steps for job in step.jobs]
 
-    assert len(set(labels)) == len(labels)
+
+def test_only_tasks_with_the_same_key_have_the_same_name() -> None:
+    twins = 0
+    for seed in range(200):
+        jobs = jobs_of(plan_of(seed))
+        for label, count in Counter(job.label for job in jobs).items():
+            same = [job for job in jobs if job.label == label]
+            assert len({job.options.get("key", number) for number, job in enumerate(same)}) == 1
+            assert len({(job.kind, job.seconds, job.times, job.size) for job in same}) == 1
+            twins += count > 1
+
+    assert twins
+
+
+def test_a_task_comes_after_earlier_ones_of_its_step() -> None:
+    for seed in range(100):
+        for step in plan_of(seed).steps:
+            for number, job in enumerate(step.jobs):
+                earlier = {
+                    other.label for other in step.jobs[:number] if "key" not in other.options
+                }
+                assert earlier >= {*job.after, *job.needs}
+
+
+def test_one_client_pauses_the_queue_once() -> None:
+    pauses = [sum(step.verb == "pause" for step in plan_of(seed).steps) for seed in range(100)]
+
+    assert set(pauses) == {0, 1}
 
 
 def test_smaller_plans_lack_one_part() -> None:
@@ -59,5 +95,5 @@ def test_the_smallest_plan_has_one_step_with_one_task() -> None:
     while (less := next(smaller(plan), None)) is not None:
         plan = less
 
-    assert [len(step.jobs) for step in plan.steps] == [1]
+    assert sum(len(step.jobs) for step in plan.steps) <= 1
     assert plan.faults == ()

@@ -1,14 +1,16 @@
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
 
+from actorq.errors import StoreUnavailable
 from actorq.system.system import System, open_system
 from actorq.testing.clock import VirtualClock
 from actorq.testing.history import Happening, History
 from actorq.testing.processes import Process
 from actorq.testing.workload import (
+    QUEUE,
     Doer,
     Job,
     Step,
@@ -135,3 +137,89 @@ def test_what_a_step_raises_is_noted() -> None:
     events = done(Step(0.0, 0, "nursery", (Job("a", "fail"),), 9.0))
 
     assert [e.details["error"] for e in events if e.what == "error"] == ["TaskFailed"]
+
+
+def test_a_task_comes_after_those_that_it_names() -> None:
+    step = Step(0.0, 0, "many", (Job("a", seconds=2.0), Job("b", after=("a",))), 9.0)
+    events = done(step)
+
+    assert [e.details["label"] for e in events if e.what == "started"] == ["a", "b"]
+    assert [e.at for e in events if e.what == "started"] == [0.0, 2.0]
+    [a, b] = [e.details for e in events if e.what == "asked"]
+    assert (a.get("sources"), b["sources"]) == (None, [a["id"]])
+
+
+@pytest.mark.parametrize("verb", ["submit", "many", "call", "map"])
+def test_a_task_is_given_the_values_that_it_needs(verb: Verb) -> None:
+    step = Step(0.0, 0, verb, (Job("a"), Job("b"), Job("c", needs=("b", "a"))), 9.0)
+    events = done(step)
+
+    given = [e.details["given"] for e in events if e.what == "started" and "given" in e.details]
+    assert [[value.split(" ")[0] for value in values] for values in given] == [["b", "a"]]
+
+
+def test_a_job_that_names_one_that_is_not_there_does_without() -> None:
+    events = done(Step(0.0, 0, "submit", (Job("b", after=("a",), needs=("a",)),), 9.0))
+
+    assert [e.details["status"] for e in events if e.what == "told"] == ["success"]
+
+
+def test_the_same_call_under_one_key_is_one_task() -> None:
+    twin = Job("a", options={"key": "k"})
+    events = done(Step(0.0, 0, "submit", (twin, twin), 9.0))
+
+    told = [e.details["id"] for e in events if e.what == "told"]
+    assert len(told) == 2
+    assert len(set(told)) == 1
+    assert len([e for e in events if e.what == "started"]) == 1
+
+
+def test_limits_hold() -> None:
+    jobs = tuple(Job(name, seconds=1.0, options={"limit": "single"}) for name in "abc")
+    events = done(Step(0.0, 0, "many", jobs, 9.0))
+
+    assert [e.at for e in events if e.what == "started"] == [0.0, 1.0, 2.0]
+
+
+def test_a_schedule_ticks_until_patience_is_over() -> None:
+    events = done(Step(0.0, 0, "schedule", (Job("a"),), 5.0, every=2.0))
+
+    assert [e.at for e in events if e.what == "started"] == pytest.approx([2.0, 4.0])
+    assert [e.what for e in events if "schedul" in e.what] == [
+        "scheduling", "scheduled", "unscheduling",
+    ]  # fmt: skip
+
+
+def test_a_queue_is_paused_until_patience_is_over() -> None:
+    async def body(system: System, history: History) -> None:
+        doer = Doer(system, history)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(doer.do, 0, Step(0.0, 0, "pause", (), 3.0))
+            job = Job("a", options={"queue": QUEUE})
+            nursery.start_soon(doer.do, 1, Step(1.0, 0, "submit", (job,), 9.0))
+
+    events = play(body).events
+
+    assert [e.at for e in events if e.what == "started"] == [3.0]
+    assert [e.what for e in events if e.at in (0.0, 3.0)][:3] == ["pausing", "paused", "resuming"]
+
+
+def test_who_pauses_insists() -> None:
+    history = History()
+    asked: list[str] = []
+
+    class Client:
+        async def pause(self, queue: str) -> None:
+            asked.append("pause")
+            if len(asked) < 3:
+                raise StoreUnavailable("full")
+
+        async def resume(self, queue: str) -> None:
+            asked.append("resume")
+
+    trio.run(
+        Doer(cast(Any, Client()), history).do, 0, Step(0.0, 0, "pause", (), 1.0),
+        clock=VirtualClock(),
+    )  # fmt: skip
+
+    assert asked == ["pause", "pause", "pause", "resume"]
