@@ -318,7 +318,7 @@ class Client(OperatingClient):
         """Cancel every live task that fits; return how many, without waiting for running ones.
 
         With ``dry_run`` it only counts. See `find` for the keywords; ask for everything by
-        ``status=["scheduled", "pending", "running"]``.
+        ``status=["scheduled", "waiting", "pending", "running"]``.
         """
         return await self._bulk("cancel", which, dry_run, Cancel("user", why(reason)))
 

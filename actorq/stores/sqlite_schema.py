@@ -185,7 +185,8 @@ def read_version(db: apsw.Connection, path: Path) -> int:
     application, version, tables = row or (0, 0, 0)
     if application != APPLICATION and (application or version or tables):
         raise CorruptStore(f"{path} is the database of another program: give another path")
-    return int(str(version))
+    assert isinstance(version, int)  # as it is in every file
+    return version
 
 
 def _check(db: apsw.Connection, path: Path) -> None:

@@ -51,6 +51,9 @@ class StoreContract(OwnershipSentences, RetentionSentences):
     neighbours are `actorq.testing.store_ownership` and `actorq.testing.store_retention`.
     """
 
+    keeps_objects: bool = True
+    """Whether a body may be any object; a store that keeps bytes refuses what is not a call."""
+
     # --- commit ----------------------------------------------------------------------------------
 
     async def test_a_commit_is_visible_to_every_later_call(self, store: Store) -> None:
@@ -110,6 +113,23 @@ class StoreContract(OwnershipSentences, RetentionSentences):
 
         assert (await everything(store), await loaded(store, owner)) == once
         assert (await store.purge(owner, 0.0, 100)).left == 2
+
+    async def test_a_record_that_cannot_be_kept_is_named_and_nothing_is_written(
+        self, store: Store
+    ) -> None:
+        """Neither it nor what came with it; without it, the same commit succeeds."""
+        if self.keeps_objects:
+            return
+        owner = await own(store)
+        await store.commit(owner, [live(1)], [pause("a")])
+        odd = Write(task_id(3), head(3), object())
+        with raises(RowRefused) as caught:
+            await store.commit(owner, [ended(1), odd, live(2)], [pause("b"), paused("a", None)])
+
+        assert caught.value.id == task_id(3)
+        assert await everything(store) == [record(live(1))]
+        assert await noted(store, owner) == [pause("a")]
+        await store.commit(owner, [ended(1), live(2)])
 
     async def test_a_commit_without_writes_is_a_commit(self, store: Store) -> None:
         """It only shows that the ownership lasts."""

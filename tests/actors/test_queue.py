@@ -1,7 +1,7 @@
 """The queue actor crashes wherever it can, and nobody outside notices more than a short wait."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from itertools import count
 from math import inf
@@ -14,10 +14,11 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import actorq
 from actorq.actors.owner import OWNERSHIP_TTL
 from actorq.actors.queue import MAIL_MAX, QueueActor
-from actorq.errors import Fenced
+from actorq.errors import Fenced, RowRefused
 from actorq.machines.queue import QueueMachine
 from actorq.model.events import Event, EventKind
-from actorq.model.records import Head, Ownership
+from actorq.model.records import Note, Ownership, Record, Write
+from actorq.model.status import TaskStatus
 from actorq.stores.memory import MemoryStore
 from actorq.system import house
 from actorq.testing.faults import FaultyStore
@@ -312,9 +313,9 @@ async def test_a_crash_while_closing_starts_nothing(
 
 async def test_what_waits_keeps_its_order_through_a_crash(autojump_clock: MockClock) -> None:
     class LoadsBackwards(MemoryStore):
-        async def load(self, ownership: Ownership) -> AsyncIterator[Head]:
-            for head in reversed([head async for head in super().load(ownership)]):
-                yield head
+        async def load(self, ownership: Ownership) -> AsyncIterator[Sequence[Record]]:
+            async for piece in super().load(ownership):
+                yield piece[::-1]
 
     store, order = FaultyStore(LoadsBackwards()), []
 
@@ -664,3 +665,120 @@ async def test_a_cancel_that_nobody_waits_for_any_more_is_not_lost_in_a_crash(
             await handle.cancel()
 
         assert (await handle.wait()).status == "cancelled"
+
+
+# --- rows that a store cannot keep ---------------------------------------------------------------
+
+
+class Picky(FaultyStore):
+    """Refuses the record of every task with this name, whenever it is new."""
+
+    def __init__(self, name: str, *, ended: bool = False) -> None:
+        super().__init__(MemoryStore(), suspends=True)
+        self._refuses = name
+        self._ended = ended
+
+    async def commit(
+        self, ownership: Ownership, writes: Sequence[Write], notes: Sequence[Note] = ()
+    ) -> None:
+        for write in writes:
+            head = write.head
+            if (
+                head is not None
+                and head.name == self._refuses
+                and (head.status is TaskStatus.SUCCESS if self._ended else not head.status.terminal)
+            ):
+                raise RowRefused("its name", id=write.id)
+        await super().commit(ownership, writes, notes)
+
+
+def called(name: str) -> actorq.AsyncTask[[], None]:
+    @actorq.task(name=name)
+    async def nothing() -> None:
+        pass
+
+    return nothing
+
+
+async def test_one_bad_row_fails_only_its_own_submit_however_many_there_are(
+    autojump_clock: MockClock,
+) -> None:
+    store, told = Picky("bad"), Told()
+    bad, good = called("bad"), called("good")
+    refused: list[BaseException] = []
+
+    async def submit_bad(system: actorq.System) -> None:
+        with pytest.raises(actorq.StoreError) as caught:
+            await system.submit(bad)
+        refused.append(caught.value)
+
+    async with (
+        open_quietly(store, instruments=[told]) as system,
+        trio.open_nursery() as nursery,
+    ):
+        for _ in range(6):
+            nursery.start_soon(submit_bad, system)
+            nursery.start_soon(system.call, good)
+
+    assert len(refused) == 6
+    kinds = [event.kind for event in told.events]
+    assert EventKind.ROW_REFUSED in kinds
+    assert EventKind.ACTOR_RESTARTED not in kinds
+
+
+async def test_an_outcome_that_cannot_be_kept_is_a_failure_of_its_task_alone(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_quietly(Picky("bad", ended=True)) as system:
+        handle = await system.submit(called("bad"))
+        await system.call(called("good"))
+        result = await handle.wait()
+
+    assert result.error is not None
+    assert "its outcome cannot be kept" in result.error.message
+
+
+# --- what is forgotten, and when -----------------------------------------------------------------
+
+
+async def test_what_is_revived_is_not_forgotten_in_the_same_turn(
+    autojump_clock: MockClock,
+) -> None:
+    store = FaultyStore(MemoryStore(), suspends=True)
+    fail = actorq.task(name="fails")(raise_value_error)
+    async with open_quietly(store, max_results=64, concurrency=1) as system:
+        old = [await system.submit(fail, str(n)) for n in range(8)]
+        await system.join()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(system.retry, task="fails"))
+            for n in range(80):
+                nursery.start_soon(system.call, nap, n / 100)
+        await system.join()
+        store.fail("commit", error=Broken)
+        await system.retry(ids=[handle.id for handle in old])
+        await system.join()
+        found = await system.find(task="fails")
+
+    # Whatever is still kept has run again with the arguments that it had.
+    assert all(
+        result.error and result.error.type == "builtins.ValueError" for result in found.tasks
+    )
+
+
+async def test_results_of_an_earlier_incarnation_are_forgotten_in_their_time(
+    autojump_clock: MockClock, store: FaultyStore
+) -> None:
+    async with open_quietly(store, result_ttl=100) as system:
+        for _ in range(5):
+            await system.call(nap, 0)
+        store.fail("commit", error=Broken)
+        await system.call(nap, 0)
+        await trio.sleep(300)  # virtual
+        assert system.tables()["live"] == 0
+        inner = store._inner
+        assert isinstance(inner, MemoryStore)
+        assert inner.tables()["records"] == 0
+
+
+async def raise_value_error(which: str) -> None:
+    raise ValueError(which)

@@ -74,9 +74,19 @@ PAST = {
         12.0,
     ),
     "nobody looks at a limit's window that was loaded, as long as anybody talks": Plan(
-        98,
+        1,
         Setup(clients=1, parent=False, store="disk", standby=True, locks=False),
-        (Step(2.232, 0, "submit", (Job("t7", seconds=5.0, options={"limit": "slow"}),)),),
+        (
+            Step(
+                2.232,
+                0,
+                "submit",
+                (
+                    Job("t4", "flaky", times=1, options={"limit": "slow", "retry": 3}),
+                    Job("t7", seconds=5.0),
+                ),
+            ),
+        ),
         (Fault(3.236, "restart queue", "owner", 3.0, told=False, applied=True),),
         6.0,
     ),
