@@ -28,6 +28,7 @@ from actorq.stores.sqlite_schema import BUSY, STEPS, check_place, configure, pre
 from actorq.stores.sqlite_writes import Writer, owner_in_words
 
 _LOAD_CHUNK = 1_000
+_CACHE_OF_OTHERS = 8
 
 
 class _Opened:
@@ -91,7 +92,7 @@ class SqliteStore:
                 writer = await owner.run(self._prepare)
                 others = await Connection.open(self._path, self._who)
                 self._opened = _Opened(owner, others, writer)
-                await others.run(configure)
+                await others.run(configure, _CACHE_OF_OTHERS)
             except BaseException:
                 if self._opened is None:
                     await owner.close()

@@ -141,8 +141,8 @@ def prepare(
     configure(db)
 
 
-def configure(db: apsw.Connection) -> None:
-    """Set what each connection has to be told.
+def configure(db: apsw.Connection, cache: int = 64) -> None:
+    """Set what each connection has to be told; ``cache`` is in megabytes.
 
     Raises:
         StoreUnavailable: It is no file on an ordinary disk.
@@ -151,7 +151,7 @@ def configure(db: apsw.Connection) -> None:
     _use_log(db)
     db.pragma("synchronous", "full")  # with less, a power cut takes the last commits
     db.pragma("fullfsync", True)  # only macOS knows it: its plain fsync is none
-    db.pragma("cache_size", -64 * 1024)
+    db.pragma("cache_size", -1_024 * cache)
     db.pragma("temp_store", "memory")
     db.pragma("wal_autocheckpoint", _WAL_PAGES)
     db.pragma("journal_size_limit", 4 * _WAL_PAGES * 4_096)

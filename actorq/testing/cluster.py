@@ -17,7 +17,7 @@ from actorq.client.client import Client
 from actorq.system.system import System
 from actorq.testing.clock import current_clock
 from actorq.testing.disk import DiskStore
-from actorq.testing.faults import FaultyStore
+from actorq.testing.faults import FaultyStore, StoreVerb
 from actorq.testing.network import Door, Side
 from actorq.testing.nodes import QUEUES, Node, Nodes
 from actorq.testing.processes import Process
@@ -26,7 +26,7 @@ from actorq.testing.workload import World, set_world
 FaultKind = Literal[
     "cut", "hold", "half close", "slow", "refuse", "silence", "stall", "block", "crash", "drain",
     "crash actor", "restart queue", "disk full", "disk hangs", "disk slow", "disk fails",
-    "stop in commit", "die in commit",
+    "stop in commit", "die in commit", "call fails",
 ]  # fmt: skip
 
 
@@ -44,19 +44,21 @@ class Fault:
             that it does not survive. ``disk full`` has the disk take nothing more, ``disk hangs``
             answer nothing, ``disk slow`` take its time, ``disk fails`` fail every commit; ``stop in
             commit`` is a stall of the owner that begins with its next commit; ``die in commit`` is
-            its end.
+            its end; ``call fails`` has two of its calls of the store fail.
         whom: A node by the name of its role, as ``worker-1``; ``owner`` is the queue node that
             owns the records then.
         seconds: How long it lasts; after a crash or a drain, how soon there is a new one.
         side: See ``kind``; None is both.
         link: Which of the node's links, the oldest first; None is all. (A worker has two, its own
             and that of its beats.)
-        after: With ``cut``: bytes that still arrive. With ``crash actor``: commits that succeed.
+        after: With ``cut``: bytes that still arrive. With ``crash actor`` and those in a commit:
+            commits that succeed. With ``call fails``: calls that do.
         told: With ``crash``: whether the network says so, and not only the silence. With ``hold``:
             whether what was held arrives in the end; otherwise it is lost with its link.
         reported: With ``crash``: whether its parent says so.
         applied: Whether a commit that fails, in which the owner is stopped, or that is under way
-            when it dies, is stored all the same.
+            when it dies, is stored all the same; or what else fails is done.
+        verb: With ``call fails``: what is asked.
     """
 
     at: float
@@ -69,6 +71,7 @@ class Fault:
     told: bool = True
     reported: bool = False
     applied: bool = False
+    verb: StoreVerb = "commit"
 
 
 class Cluster(Nodes):
@@ -164,6 +167,9 @@ class Cluster(Nodes):
             await self._drain(node, fault)
         elif fault.kind == "crash actor":
             self._crash_actor(node, fault)
+        elif fault.kind == "call fails":
+            if self.disk is not None and node.store is not None:
+                node.store.fail(fault.verb, fault.after + 1, times=2, applied=fault.applied)
         elif fault.kind.endswith("in commit") or fault.kind.startswith("disk"):
             await self._harm_disk(fault)
         elif fault.kind in ("refuse", "silence"):
@@ -204,7 +210,8 @@ class Cluster(Nodes):
         if disk is None:
             return
         if fault.kind.endswith("in commit"):
-            disk.stop_at_commit(partial(self._stop, fault), applied=fault.applied)
+            stop = partial(self._stop, fault)
+            disk.stop_at_commit(stop, applied=fault.applied, after=fault.after)
             return
         if fault.kind == "disk full":
             disk.full = True

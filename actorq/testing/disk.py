@@ -75,6 +75,7 @@ class Disk:
         self._waiting: dict[_Errand[Any], None] = {}
         self._hung: list[_Errand[Any]] | None = None
         self._stop: tuple[Callable[[DiskStore], None], bool] | None = None
+        self._stop_after = 0
 
     def store(self, name: str = "somebody", alive: Callable[[], bool] = lambda: True) -> DiskStore:
         """Return the way to it for a process of this name, for as long as it is ``alive``."""
@@ -104,13 +105,18 @@ class Disk:
         """Let nothing arrive of what this process has asked for."""
         self._lost.add(name)
 
-    def stop_at_commit(self, stop: Callable[[DiskStore], None], *, applied: bool) -> None:
+    def stop_at_commit(
+        self, stop: Callable[[DiskStore], None], *, applied: bool, after: int = 0
+    ) -> None:
         """Have ``stop`` called at the next commit that has writes.
 
-        ``applied``: once the disk has done it, and the answer is on its way; otherwise before it
-        has left the process, which may be held then.
+        Args:
+            stop: Is told whose commit it is.
+            applied: Once the disk has done it, and the answer is on its way; otherwise before it
+                has left the process, which may be held then.
+            after: How many commits with writes come before it.
         """
-        self._stop = stop, applied
+        self._stop, self._stop_after = (stop, applied), after
 
     def heal(self) -> None:
         """Let nothing be wrong from now on; what hung is done now."""
@@ -161,6 +167,9 @@ class Disk:
     def stopped(self, store: DiskStore, *, applied: bool) -> bool:
         """Stop whoever commits, if that is due here."""
         if self._stop is None or self._stop[1] is not applied:
+            return False
+        self._stop_after -= 1
+        if self._stop_after >= 0:
             return False
         stop, self._stop = self._stop[0], None
         stop(store)

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from actorq.testing.cluster import Fault, FaultKind
+from actorq.testing.faults import StoreVerb
 from actorq.testing.network import Side
 from actorq.testing.nodes import Setup
 from actorq.testing.workload import LIMITS, QUEUE, Job, Kind, Step, Verb
@@ -66,6 +67,10 @@ _OPTIONS: list[tuple[float, str, list[Any]]] = [
     (0.15, "limit", list(LIMITS)),
 ]
 _KEYS = ["k1", "k2", "k3"]
+_CALLS: list[StoreVerb] = [
+    "acquire", "load", "notes", "commit", "fetch", "fetch_keyed", "find", "purge", "release",
+    "describe",
+]  # fmt: skip
 _SKEWS = [-8.0, -0.5, 0.5, 8.0]
 _EVERY = [0.5, 1.0, 3.0]
 _WRONGS: list[FaultKind] = [
@@ -75,7 +80,7 @@ _WRONGS: list[FaultKind] = [
 _WRONGS_WITH_DISK: list[FaultKind] = [
     *_WRONGS, "stall", "restart queue", "restart queue", "restart queue", "drain", "disk full",
     "disk hangs", "disk slow", "disk fails", "disk fails", "stop in commit", "stop in commit",
-    "die in commit", "die in commit", "die in commit",
+    "die in commit", "die in commit", "die in commit", "call fails", "call fails",
 ]  # fmt: skip
 _LASTING = [0.1, 1.0, 3.0, 5.5, 8.0, 16.0]
 _WORKERS = ["worker-0", "worker-1", "worker-2"]
@@ -215,11 +220,17 @@ class _Planner:
         owner = draw(_OWNERS) if disk and setup.standby else "owner" if disk else "queue"
         if kind == "crash actor":
             return Fault(at, kind, owner, after=number(4), applied=told)
+        if kind == "call fails":
+            verb = draw(_CALLS)
+            return Fault(at, kind, owner, after=number(3), applied=told, verb=verb)
         if kind == "restart queue":
             seconds, applied = min(seconds, 3.0), self._happens(0.5)
             return Fault(at, kind, owner, seconds, told=told, applied=applied)
-        if kind.endswith("in commit") or kind.startswith("disk"):
-            return Fault(at, kind, "owner", seconds, told=told, applied=self._happens(0.5))
+        if kind.endswith("in commit"):
+            after, applied = draw([0, 0, number(8)]), self._happens(0.5)
+            return Fault(at, kind, "owner", seconds, after=after, told=told, applied=applied)
+        if kind.startswith("disk"):
+            return Fault(at, kind, "owner", seconds, applied=told)
         whom = draw([*_WORKERS, *_OTHERS])
         if whom == "queue":
             whom = owner

@@ -73,6 +73,7 @@ class _Judge(Reading):
         yield from self._recovery()
         yield from self._results()
         yield from self._answers_are_true()
+        yield from self._winners()
         yield from self._errors()
         yield from self._blocks()
 
@@ -246,6 +247,17 @@ class _Judge(Reading):
                 ended = {e.details["status"] for i, e in self.records[id] if i < asked[id]}
                 if ended & TERMINAL:
                     yield f"{self.name(id)} was seen {status} at {event.at:.4f}, and had ended"
+
+    def _winners(self) -> Iterator[str]:
+        """Nobody whose word was recorded is told that it comes too late."""
+        for index, event in enumerate(self.history.events):
+            if event.details.get("kind") != "stale_result":
+                continue
+            id, fence = event.details["id"], event.details["fence"]
+            for i, record in self.records[id]:
+                now = record.details
+                if i < index and now["status"] in TERMINAL and now["fence"] == fence:
+                    yield f"{self.name(id)}: its end was refused at {event.at:.4f}, and is recorded"
 
     def _success(self, id: str, index: int, told: dict[str, object]) -> Iterator[str]:
         label, about, run = str(told["value"]).split(" ")

@@ -9,7 +9,7 @@ from msgspec import UnsetType
 from msgspec.structs import replace
 
 from actorq.contracts.store import Store
-from actorq.errors import Fenced
+from actorq.errors import Fenced, RowRefused
 from actorq.model.filters import Filter
 from actorq.model.options import TaskOptions
 from actorq.model.records import Head, Note, Output, Ownership, Pause, Purged, Record, Window, Write
@@ -103,6 +103,15 @@ async def fenced(call: Awaitable[object]) -> bool:
     except Fenced:
         return True
     return False
+
+
+async def refused(call: Awaitable[object]) -> str | None:
+    """Return the id of the record for which the call raises `RowRefused`, or None."""
+    try:
+        await call
+    except RowRefused as error:
+        return error.id
+    return None
 
 
 async def loaded(store: Store, ownership: Ownership) -> list[Head]:

@@ -17,7 +17,7 @@ from actorq.testing.plans import Plan, plan_of
 from actorq.testing.simulation import play, report, simulate
 from actorq.testing.workload import Job, Step
 
-SEEDS = 120
+SEEDS = 100
 TOGETHER = 20
 
 ONCE = {"at_most_once": True}

@@ -69,6 +69,7 @@ def path(tmp_path: Path) -> Path:
 
 class TestSqliteStore(StoreContract):
     notes_uses = False
+    keeps_objects = False
 
     @pytest.fixture
     async def store(self, path: Path) -> AsyncIterator[SqliteStore]:

@@ -112,6 +112,10 @@ DURABLE_FAULTS = [
     Fault(0.4, "stop in commit", "owner", 14.0),
     Fault(0.4, "stop in commit", "owner", 14.0, applied=True),
     Fault(0.4, "refuse", "client-0", 3.0),
+    Fault(0.4, "die in commit", "owner"),
+    Fault(0.4, "die in commit", "owner", after=1, applied=True),
+    Fault(0.4, "call fails", "owner", verb="commit", applied=True),
+    Fault(0.4, "call fails", "owner", verb="purge"),
 ]
 
 

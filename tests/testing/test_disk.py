@@ -285,6 +285,20 @@ def test_a_process_is_stopped_in_its_next_commit(applied: bool) -> None:
     play(body)
 
 
+@pytest.mark.parametrize("applied", [True, False])
+def test_a_process_is_stopped_in_a_later_commit(applied: bool) -> None:
+    async def body(disk: Disk) -> None:
+        stopped: list[int] = []
+        store = disk.store("first")
+        ownership = await own(store)
+        disk.stop_at_commit(lambda _: stopped.append(disk.live()), applied=applied, after=2)
+        for number in range(5):
+            await store.commit(ownership, [live(number)])
+        assert stopped == [2 + int(applied)]
+
+    play(body)
+
+
 def test_nobody_waits_for_a_disk_that_is_closed() -> None:
     async def body(disk: Disk) -> None:
         store = disk.store("first")

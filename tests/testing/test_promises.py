@@ -80,6 +80,10 @@ CRASH: dict[str, Any] = {"kind": "restart queue", "whom": "queue"}
             "was seen running at 8.0000, and had ended",
         ),
         (
+            Telling().lived().record("success")("event", kind="stale_result", id=ID, fence=1),
+            "its end was refused at 7.0000, and is recorded",
+        ),
+        (
             Telling(setup=DURABLE).lived().record("success")
             .record("running", where="standby", fence=2),
             "was success, and is running",
@@ -194,6 +198,8 @@ def test_a_broken_promise_is_told(telling: Telling, said: str) -> None:
         .record("success", fence=2, deaths=1),
         Telling(Job("a", "flaky", options={"retry": 2})).record("running").run(1, how="raised")
         .record("pending").record("running", fence=2).run(2).record("success", fence=2),
+        Telling().lived().record("success", fence=2)
+        ("event", kind="stale_result", id=ID, fence=1),
         Telling(setup=DURABLE)("error", step=0, error="StoreUnavailable", said="the disk is full"),
         Telling().lived()("asking", id=ID)("seen", id=ID, about=ID, status="running")
         .record("success"),

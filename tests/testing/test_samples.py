@@ -4,7 +4,7 @@ import pytest
 import trio
 from msgspec.structs import replace
 
-from actorq.errors import Fenced
+from actorq.errors import Fenced, RowRefused
 from actorq.model.filters import Filter
 from actorq.model.records import Note, Ownership, Pause, Purged, Window
 from actorq.model.status import TaskStatus
@@ -29,6 +29,7 @@ from actorq.testing.samples import (
     paused,
     purged,
     record,
+    refused,
     task_id,
 )  # fmt: skip
 
@@ -105,6 +106,17 @@ async def test_being_fenced_is_told_from_going_well() -> None:
 
     assert await fenced(refused())
     assert not await fenced(allowed())
+
+
+async def test_a_refused_record_is_known_by_its_id() -> None:
+    async def refuses() -> None:
+        raise RowRefused("odd", id="7")
+
+    async def allowed() -> None:
+        """Nothing happens."""
+
+    assert await refused(refuses()) == "7"
+    assert await refused(allowed()) is None
 
 
 async def test_a_call_that_suspends_is_not_at_once() -> None:

@@ -26,6 +26,17 @@ async def test_the_suite_finds_nothing_in_a_store_that_keeps_the_contract() -> N
     assert await broken_sentences(MemoryStore) == []
 
 
+async def test_a_store_of_bytes_may_not_take_what_is_none() -> None:
+    contract = StoreContract()
+    await contract.test_a_record_that_cannot_be_kept_is_named_and_nothing_is_written(MemoryStore())
+    contract.keeps_objects = False
+
+    with pytest.raises(AssertionError):
+        await contract.test_a_record_that_cannot_be_kept_is_named_and_nothing_is_written(
+            MemoryStore()
+        )
+
+
 class HalfACommit(MemoryStore):
     immediate = False
 
