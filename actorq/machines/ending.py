@@ -29,6 +29,7 @@ from actorq.machines.times import expiry as expiry_of
 from actorq.model import messages as m
 from actorq.model.events import EventKind
 from actorq.model.feed import TaskEventKind
+from actorq.model.ids import derived
 from actorq.model.records import Cancel, Done, Follow, Head, Output, Record
 from actorq.model.status import PENDING, RUNNING, SCHEDULED, FailureKind
 
@@ -102,8 +103,10 @@ class Ending(Tables):
         (A callback that is an actor is its client's affair, and not in here.)
         """
         follow: Follow = head.options.callback
+        id = derived(f"callback of {head.id} {head.since!r}", head.since)  # one for each run
+        if id in self._refused or id in self._live:
+            return  # its record cannot be kept, which is no reason to lose the outcome itself
         done = Done(follow.call, head, output, head.options.callback_data)
-        id = self._ids.next()
         task = m.Submission(id, follow.name, follow.pool, follow.options, None, done)
         self._take_in(task)
         if any(close.cancel for _, close in self._closes):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from hashlib import blake2b
 from secrets import token_hex
 
 PARTITION = "00"
@@ -27,6 +28,15 @@ def _is_odd(text: str) -> bool:
     except UnicodeEncodeError:
         return True
     return False
+
+
+def derived(what: str, at: float) -> str:
+    """Return the id of what the owner itself submits: of the same cause it is the same one.
+
+    ``at``, in seconds since the epoch, puts it in order with other tasks.
+    """
+    digest = blake2b(what.encode(), digest_size=8).hexdigest()
+    return f"{PARTITION}{round(at * 1_000_000):013x}{digest}"
 
 
 class IdSource:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from copy import copy
 from datetime import UTC, datetime, timedelta
-from hashlib import blake2b
 from math import floor
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -19,7 +18,7 @@ from msgspec import Struct
 
 from actorq.model.checks import name as check_name
 from actorq.model.checks import number
-from actorq.model.ids import PARTITION
+from actorq.model.ids import derived
 from actorq.model.options import TaskOptions
 from actorq.model.records import Pool
 from actorq.model.results import CatchUp, Overlap
@@ -402,8 +401,7 @@ def check_scheduled(name: str, options: TaskOptions) -> None:
 
 def tick_id(name: str, nominal: float) -> str:
     """Return the id of a schedule's tick: always the same one, and in order with other tasks."""
-    digest = blake2b(name.encode(), digest_size=8).hexdigest()
-    return f"{PARTITION}{round(nominal * 1_000_000):013x}{digest}"
+    return derived(name, nominal)
 
 
 def time_in(id: str) -> datetime:

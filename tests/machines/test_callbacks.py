@@ -12,6 +12,7 @@ from actorq.machines.effects import Effect, Send, Write
 from actorq.machines.queue import QueueMachine
 from actorq.model import messages as m
 from actorq.model.filters import Filter, build_filter
+from actorq.model.ids import derived
 from actorq.model.options import Retry, TaskOptions
 from actorq.model.records import Done, Follow, Head, Output
 from actorq.model.status import CANCELLED, FAILURE, PENDING, RUNNING, SCHEDULED, SUCCESS, TaskStatus
@@ -378,7 +379,8 @@ def test_every_callback_has_an_id_of_its_own() -> None:
     assert len(stage.callbacks()) == 200
 
 
-def test_two_owners_never_make_the_same_id() -> None:
+def test_whoever_is_the_owner_the_callback_of_one_run_has_one_id() -> None:
+    """So a record of it that was refused, or written with an unknown outcome, is known again."""
     ids = set()
     for tail in ("1" * 16, "2" * 16):
         machine = QueueMachine(tail=tail)
@@ -386,7 +388,18 @@ def test_two_owners_never_make_the_same_id() -> None:
         effects = machine.step(1, [m.Withdraw(2, 1, ("a",), 0.0)], 100.0)
         ids |= {effect.id for effect in effects if isinstance(effect, Write)}
 
-    assert len(ids) == 3
+    assert len(ids) == 2
+
+
+def test_a_callback_that_cannot_be_kept_does_not_cost_the_outcome() -> None:
+    stage = Ledgered()
+    stage.submit(with_callback("a"))
+    head = stage.head("a")
+    stage.machine.refuse(derived(f"callback of a {head.since!r}", head.since), "no")
+    stage.cancel("a")
+
+    assert stage.head("a").status is TaskStatus.CANCELLED
+    assert stage.callbacks() == []
 
 
 def test_a_callback_that_waits_survives_the_owner() -> None:

@@ -1,7 +1,8 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actorq.model.ids import PARTITION, IdSource
+from actorq.model.ids import PARTITION, IdSource, can_be_id, derived
 
 
 def source(*times: float, tail: str = "0123456789abcdef") -> IdSource:
@@ -36,3 +37,20 @@ def test_sources_differ_even_at_the_same_moment() -> None:
     ids = {IdSource(lambda: 1000.0).next() for _ in range(100)}
 
     assert len(ids) == 100
+
+
+def test_what_the_owner_submits_for_one_cause_has_one_id_in_order_with_the_others() -> None:
+    one, other = derived("callback of a", 1.7e9), derived("callback of b", 1.7e9)
+
+    assert derived("callback of a", 1.7e9) == one
+    assert one != other
+    assert len(one) == len(IdSource().next())
+    assert derived("callback of b", 1.6e9) < one < IdSource().next()
+
+
+@pytest.mark.parametrize(
+    "id", ["", "a" * 201, "a\0b", "\ud800"], ids=["none", "long", "NUL", "half"]
+)
+def test_what_no_task_can_be_called_is_no_id(id: str) -> None:
+    assert not can_be_id(id)
+    assert can_be_id(IdSource().next())
