@@ -29,6 +29,9 @@ RENEW_EVERY = OWNERSHIP_TTL / 3
 LOOK_EVERY = 0.1
 """Seconds between two looks of a standby whether the owner is gone."""
 
+PEOPLE_WAIT = 1.0
+"""Seconds for which a question of people is put to the store."""
+
 _PATIENCE = 1.0
 """Seconds for which a store that cannot be had is nobody's business."""
 
@@ -139,20 +142,25 @@ class Owner:
         if trio.current_time() >= self.renew_at:
             await self.commit(())
 
-    async def insist(self, verb: Callable[[], Awaitable[T]]) -> T:
+    async def insist(self, verb: Callable[[], Awaitable[T]], *, patience: float = inf) -> T:
         """Return what a verb of the store returns, however often it has to be tried.
 
         Raises:
             GivenUp: It did not succeed while the ownership lasted.
+            StoreUnavailable: It did not succeed within ``patience`` seconds: for what only people
+                want to know, and nobody else should wait for.
         """
         if self.store.immediate:
             return await verb()
+        first = trio.current_time()
         wait, since = _AGAIN_FIRST, max(self._began, trio.current_time() - OWNERSHIP_TTL / 2)
         while True:
             began = trio.current_time()
             try:
                 return await verb()
             except StoreUnavailable as error:
+                if trio.current_time() >= first + patience:
+                    raise
                 if began >= since + OWNERSHIP_TTL:
                     raise GivenUp(str(error)) from error
                 if wait == _AGAIN_FIRST:
@@ -178,9 +186,12 @@ class Owner:
             pass
         return None
 
-    async def stats(self) -> StoreStats:
-        """Return what people see of the store."""
-        info = await self.insist(self.store.describe)
+    async def stats(self) -> StoreStats | None:
+        """Return what people see of the store; None if it does not tell now."""
+        try:
+            info = await self.insist(self.store.describe, patience=PEOPLE_WAIT)
+        except StoreUnavailable:
+            return None
         return StoreStats(
             url=info.url,
             size=info.size,

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from actorq.actors.owner import Owner
-from actorq.errors import CorruptStore
+from actorq.actors.owner import PEOPLE_WAIT, Owner
+from actorq.errors import CorruptStore, StoreUnavailable
 from actorq.machines.effects import Effect, Found, Lookup, Search, Searched, Send
 from actorq.model import messages as m
 from actorq.model.ids import PARTITION
@@ -89,9 +89,11 @@ class Reading:
         """Look for one page; return what comes of it."""
         find, which = self._owner.store.find, (search.filter, search.cursor, search.limit)
         try:
-            page = await self._owner.insist(lambda: find(PARTITION, *which))
-        except CorruptStore as error:
-            answer = m.Reply(search.message.request, error=CorruptStore(str(error)))
+            page = await self._owner.insist(lambda: find(PARTITION, *which), patience=PEOPLE_WAIT)
+        except (CorruptStore, StoreUnavailable) as error:
+            if self._owner.store.immediate and isinstance(error, StoreUnavailable):
+                raise
+            answer = m.Reply(search.message.request, error=type(error)(str(error)))
             return [Send(search.to, answer)]
         searched = Searched(search.message, page.records, page.next, page.scanned, search.total)
         return self._step(search.to, searched)

@@ -42,7 +42,7 @@ def plan_of(seed: int) -> Plan:
 
 # What is drawn most often is named most often.
 _CALM = [1.0, 2.0, 3.0, 4.0, 6.0, 12.0]
-_CALM_WITH_DISK = [2.0, 4.0, 6.0, 12.0, 25.0]
+_CALM_WITH_DISK = [3.0, 6.0, 16.0, 25.0]
 _FAULTS = [0, 1, 2, 3, 4, 6, 8]
 _VERBS: list[Verb] = [
     "submit", "submit", "many", "call", "call", "map", "nursery", "nursery", "cancel", "by id",
@@ -78,11 +78,12 @@ _WRONGS: list[FaultKind] = [
     "stall", "block", "crash", "crash", "drain", "crash actor", "restart queue",
 ]  # fmt: skip
 _WRONGS_WITH_DISK: list[FaultKind] = [
-    *_WRONGS, "stall", "restart queue", "restart queue", "restart queue", "drain", "disk full",
+    *_WRONGS, "restart queue", "restart queue", "restart queue", "drain", "disk full",
     "disk hangs", "disk slow", "disk fails", "disk fails", "stop in commit", "stop in commit",
-    "die in commit", "die in commit", "die in commit", "call fails", "call fails",
+    "die in commit", "die in commit", "die in commit", "die in commit", "call fails", "call fails",
 ]  # fmt: skip
 _LASTING = [0.1, 1.0, 3.0, 5.5, 8.0, 16.0]
+_LASTING_FOR_OWNERS = [0.5, 5.0, 11.0, 13.0]
 _WORKERS = ["worker-0", "worker-1", "worker-2"]
 _OTHERS = ["client-0", "client-0", "client-1", "parent", "queue"]
 _OWNERS = ["owner", "owner", "owner", "queue", "standby"]
@@ -220,6 +221,8 @@ class _Planner:
         owner = draw(_OWNERS) if disk and setup.standby else "owner" if disk else "queue"
         if kind == "crash actor":
             return Fault(at, kind, owner, after=number(4), applied=told)
+        if disk and kind == "stall" and self._happens(0.6):
+            return Fault(at, kind, "owner", draw(_LASTING_FOR_OWNERS))
         if kind == "call fails":
             verb = draw(_CALLS)
             return Fault(at, kind, owner, after=number(3), applied=told, verb=verb)
@@ -228,6 +231,7 @@ class _Planner:
             return Fault(at, kind, owner, seconds, told=told, applied=applied)
         if kind.endswith("in commit"):
             after, applied = draw([0, 0, number(8)]), self._happens(0.5)
+            seconds = draw(_LASTING_FOR_OWNERS)
             return Fault(at, kind, "owner", seconds, after=after, told=told, applied=applied)
         if kind.startswith("disk"):
             return Fault(at, kind, "owner", seconds, applied=told)

@@ -12,6 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from actorq.actors.owner import (
     LOOK_EVERY,
     OWNERSHIP_TTL,
+    PEOPLE_WAIT,
     RENEW_EVERY,
     GivenUp,
     Owner,
@@ -190,6 +191,15 @@ async def test_a_read_is_tried_again_too(autojump_clock: MockClock, stage: Stage
     store = stage.store
 
     assert await stage.owner.insist(lambda: store.fetch("00", ["a"])) == [None]
+
+
+async def test_a_question_of_people_is_not_put_for_long(
+    autojump_clock: MockClock, stage: Stage
+) -> None:
+    stage.store.fail("describe", times=inf)
+
+    assert await stage.owner.stats() is None
+    assert trio.current_time() < 2 * PEOPLE_WAIT
 
 
 # --- keeping it ----------------------------------------------------------------------------------
