@@ -8,13 +8,14 @@ limit of its own: cut off, its outcome would be unknown to whoever looks next.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from math import inf
 from typing import TypeVar
 
 import trio
 
 from actorq.contracts.store import Store
-from actorq.errors import OwnedElsewhere, StoreUnavailable
+from actorq.errors import OwnedElsewhere, StoreError, StoreUnavailable
 from actorq.model.events import EventKind
 from actorq.model.ids import PARTITION
 from actorq.model.records import Note, Ownership, Purged, Write
@@ -205,5 +206,5 @@ class Owner:
         """Let the next one be the owner at once, if that can be done."""
         if self.ownership is None:
             return
-        with trio.move_on_after(_RELEASE_MAX, shield=True):
+        with trio.move_on_after(_RELEASE_MAX, shield=True), suppress(StoreError):
             await self.store.release(self.ownership)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from actorq.actors.owner import PEOPLE_WAIT, Owner
@@ -67,8 +66,12 @@ class Reading:
             except CorruptStore as error:
                 self._refuse(id, str(error))
         for key in lookup.keys:
-            with suppress(CorruptStore):
+            try:
                 keyed |= (await self._ask([Lookup(0, None, (), (key,))]))[1]
+            except CorruptStore as error:
+                for task in lookup.message.tasks:  # keys are asked for by a `Submit`
+                    if task.options.key == key:
+                        self._refuse(task.id, f"whether it has run already is lost: {error}")
         return self._step(lookup.to, Found(lookup.message, records, keyed))
 
     async def _ask(self, lookups: list[Lookup]) -> tuple[dict[str, Record], dict[str, Record]]:

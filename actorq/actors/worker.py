@@ -200,14 +200,16 @@ class WorkerActor:
         self._port = None
 
     def suspended(self, error: Exception) -> None:
-        """Go on with what runs, unless somebody else owns the store: they have it run again."""
+        """Go on with what runs, unless somebody else owns the store: they have it run again.
+
+        It is said to be handed back, should the owner be in this process again before that.
+        """
         if isinstance(error, OwnedElsewhere):
-            self._unanswered.clear()
             for pool in self._pools.values():
                 pool.reconnect()
             for slot in self._slots:
                 if slot.grant is not None:
-                    self._revoke(slot)
+                    slot.interrupt("handed back", self._grace, "its queue was succeeded")
 
     def received(self, message: Any) -> None:
         """Take a grant, an interrupt or an answer."""
@@ -227,11 +229,8 @@ class WorkerActor:
                 self._unanswered.pop((id, fence), None)
                 slot = self._running(id, fence)
                 if slot is not None:
-                    self._revoke(slot)
-
-    def _revoke(self, slot: Slot) -> None:
-        slot.revoked = True
-        slot.interrupt("cancelled", self._grace, "the task was given to somebody else")
+                    slot.revoked = True
+                    slot.interrupt("cancelled", self._grace, "the task was given to somebody else")
 
     def _interrupt(self, interrupt: m.Interrupt) -> None:
         slot = self._running(interrupt.id, interrupt.fence)

@@ -211,8 +211,9 @@ class Tables:
         One that ``waits`` does so for other tasks, to which it must be tied now.
         """
         options, now = task.options, self._now
-        self._stamp = since = now if now > self._stamp else self._next_stamp()
-        due = since
+        self._stamp = stamp = now if now > self._stamp else self._next_stamp()
+        # A clock that was set back leaves the stamps ahead: they keep the order, and time is now.
+        since = due = stamp if stamp < now + _STAMPS_AHEAD else now
         if options.delay is not None:
             due = since + options.delay
         elif options.at is not None:
@@ -226,9 +227,9 @@ class Tables:
             options,
             task.pool,
             task.scope,
+            stamp,
             since,
-            since,
-            rank(options.priority, due),
+            rank(options.priority, due if later else stamp),
             due,
             _WAITING if waits else _DEFERRED if later else _ACCEPTED,
             needs=task.needs,
@@ -240,6 +241,9 @@ class Tables:
             self._news.publish(TaskEventKind.SUBMITTED, head, now)
         return live
 
+
+_STAMPS_AHEAD = 1.0
+"""Seconds by which stamps may be ahead of the clock because many came at once."""
 
 _ACCEPTED = target(Move.ACCEPT, None)
 _DEFERRED = target(Move.DEFER, None)

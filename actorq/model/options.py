@@ -138,9 +138,7 @@ class Limit:
     """
 
     key: str = attrs.field(converter=_limit_key)
-    concurrency: int | None = attrs.field(
-        default=None, converter=_limit_concurrency, kw_only=True
-    )
+    concurrency: int | None = attrs.field(default=None, converter=_limit_concurrency, kw_only=True)
     rate: int | None = attrs.field(default=None, converter=_limit_rate, kw_only=True)
     per: float = attrs.field(default=1.0, converter=_limit_per, kw_only=True)
 

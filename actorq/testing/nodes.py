@@ -29,7 +29,7 @@ from actorq.testing.faults import FaultyStore
 from actorq.testing.history import History
 from actorq.testing.network import Host, Internet
 from actorq.testing.processes import Process
-from actorq.testing.workload import Doer, Step, perform, resume, unschedule
+from actorq.testing.workload import TASKS, Doer, Step, resume, unschedule
 from actorq.transports.websocket import WebSocketTransport
 
 PORT = 7717
@@ -202,7 +202,7 @@ class Nodes:
                 nursery.start_soon(self._leave_early, node, nursery.cancel_scope)
                 async with open_system(
                     store,
-                    tasks=[perform],
+                    tasks=TASKS,
                     concurrency=setup.home,
                     processes=0,
                     drain=2.0,
@@ -252,7 +252,7 @@ class Nodes:
     async def _be_worker(self, node: Node) -> None:
         async with open_worker(
             self._addresses(node),
-            tasks=[perform],
+            tasks=TASKS,
             concurrency=self._setup.slots,
             processes=0,
             drain=2.0,
@@ -277,7 +277,7 @@ class Nodes:
         self._open[node.role] = {n for n, _ in mine}
         async with connect(
             self._addresses(node),
-            tasks=[perform],
+            tasks=TASKS,
             connect_timeout=None,
             grace=GRACE,
             instruments=[self.history],

@@ -65,6 +65,7 @@ _OPTIONS: list[tuple[float, str, list[Any]]] = [
     (0.05, "max_deliveries", [1, 2]),
     (0.15, "queue", [QUEUE]),
     (0.15, "limit", list(LIMITS)),
+    (0.15, "callback", [True]),
 ]
 _KEYS = ["k1", "k2", "k3"]
 _CALLS: list[StoreVerb] = [
@@ -109,6 +110,7 @@ class _Planner:
             lease=draw([6.0, 15.0]),
             suspends=self._happens(0.2),
             max_pending=draw([5, 1_000, 1_000]),
+            max_results=draw([3, 10_000, 10_000]),
             parent=self._happens(0.4),
             store="disk" if disk else "memory",
             standby=disk and self._happens(0.6),

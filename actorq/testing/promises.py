@@ -315,7 +315,8 @@ class _Judge(Reading):
         if any(map(_depends, step.jobs)):
             return True  # which may not have been accepted
         brief = any("result_ttl" in job.options for job in step.jobs)
-        return self.restarted or (step.verb == "cancel" and brief)
+        few = self.setup.max_results < len(self.jobs)
+        return self.restarted or few or (step.verb == "cancel" and brief)
 
     # --- blocks ----------------------------------------------------------------------------------
 
@@ -325,14 +326,24 @@ class _Judge(Reading):
             if event.what != "left" or "ids" not in event.details:
                 continue
             for id in event.details["ids"]:
-                step = self.jobs[id][0]
-                late = event.at - (step.at + step.patience)
-                if late >= _PATIENCE or self.restarted:
+                if event.at - self._leaving(event) >= _PATIENCE or self.restarted:
                     continue
                 before = [e for i, e in self.records[id] if i < index]
                 if before and before[-1].details["status"] not in TERMINAL:
                     yield f"{self.name(id)} goes on after its block was left"
                 yield from self._left_running(id, index)
+
+    def _leaving(self, left: Happening) -> float:
+        """Return when a block began to be left: its patience was over, or a task has failed."""
+        ids = left.details["ids"]
+        step = self.jobs[ids[0]][0]
+        failed = [
+            record.at
+            for id in ids
+            for _, record in self.records[id]
+            if record.details["status"] in ("failure", "cancelled") or record.details["cancel"]
+        ]
+        return min([step.at + step.patience, *failed])
 
     def _left_running(self, id: str, index: int) -> Iterator[str]:
         for i, start in self.starts[id]:

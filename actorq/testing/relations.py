@@ -28,6 +28,7 @@ def broken_relations(reading: Reading) -> Iterator[str]:
     yield from _rates(reading)
     yield from _pauses(reading)
     yield from _schedules(reading)
+    yield from _callbacks(reading)
 
 
 def _keys(reading: Reading) -> Iterator[str]:
@@ -154,6 +155,22 @@ def _schedules(reading: Reading) -> Iterator[str]:
                 yield f"schedule {name} ticks {later - former} s after its last tick"
             elif round(count) > 1 and _has_all(step):
                 yield f"schedule {name} leaves out {round(count) - 1} ticks"
+
+
+def _callbacks(reading: Reading) -> Iterator[str]:
+    """Whoever is to be called back is, about each end, and by one task only."""
+    collected: dict[str, list[Happening]] = defaultdict(list)
+    for event in reading.history.of("collected"):
+        collected[event.details["id"]].append(event)
+    for id, (_, job) in reading.jobs.items():
+        ends = [e.details["status"] for _, e in reading.records[id]][-1:]
+        if "callback" not in job.options or not TERMINAL.issuperset(ends or ["none"]):
+            continue
+        said = {(e.details["status"], e.details["label"]) for e in collected[id]}
+        if said != {(ends[0], job.label)}:
+            yield f"{reading.name(id)} was {ends[0]}, and its callback was told {sorted(said)}"
+        if len({e.details["by"] for e in collected[id]}) > 1:
+            yield f"{reading.name(id)} has several callbacks"
 
 
 def _option(reading: Reading, id: str, option: str) -> str | None:

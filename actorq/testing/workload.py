@@ -25,7 +25,7 @@ from actorq.errors import (
 )
 from actorq.model.feed import Snapshot, TaskEvent, TaskEventKind
 from actorq.model.options import Limit, Retry
-from actorq.model.results import CatchUp, Overlap, TaskResult
+from actorq.model.results import CatchUp, Overlap, TaskDone, TaskResult
 from actorq.model.schedules import Every
 from actorq.tasks import TaskMessage, task
 from actorq.testing.history import History
@@ -64,7 +64,8 @@ class Job:
         seconds: How long it sleeps.
         times: See ``kind``.
         size: Bytes that its argument and its value have besides.
-        options: Of the submit; ``retry`` is the number of attempts, ``limit`` one of `LIMITS`.
+        options: Of the submit; ``retry`` is the number of attempts, ``limit`` one of `LIMITS`,
+            ``callback`` whether there is one.
         after: The labels of earlier jobs of its step that it comes after.
         needs: Those whose values it is given.
     """
@@ -161,6 +162,19 @@ async def perform(
         world.history.note("ended", run=run, label=label, how=how)
 
 
+@task(name="collect")
+async def collect(done: TaskDone) -> None:
+    """Note how a task has ended, as its callback."""
+    result = done.result
+    _world.get().history.note(
+        "collected", id=result.id, status=str(result.status), label=done.data, by=current().id
+    )
+
+
+TASKS = (perform, collect)
+"""Those that workers must know."""
+
+
 def _end(kind: str, early: bool, label: str, seconds: float) -> None:
     if kind == "fail" or (kind == "flaky" and early):
         raise Broken(label)
@@ -179,6 +193,8 @@ def message_of(
         options["retry"] = Retry(attempts=options["retry"], delay=0.5)
     if "limit" in options:
         options["limit"] = LIMITS[options["limit"]]
+    if options.pop("callback", False):
+        options |= {"callback": collect, "callback_data": job.label}
     if job.after:
         options["after"] = _ids_of(job.after, ids)
     load = bytes(job.size)

@@ -573,7 +573,7 @@ def test_while_the_store_cannot_be_written_whoever_comes_is_told_why(lodge: Lodg
 
 
 def test_a_former_owner_has_no_guests_once_somebody_else_owns_the_store(lodge: Lodge) -> None:
-    guest, wire = lodge.come()
+    guest, _wire = lodge.come()
     guest.received(outcome(1))
     lodge.clerk.exchange.suspend(OwnedElsewhere("process 7"))
 
@@ -584,9 +584,9 @@ def test_what_was_born_on_one_connection_of_a_worker_does_not_leave_on_another(
     lodge: Lodge,
 ) -> None:
     """A grant that was being written is not in the worker's hello, and is granted anew."""
-    _, first = lodge.come("worker")
+    _, _first = lodge.come("worker")
     [before] = lodge.clerk.exchange.connected
-    _, second = lodge.come("worker")
+    _, _second = lodge.come("worker")
     [after] = lodge.clerk.exchange.connected
 
     assert before != after

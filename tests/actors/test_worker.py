@@ -7,20 +7,23 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 import actorq
 from actorq.actors.calls import Encoded
 from actorq.actors.worker import SAY_MAX, WorkerActor
 from actorq.codec.payload import encode_call
 from actorq.contracts.link import Peer
+from actorq.errors import Fenced
 from actorq.model import messages as m
 from actorq.model.events import EventKind
 from actorq.model.options import NO_OPTIONS, TaskOptions
-from actorq.model.records import Cancel, Head
+from actorq.model.records import Cancel, Head, Ownership
 from actorq.model.status import RUNNING
 from actorq.registry import Registry
 from actorq.runtime.clock import AnchoredClock
+from actorq.stores.memory import MemoryStore
+from actorq.testing.faults import FaultyStore
 
 
 class Crowd:
@@ -730,3 +733,38 @@ async def test_the_lifespan_is_entered_before_the_hello_and_left_after_the_last_
 
     assert steps == ["entered", "left"]
     assert [finish.cause for finish in bench.line.of(m.Finish)] == []
+
+
+async def test_the_worker_of_a_former_owner_hands_back_what_it_runs_and_takes_nothing_more(
+    autojump_clock: MockClock,
+) -> None:
+    """Should the owner come back to this process first, it is as if the worker had stopped."""
+    runs: list[int] = []
+
+    async def linger() -> None:
+        runs.append(actorq.current().attempt)
+        await trio.sleep(60 if len(runs) == 1 else 0)  # virtual
+
+    class Lost(MemoryStore):
+        owned = True
+
+        async def acquire(self, partition: str, nonce: str, ttl: float) -> Ownership | None:
+            return await super().acquire(partition, nonce, ttl) if self.owned else None
+
+    inner = Lost()
+    store = FaultyStore(inner, suspends=True)
+    async with actorq.open_system(store, processes=0, concurrency=1, instruments=()) as system:
+        first, second = await system.submit(linger), await system.submit(linger)
+        await wait_all_tasks_blocked()
+        inner.owned = False
+        store.fail("commit", error=lambda: Fenced("taken over"))
+        with pytest.raises(actorq.OwnedElsewhere):
+            await system.call(linger)
+        await trio.sleep(5)  # virtual
+        assert runs == [1]
+        inner.owned = True
+        await trio.sleep(1)  # virtual
+        await system.join()
+        results = [await system.result(handle.id) for handle in (first, second)]
+
+    assert [(r.status, r.attempts) for r in results] == 2 * [(actorq.TaskStatus.SUCCESS, 1)]

@@ -61,7 +61,14 @@ FILTER = Filter(
 )  # fmt: skip
 STATS = Stats(
     {"images": QueueStats(1, 2, 3, 4, 5, True, datetime(2030, 1, 2, 3, 4, 5, 6, tzinfo=UTC))},
-    {"main": PoolStats(10, 9)}, 1, 2, 3, 4, 5, 6, {"task": 7},
+    {"main": PoolStats(10, 9)},
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    {"task": 7},
 )
 TREE = ActorTree(
     "node", 1,

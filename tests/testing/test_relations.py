@@ -48,6 +48,9 @@ class Telling:
         self.history.events.append(Happening(at, "worker-0", "started", details))
         return self
 
+    def collected(self, status: str, label: str = "a", by: str = "x") -> "Telling":
+        return self("collected", id="a", status=status, label=label, by=by)
+
     def tick(self, at: float) -> "Telling":
         return self.record(tick_id("s", NOON + at), "running", schedule="s")
 
@@ -99,6 +102,16 @@ BAD = [
         two(queue=QUEUE).record("a", "running")("paused").record("a", "running", fence=2),
         "its queue is paused",
     ),
+    (two(callback=True).record("a", "success"), "was success, and its callback was told []"),
+    (
+        two(callback=True).record("a", "success").collected("failure"),
+        "was success, and its callback was told [('failure', 'a')]",
+    ),
+    (two(callback=True).record("a", "success").collected("success", "b"), "[('success', 'b')]"),
+    (
+        two(callback=True).record("a", "success").collected("success").collected("success", by="y"),
+        "has several callbacks",
+    ),
     (schedule().tick(2.0).tick(5.0), "schedule s ticks 3.0 s after its last tick"),
     (schedule(catch_up="all", overlap="queue").tick(2.0).tick(6.0), "leaves out 1 ticks"),
 ]
@@ -125,6 +138,9 @@ GOOD = [
     two(queue=QUEUE).record("a", "running")("paused").record("a", "running"),
     two(queue=QUEUE)("paused")("resuming").record("a", "running"),
     two()("paused").record("a", "running"),
+    two(callback=True).record("a", "success").collected("success").collected("success"),
+    two(callback=True).record("a", "running"),
+    two().record("a", "success"),
     schedule().tick(2.0).tick(4.0).tick(8.0),
     schedule(catch_up="all", overlap="queue").tick(2.0).tick(4.0).tick(6.0),
 ]

@@ -11,13 +11,13 @@ from actorq.testing.history import Happening, History
 from actorq.testing.processes import Process
 from actorq.testing.workload import (
     QUEUE,
+    TASKS,
     Doer,
     Job,
     Step,
     Verb,
     World,
     message_of,
-    perform,
     set_world,
 )
 
@@ -31,7 +31,7 @@ def play(body: Callable[[System, History], Awaitable[None]]) -> History:
 
     async def main() -> None:
         set_world(World(history, kill))
-        async with open_system(tasks=[perform], processes=0, encode=True) as system:
+        async with open_system(tasks=TASKS, processes=0, encode=True) as system:
             await body(system, history)
 
     trio.run(main, clock=VirtualClock())
@@ -172,6 +172,16 @@ def test_the_same_call_under_one_key_is_one_task() -> None:
     assert len(told) == 2
     assert len(set(told)) == 1
     assert len([e for e in events if e.what == "started"]) == 1
+
+
+def test_a_callback_is_told_how_its_task_has_ended() -> None:
+    step = Step(0.0, 0, "submit", (Job("a", "fail", options={"callback": True}),), 9.0)
+    events = done(step)
+
+    (asked,) = [e.details["id"] for e in events if e.what == "asked"]
+    (collected,) = [e.details for e in events if e.what == "collected"]
+    assert (collected["id"], collected["status"], collected["label"]) == (asked, "failure", "a")
+    assert collected["by"] != asked
 
 
 def test_limits_hold() -> None:
