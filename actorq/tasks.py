@@ -61,7 +61,8 @@ class Call(Struct, Generic[R_co], frozen=True):
             and all(_same(self.kwargs[name], other.kwargs[name]) for name in self.kwargs)
         )
 
-    __hash__ = None  # type: ignore[assignment]  # its arguments may have none
+    def __hash__(self) -> int:
+        return hash(self.task.name)  # its arguments may have none
 
 
 def _same(one: object, other: object) -> bool:
@@ -119,7 +120,8 @@ class EncodedCall(Struct, gc=False, frozen=True):
             and (self.call, self.wire) == (other.call, other.wire)
         )
 
-    __hash__ = None  # type: ignore[assignment]  # as for `Call`
+    def __hash__(self) -> int:
+        return hash(self.task.name)
 
 
 class EncodedValue(Struct, gc=False, frozen=True):

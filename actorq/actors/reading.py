@@ -96,7 +96,7 @@ class Reading:
         except (CorruptStore, StoreUnavailable) as error:
             if self._owner.store.immediate and isinstance(error, StoreUnavailable):
                 raise
-            answer = m.Reply(search.message.request, error=type(error)(str(error)))
-            return [Send(search.to, answer)]
+            why = type(error)(str(error))
+            return self._step(search.to, Searched(search.message, [], None, 0, search.total, why))
         searched = Searched(search.message, page.records, page.next, page.scanned, search.total)
         return self._step(search.to, searched)

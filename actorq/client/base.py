@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar, overload
 
 import trio
@@ -16,6 +17,7 @@ from actorq.codec.references import ALIVE, blanked, check_places
 from actorq.errors import (
     ActorqError,
     EncodeError,
+    OwnedElsewhere,
     PayloadTooLarge,
     StoreUnavailable,
     SubmitError,
@@ -282,7 +284,9 @@ class BaseClient:
 
     async def end_scope(self, scope: str, reason: str | None = None) -> None:
         """Cancel what is left of a scope and wait for that, shielded but not for ever."""
-        with trio.move_on_after(self.grace + self._slack, shield=True):
+        # (Another owner ends by itself what a client has open that does not come.)
+        bound = trio.move_on_after(self.grace + self._slack, shield=True)
+        with bound, suppress(OwnedElsewhere):
             await self.ask(m.EndScope(self.session.number(), scope, self.grace, reason))
 
     # --- by id -----------------------------------------------------------------------------------

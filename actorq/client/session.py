@@ -187,7 +187,7 @@ class Session:
         if self._error is not None:
             future.fail(_again(self._error))
             return future
-        if self._suspended is not None and not isinstance(request, _ENDURING):
+        if self._suspended is not None and not _endures(request, self._suspended):
             future.fail(_again(self._suspended))
             return future
         self._unanswered[request.request] = (request, future)
@@ -408,7 +408,7 @@ class Session:
         """
         self._suspended = error
         for number, (request, future) in list(self._unanswered.items()):
-            if not isinstance(request, _ENDURING):
+            if not _endures(request, error):
                 # (Whoever was told of the one before may have taken this one back.)
                 self._unanswered.pop(number, None)
                 future.fail(_again(error))
@@ -435,6 +435,17 @@ class Session:
                     asked[1].fail(message.error)
         elif type(message) is m.ClientWelcome and self._greeting is not None:
             self._welcome(self._greeting, message)
+
+
+def _endures(request: m.Request, error: Exception) -> bool:
+    """Say whether a request is kept though the owner is away for long.
+
+    Another owner ends by itself what a client has open that does not come.
+    """
+    kind = type(request)
+    if isinstance(error, OwnedElsewhere) and kind in (m.Withdraw, m.EndScope):
+        return False
+    return kind in _ENDURING
 
 
 def lost_scope() -> SubmitError:

@@ -58,8 +58,8 @@ class Reference:
     __slots__ = ("id", "name")
 
     def __init__(self, id: str, name: str) -> None:
-        self.id = id
-        self.name = name
+        self.id: str = id
+        self.name: str = name
         ALIVE.add(builtins.id(self))
 
     def __del__(self) -> None:

@@ -55,13 +55,14 @@ class Search(Struct, frozen=True, gc=False):
 
 
 class Searched(Struct, frozen=True, gc=False):
-    """The answer to a `Search`; ``total`` is what it carried."""
+    """The answer to a `Search`; ``total`` is what it carried. With ``error``: there is none."""
 
     message: Any
     records: list[Record]
     next: str | None
     scanned: int
     total: int
+    error: Exception | None = None
 
 
 class Complete(Struct, frozen=True, gc=False):

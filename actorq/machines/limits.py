@@ -53,7 +53,7 @@ class Gates(Generic[W]):
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._keys: dict[str, _Key[W]] = {}
-        self.alarms = Timers()
+        self.alarms: Timers = Timers()
         """By key: when time alone may change something."""
         self.changed: dict[str, None] = {}
         """Keys whose window is not what the store was told last."""

@@ -230,9 +230,11 @@ class QueueMachine(Scheduling):
             self._desk.bulk(origin, bulk)
 
     def _searched(self, origin: int, searched: Searched) -> None:
-        message = searched.message
+        message, error = searched.message, searched.error
         if self._closing and isinstance(message, m.Bulk) and message.verb == "retry":
-            self._out.reply(origin, message, error=closing())
+            error = closing()
+        if error is not None:
+            self._out.reply(origin, message, error=error)
             self._let_go_on(self._revived.pop((origin, message.request), ()))
         elif isinstance(message, m.Subscribe):
             self._news.searched(origin, searched)

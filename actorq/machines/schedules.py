@@ -64,7 +64,7 @@ class Schedules:
         self._room = room
         self._refused = refused
         self._by_name: dict[str, Schedule] = {}
-        self.timers = Timers()
+        self.timers: Timers = Timers()
         """When each that ticks is to be looked at, by name."""
 
     def __len__(self) -> int:

@@ -101,7 +101,7 @@ class Plan:
         self.gone: list[tuple[str, str]] = []
         self.bodies: list[tuple[str, str, bytes]] = []
         self.bodiless: list[tuple[str, str]] = []
-        self.newest = ""
+        self.newest: str = ""
         self.odd: list[Row] = []
         for row in rows:
             head, body, output = row.head, row.body, row.output

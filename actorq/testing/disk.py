@@ -298,7 +298,7 @@ class _Errand(Generic[T]):
 
     def __init__(self, store: DiskStore, act: Callable[[], T]) -> None:
         self.store = store
-        self.done = trio.Event()
+        self.done: trio.Event = trio.Event()
         self._act = act
         self._answer: tuple[T] | None = None
         self._error: Exception | None = None
