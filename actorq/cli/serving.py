@@ -44,6 +44,9 @@ _log = logging.getLogger("actorq.cli")
 
 DEFAULT_STORE = "sqlite:///actorq.db"
 
+_TOLD_WITHIN = 2.0
+"""Seconds; a former owner whose store is somebody else's by now is told nothing."""
+
 LISTENING = Group("Listening", sort_key=10)
 BOUNDS = Group("Bounds", sort_key=20)
 
@@ -342,7 +345,8 @@ async def _serve_until_asked(node: _Node, chosen: dict[str, Any], address: str |
         await node.stopping.asked.wait()
         node.drains()
         cancelled = await outlasting.enter_async_context(system.subscribe(status="cancelled"))
-        await anext(cancelled)  # from here on it is told of every one
+        with trio.move_on_after(_TOLD_WITHIN):  # by a queue that can still be asked
+            await anext(cancelled)  # from here on it is told of every one
         await stack.aclose()
         return await _count(cancelled)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec import Raw, Struct
@@ -176,7 +176,11 @@ def _unpack_snapshot(form: SnapshotForm) -> m.Snapshot:
 def _pack_error(error: Exception) -> RefusalForm:
     if isinstance(error, errors.TaskNotFound):
         return RefusalForm("TaskNotFound", error.id)
-    name = error.name if isinstance(error, errors.ScheduleNotFound) else ""
+    name = ""
+    if isinstance(error, errors.ScheduleNotFound):
+        name = error.name
+    elif isinstance(error, errors.RowRefused):
+        name = error.id
     return RefusalForm(type(error).__name__, str(error), name)
 
 
@@ -186,10 +190,10 @@ def _unpack_error(form: RefusalForm) -> Exception:
         return kind(form.message)
     if kind is errors.ScheduleNotFound:
         return errors.ScheduleNotFound(form.message, name=form.name)
-    if kind is errors.ActorDied or kind is errors.StoreUnavailable:
-        return kind(form.message)
-    if isinstance(kind, type) and issubclass(kind, errors.StoreError):
-        return errors.StoreError(form.message)
+    if kind is errors.RowRefused:
+        return errors.RowRefused(form.message, id=form.name)
+    if kind is errors.ActorDied or (isinstance(kind, type) and issubclass(kind, errors.StoreError)):
+        return cast(type[ActorqError], kind)(form.message)
     return ActorqError(f"{form.type}: {form.message}")
 
 

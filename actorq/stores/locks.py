@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -29,6 +30,8 @@ class OwnerLock:
     def __init__(self, path: str | Path) -> None:
         self._path = f"{path}.lock"
         self._file: int | None = None
+        self.elsewhere: bool = False
+        """Whether somebody else had it when it was last asked for."""
 
     @property
     def held(self) -> bool:
@@ -38,18 +41,22 @@ class OwnerLock:
     def take(self) -> bool:
         """Take it if it is free; return whether it is held now. Where there are none, it is not."""
         if self._file is None:
+            self.elsewhere = False
             try:
                 self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | _CLOEXEC, 0o644)
+                _HELD.add(self)
                 _lock(self._file)
                 if not self._is_there(self._file):
                     raise FileNotFoundError(self._path)
-            except OSError:
+            except OSError as error:
+                self.elsewhere = error.errno in _TAKEN
                 self.free()
         return self.held
 
     def free(self) -> None:
         """Let it go, if it is held."""
         if self._file is not None:
+            _HELD.discard(self)
             os.close(self._file)
             self._file = None
 
@@ -59,6 +66,18 @@ class OwnerLock:
 
 
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
+_TAKEN = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+_HELD: set[OwnerLock] = set()
+
+
+def _forked() -> None:
+    """In a child that was forked: close what would keep a lock for longer than its owner lives."""
+    for lock in list(_HELD):
+        lock.free()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def _lock(file: int) -> None:

@@ -149,12 +149,13 @@ class House:
 
     async def _let_finish(self, session: Session) -> None:
         """Start nothing more, and give what runs some time to end by itself."""
-        if self.exchange.suspended is not None:
+        if isinstance(self.exchange.suspended, OwnedElsewhere):
             return
         keep = self._store.durable
         close = m.Close(session.number(), cancel=False, grace=0.0, keep=keep)
         with trio.move_on_after(self.settings.drain), suppress(ActorqError):
-            await session.ask(close).wait()
+            if self.exchange.suspended is None:
+                await session.ask(close).wait()
             if keep and self._worker is not None:
                 await self._worker.finish()
 

@@ -75,12 +75,22 @@ def test_who_asks_for_an_unknown_id_is_told_which() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [errors.CorruptStore("no"), errors.RowRefused("no", id="id 1"), errors.Fenced("no")]
+    "error",
+    [
+        errors.CorruptStore("no"),
+        errors.RowRefused("no", id="id 1"),
+        errors.Fenced("no"),
+        errors.OwnedElsewhere("no"),
+        errors.StoreError("no"),
+    ],
 )
-def test_any_other_trouble_with_the_store_is_that_of_the_owner(error: errors.StoreError) -> None:
+def test_any_other_trouble_with_the_store_is_what_it_is_everywhere(
+    error: errors.StoreError,
+) -> None:
     back = unpack_reply(pack_reply(m.Reply(1, error=error))).error
 
-    assert (type(back), str(back)) == (errors.StoreError, "no")
+    assert (type(back), str(back)) == (type(error), "no")
+    assert getattr(back, "id", None) == getattr(error, "id", None)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from actorq.testing.simulation import Failure, report, verdict
 from actorq.testing.workload import QUEUE, Job, Step
 
 SETUP = Setup(clients=2, workers=2, parent=False, store="disk", standby=True)
-CALLED_BACK = {"callback": True}
+BACK = {"callback": True}
 TWICE = {"retry": 2}
 STORY = (
-    Step(1.0, 0, "submit", (Job("a", options=CALLED_BACK), Job("b", needs=("a",)), Job("c", "fail"))),
+    Step(1.0, 0, "submit", (Job("a", options=BACK), Job("b", needs=("a",)), Job("c", "fail"))),
     Step(1.3, 1, "submit", (Job("k", seconds=0.3, options={"key": "k"}),)),
     Step(1.4, 0, "submit", (Job("k", seconds=0.3, options={"key": "k"}),)),
     Step(1.6, 0, "many", tuple(Job(f"l{n}", options={"limit": "single slow"}) for n in range(4))),
