@@ -224,7 +224,9 @@ class BaseClient:
         lineage, stamp = session.lineage, session.stamp()
         for message in messages:
             if message.sent:
-                resent, lineage = True, message.lineage
+                # An answer to the first time may have come, or been given up: of both, the records
+                # tell and nothing else.
+                resent, lineage = True, (message.lineage or "").partition("/")[0] or None
                 stamp = _earlier(stamp, session.begun if message.stamp is None else message.stamp)
             else:
                 message.sent, message.lineage, message.stamp = True, session.lineage, stamp

@@ -263,14 +263,16 @@ class Accepting(Granting):
         self, origin: int, submit: m.Submit, new: Sequence[m.Submission]
     ) -> Exception | None:
         """Refuse what may have run, of which nothing is left by now, and must not run twice."""
-        stamp = submit.stamp
+        if submit.lineage == self._welcome_for(origin):
+            return None  # had it been accepted, the answer would have come before it was sent again
+        stamp, records = submit.stamp, (submit.lineage or "").partition("/")[0]
         if stamp is not None and self._forgotten_until and stamp <= self._forgotten_until:
             return SubmitError(
                 f"task {new[0].name} ({new[0].id}) was handed over before the connection was lost, "
                 "and results of that time are forgotten by now (result_ttl, max_results): nobody "
                 "knows whether it has run, so it is not run now"
             )
-        if submit.lineage not in (None, self._lineage_for(origin)):
+        if records not in ("", self._lineage_for(origin)):
             for task in new:
                 if task.options.at_most_once:
                     return SubmitError(

@@ -131,7 +131,7 @@ class Attending(Accepting):
             self._remote.add(origin)
         losses = self._losses.get(session, 0)
         at = max(self._now, self._stamp)
-        self._out.send(origin, m.ClientWelcome(self._lineage_for(origin), losses, at))
+        self._out.send(origin, m.ClientWelcome(self._welcome_for(origin), losses, at))
 
     def _drop_session(self, session: str) -> int | None:
         """Forget a client's connection, and return it."""

@@ -67,6 +67,7 @@ class Tables:
 
     def __init__(self, limits: Limits, tail: str) -> None:
         self._limits = limits
+        self._epoch = 0
         self._lineage = ""
         """What the records are called that this machine rests on."""
         self._forgotten_until = 0.0
@@ -108,6 +109,7 @@ class Tables:
     def own(self, ownership: Ownership) -> None:
         """Take in what the store says of itself, before anything else."""
         self._lineage = ownership.lineage
+        self._epoch = ownership.epoch
         self._stamp = ownership.stamp
         self.forgot(ownership.forgotten_until)
 
@@ -149,6 +151,13 @@ class Tables:
         What it was told before that was not kept for it.
         """
         return f"{self._lineage}.{self._losses.get(self._session_of.get(origin, ''), 0)}"
+
+    def _welcome_for(self, origin: int) -> str:
+        """Return what a client is told of both: the records, and this machine.
+
+        As long as it hears the same, every answer that it has not got is kept for it.
+        """
+        return f"{self._lineage_for(origin)}/{self._epoch}"
 
     def _next_stamp(self) -> float:
         """Return now, or just after the last stamp: so rank alone is the order, with no ties."""

@@ -302,8 +302,8 @@ class ClientWelcome(Struct, frozen=True, array_like=True, tag="hail"):
     """The answer to a client's hello; now the client sends again what was not answered.
 
     Attributes:
-        lineage: Names the records that this owner rests on: another one knows nothing of what was
-            accepted under this name.
+        lineage: Names the records that this owner rests on (another one knows nothing of what was
+            accepted under this name), and after a slash its incarnation.
         losses: How often this client was given up, and all of its scopes with it.
     """
 

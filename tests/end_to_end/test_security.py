@@ -182,7 +182,7 @@ async def test_a_worker_cannot_take_the_place_of_the_one_that_lives_here(
         async with calling(QUEUE, HELLO, hello, m.Ready("main", 10)) as caller:
             await caller.say(m.Finish(running.id, 1, "ok", Output(b"forged"), None))
             code, _ = await caller.end()
-            assert code == w.Close.LOST
+            assert code == w.Close.BAD_MESSAGE
         async with calling(QUEUE, HELLO, PARENT, m.WorkerDied(1, node)):
             await wait_all_tasks_blocked()
         assert await running.value() == 5

@@ -31,7 +31,7 @@ def story(lines: list[str], label: str) -> list[str]:
 
 
 def test_it_begins_with_how_things_stand(lines: list[str]) -> None:
-    assert lines[0] == "at first: 0 scheduled, 0 pending, 1 running"
+    assert lines[0] == "at first: 0 scheduled, 0 waiting, 0 pending, 1 running"
 
 
 def test_what_happens_is_told_in_order(lines: list[str]) -> None:
@@ -70,7 +70,7 @@ def test_a_terminal_gets_a_table_of_what_is_live_and_what_went_wrong() -> None:
         ("convert notes", "failure", "1", "that is no picture"),
         ("download movie", "cancelled", "1", "cancelled by user: n…"),
     ]
-    assert "At first: 0 scheduled, 0 pending, 1 running" in last[0]
+    assert "At first: 0 scheduled, 0 waiting, 0 pending, 1 running" in last[0]
     assert "Since then: 23 success, 1 failure, 1 cancelled; missed " in last[-1]
 
 

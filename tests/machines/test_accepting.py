@@ -458,3 +458,20 @@ def test_a_closing_owner_takes_no_new_task() -> None:
 
     assert isinstance(refused.error, ActorDied)
     assert "b" not in stage.records
+
+
+def test_what_a_client_sends_again_after_a_cut_alone_is_taken_whatever_was_forgotten_since() -> None:
+    """Had it been accepted, the answer would have been kept for the client, and come first."""
+    stage = Stage()
+    guest = Guest(stage)
+    lineage = guest.welcome.lineage
+    stage.machine.forgot(stage.now + 100)
+
+    taken = guest.submit(task("a"), resent=True, lineage=lineage, stamp=stage.now)
+    stage.crash()
+    stage.machine.forgot(stage.now + 100)
+    guest.connect(at=51)
+    refused = guest.submit(task("b"), resent=True, lineage=lineage, stamp=stage.now)
+
+    assert taken.value is None
+    assert isinstance(refused.error, SubmitError)
