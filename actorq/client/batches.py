@@ -149,8 +149,8 @@ class _Window(Generic[T, R]):
             raise RuntimeError("enter it first: 'async with system.map(...) as values'")
         return self
 
-    async def _next(self) -> TaskResult[R]:
-        """Keep the window full; return the next result. Cancelled, it loses nothing."""
+    async def _next(self) -> TaskHandle[R]:
+        """Keep the window full; return the next that has ended. Cancelled, it loses nothing."""
         # As long as there is something to hand out, what comes next can be submitted together.
         if not self._is_ready() or self._open <= self._limit // 2:
             await self._fill()
@@ -169,7 +169,7 @@ class _Window(Generic[T, R]):
             handle = await self._ready.first()
             self._ready.pop()
         self._open -= 1
-        return handle.peek()
+        return handle
 
     def _is_ready(self) -> bool:
         """Whether the next result is there."""
@@ -205,11 +205,11 @@ class Mapped(_Window[T, R]):
     """The block of `Client.map`: an async iterator of values."""
 
     async def __anext__(self) -> R:
-        return (await self._next()).unwrap()
+        return (await self._next()).peek_value()
 
 
 class Outcomes(_Window[T, R]):
     """The block of `Client.map_results`: an async iterator of results."""
 
     async def __anext__(self) -> TaskResult[R]:
-        return await self._next()
+        return (await self._next()).peek()

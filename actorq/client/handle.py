@@ -105,8 +105,13 @@ class TaskHandle(Generic[R_co]):
             TaskNotFound: The id is unknown or its result has expired.
             ActorDied: The system has failed or is closed.
         """
-        ending = await self._wait()
-        if ending.output is not None and ending.head.status is SUCCESS:
+        await self._wait()
+        return self.peek_value()
+
+    def peek_value(self) -> R_co:
+        """Return the value of a task that is known to have ended, or raise as `value` does."""
+        ending = self._ending.peek()
+        if ending.output is not None and ending.head.status is SUCCESS:  # nearly always
             value = ending.output.value
             if self._read is not None and value is not None:
                 return cast(R_co, self._read(value))
