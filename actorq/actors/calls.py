@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from actorq.codec.payload import decode_plain
 from actorq.codec.pickled import decode_call, encode_call
 from actorq.codec.references import filled, spliced
-from actorq.errors import PayloadTooLarge, UnknownTask
+from actorq.errors import PayloadTooLarge, StoreError, UnknownTask
 from actorq.model.messages import Grant
 from actorq.model.outcomes import task_result
 from actorq.model.records import Done, Output
@@ -85,6 +85,8 @@ class Encoded:
                 f"task {name}: its call, with the results that it needs, is over the max_message "
                 f"of this worker ({self._max_message} bytes)"
             )
+        if not body:  # no call is of no bytes
+            raise StoreError(f"task {name}: its arguments are lost, as the store was damaged")
         if type(body) is Done:
             return _callback(task, TaskDone(self._result(body), body.data))
         if grant.inputs:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import aclosing
 from math import inf
 from typing import Any
 
@@ -135,7 +136,6 @@ class QueueActor:
         self._failure: BaseException | None = None
         self._alarm: float | None = None
         self._purge_at: float | None = None
-        self._last_expiry = 0.0
         self._kept = max_results + 1  # unknown until the first purge
         self._spare_until = 0.0
         """After a crash, nothing is purged before everybody had time to ask again."""
@@ -204,7 +204,7 @@ class QueueActor:
         assert ownership is not None  # `acquire` says so
         if ownership.epoch > 1:
             self._spare_until = self._clock.now() + OWNERSHIP_TTL
-            self._last_expiry = self._purge_at = self._spare_until
+            self._purge_at = self._spare_until
         machine = self._machine
         machine.own(ownership)
         for note in await self._owner.insist(lambda: self._store.notes(ownership)):
@@ -224,9 +224,10 @@ class QueueActor:
 
     async def _load(self, ownership: Ownership) -> list[Record]:
         records: list[Record] = []
-        async for piece in self._store.load(ownership):
-            records += piece
-            await self._owner.renew()
+        async with aclosing(self._store.load(ownership)) as pieces:
+            async for piece in pieces:
+                records += piece
+                await self._owner.renew()
         return records
 
     def _seconds_to_wait(self) -> float | None:
@@ -321,7 +322,7 @@ class QueueActor:
                     peer.received(effect.message)
             elif type(effect) is Write:
                 if effect.head is not None and effect.head.keep_until is not None:
-                    self._count_result(effect.head.keep_until)
+                    self._count_result(effect.head.keep_until, effect.head.options.key)
             elif type(effect) is Lookup:
                 lookups.append(effect)
             elif type(effect) is not Note:
@@ -394,10 +395,8 @@ class QueueActor:
         self._now = self._clock.now()
         return self._machine.step(origin, (message,), self._now)
 
-    def _count_result(self, keep_until: float) -> None:
-        self._kept += 1
-        if keep_until > self._last_expiry:
-            self._last_expiry = keep_until
+    def _count_result(self, keep_until: float, key: str | None) -> None:
+        self._kept += key is None  # the others are kept for their time
         if self._purge_at is None or keep_until < self._purge_at:
             self._purge_at = keep_until
 
@@ -416,9 +415,8 @@ class QueueActor:
             self._purge_at = self._now
             self._mail.wake()
         elif self._purge_at is not None and self._purge_at <= self._now:
-            self._purge_at = self._now + PURGE_EVERY if purged.left else None
-            if self._last_expiry > self._now:
-                self._purge_at = min(self._now + PURGE_EVERY, self._last_expiry)
+            later = self._now + PURGE_EVERY
+            self._purge_at = None if purged.next is None else max(purged.next, later)
 
     def _look_whether_stuck(self, now: float) -> None:
         if now >= self._stuck_at:

@@ -6,7 +6,7 @@ queue. It is divided into partitions; this version has one.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from typing import Any, Protocol
 
 from actorq.model.filters import Filter
@@ -112,11 +112,12 @@ class Store(Protocol):
 
         A new ownership has a higher epoch than every earlier one and ends them all. It lasts
         ``ttl`` seconds from now, and from the start of each commit. The same nonce may not be used
-        by two owners. Where it can be known that the former owner is dead, it is over at once.
+        by two owners. Where it can be known that the former owner is dead, or was this very store
+        object, it is over at once.
         """
         ...
 
-    def load(self, ownership: Ownership) -> AsyncIterator[Sequence[Record]]:
+    def load(self, ownership: Ownership) -> AsyncGenerator[Sequence[Record], None]:
         """Yield every live record with its body, in pieces of any size, in no particular order."""
         ...
 
@@ -155,10 +156,10 @@ class Store(Protocol):
     ) -> Purged:
         """Forget ended records, and return what is left.
 
-        First those whose ``keep_until`` is ``before`` or earlier, then, of those without a key, the
-        least recently used ones (where uses are not noted: those that ended first) until ``keep``
-        are left; but none whose id is in ``spare``. Where there are many it forgets some of them
-        and may be called again: `Purged.more`.
+        First those whose ``keep_until`` is ``before`` or earlier, then the least recently used ones
+        (where uses are not noted: those that ended first) until ``keep`` are left. None whose id is
+        in ``spare`` is forgotten; those, and those with a key, ``keep`` does not count. Where there
+        are many it forgets some of them and may be called again: `Purged.more`.
         """
         ...
 

@@ -15,16 +15,19 @@ from actorq.model.status import TaskStatus
 
 PAGE_MAX = 1_000
 
+SEVERAL_MAX = 10_000
+"""How many names, or ids, a filter may have."""
+
 
 class FilterDict(TypedDict, total=False):
     """The keywords that say which tasks a verb is about; a task must fit all that are given.
 
     Attributes:
         status: A `TaskStatus` or its word, or several in a list.
-        task: A task or its name, or several in a list.
+        task: A task or its name, or up to 10,000 in a list.
         queue: A queue's name.
         key: The key of a submission.
-        ids: Task ids.
+        ids: Up to 10,000 task ids.
         before: Only tasks submitted before this aware datetime.
         after: Only tasks submitted after it.
     """
@@ -67,6 +70,7 @@ Named = str | HasName
 
 
 _Moment = Annotated[float, Meta(ge=-1e11, le=1e12)]
+_Several = Annotated[frozenset[str], Meta(max_length=SEVERAL_MAX)]
 
 
 class Filter(Struct, frozen=True):
@@ -77,9 +81,9 @@ class Filter(Struct, frozen=True):
     """
 
     statuses: frozenset[TaskStatus] | None = None
-    names: frozenset[str] | None = None
+    names: _Several | None = None
     queue: str | None = None
-    ids: frozenset[str] | None = None
+    ids: _Several | None = None
     before: _Moment | None = None
     after: _Moment | None = None
     ended_since: _Moment | None = None
@@ -128,14 +132,15 @@ def build_filter(
 
     Raises:
         TypeError: A keyword of the wrong type; the message names it.
-        ValueError: An unknown status, a naive datetime; the message names it.
+        ValueError: An unknown status, a naive datetime, too many names or ids; the message names
+            it.
     """
     if unknown:
         known = ", ".join(FilterDict.__annotations__)
         raise TypeError(f"unknown filter {min(unknown)!r}; the filters are {known}")
     return Filter(
         statuses=None if status is None else frozenset(map(_status, _several(status))),
-        names=None if task is None else frozenset(map(_task_name, _several(task))),
+        names=None if task is None else _not_too_many("task", map(_task_name, _several(task))),
         queue=None if queue is None else name("filter 'queue'", queue),
         key=None if key is None else name("filter 'key'", key),
         ids=None if ids is None else _ids(ids),
@@ -168,11 +173,20 @@ def _ids(value: Iterable[str]) -> frozenset[str]:
         raise TypeError(f"filter 'ids' must be several ids; write [{value!r}] for one")
     if not isinstance(value, Iterable):
         raise TypeError(f"filter 'ids' must be several ids, not {value!r}")
-    ids = frozenset(value)
+    ids = _not_too_many("ids", value)
     for item in ids:
         if not isinstance(item, str):
             raise TypeError(f"filter 'ids' must hold task ids, not {item!r}")
     return frozenset(filter(can_be_id, ids))
+
+
+def _not_too_many(which: str, values: Iterable[str]) -> frozenset[str]:
+    several = frozenset(values)
+    if len(several) > SEVERAL_MAX:
+        raise ValueError(
+            f"filter {which!r} takes at most {SEVERAL_MAX:,}, not {len(several):,}: ask in parts"
+        )
+    return several
 
 
 def _moment(which: str, value: datetime | None) -> float | None:

@@ -223,14 +223,17 @@ class Purged(Struct, frozen=True):
     """What a purge has done.
 
     Attributes:
-        left: How many ended records there are now.
+        left: How many ended records without a key there are now; where these are more than were to
+            be kept, without those that were to be spared.
         forgotten_until: `Ownership.forgotten_until` now.
         more: Whether there is more to forget.
+        next: The earliest ``keep_until`` of all that is kept, or None if nothing is.
     """
 
     left: int
     forgotten_until: float
     more: bool = False
+    next: float | None = None
 
 
 class StoreInfo(Struct, frozen=True):

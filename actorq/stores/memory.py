@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from heapq import heapify, heappop, heappush
 from secrets import token_hex
 from typing import Any
@@ -112,6 +112,16 @@ class _Partition:
         else:
             del self.keyed[key]
 
+    def next_expiry(self) -> float | None:
+        """Return when the next terminal record is over, which is the first in the heap then."""
+        while self.expiries:
+            when, id = self.expiries[0]
+            record = self.records.get(id)
+            if record is not None and record.head.keep_until == when:
+                return when
+            heappop(self.expiries)  # a retried or discarded task leaves its old entry behind
+        return None
+
     @property
     def ended_count(self) -> int:
         """How many records are terminal."""
@@ -151,7 +161,7 @@ class MemoryStore:
         )
         return kept.owner
 
-    async def load(self, ownership: Ownership) -> AsyncIterator[Sequence[Record]]:
+    async def load(self, ownership: Ownership) -> AsyncGenerator[Sequence[Record], None]:
         """Yield every live record; see `Store`."""
         kept = self._owned(ownership)
         live = [
@@ -251,14 +261,16 @@ class MemoryStore:
         """Forget expired and surplus results; see `Store`."""
         kept = self._owned(ownership)
         self._forget_expired(kept, before, spare)
-        for _ in range(len(kept.ended)):
-            if kept.ended_count <= keep:
-                break
+        left = len(kept.ended)
+        if left > keep:
+            left -= sum(id in kept.ended for id in spare)
+        while left > keep:
             id = next(iter(kept.ended))
             if id in spare:
                 kept.ended.move_to_end(id)  # what is needed counts as used
             else:
                 kept.forget(id)
+                left -= 1
         if len(kept.expiries) > 2 * kept.ended_count + 64:
             kept.expiries = [
                 (record.head.keep_until, id)
@@ -266,19 +278,16 @@ class MemoryStore:
                 if record.head.keep_until is not None
             ]
             heapify(kept.expiries)
-        return Purged(kept.ended_count, kept.forgotten_until)
+        return Purged(left, kept.forgotten_until, next=kept.next_expiry())
 
     def _forget_expired(self, kept: _Partition, before: float, spare: Collection[str]) -> None:
         spared: list[tuple[float, str]] = []
-        while kept.expiries and kept.expiries[0][0] <= before:
-            when, id = heappop(kept.expiries)
-            record = kept.records.get(id)
-            # A retried or discarded task leaves its old entry behind.
-            if record is not None and record.head.keep_until == when:
-                if id in spare:
-                    spared.append((when, id))
-                else:
-                    kept.forget(id)
+        while (when := kept.next_expiry()) is not None and when <= before:
+            _, id = heappop(kept.expiries)
+            if id in spare:
+                spared.append((when, id))
+            else:
+                kept.forget(id)
         for entry in spared:
             heappush(kept.expiries, entry)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from pathlib import Path
 
 import apsw
@@ -23,9 +23,10 @@ from actorq.model.records import Note, Ownership, Purged, Record, StoreInfo, Wri
 from actorq.stores.locks import OwnerLock
 from actorq.stores.sqlite_batch import pack
 from actorq.stores.sqlite_connection import Connection
+from actorq.stores.sqlite_owners import Owners, owner_in_words
 from actorq.stores.sqlite_rows import FoundRows, Reader
 from actorq.stores.sqlite_schema import BUSY, STEPS, check_place, configure, prepare
-from actorq.stores.sqlite_writes import Writer, owner_in_words
+from actorq.stores.sqlite_writes import Writer
 
 _LOAD_CHUNK = 1_000
 _CACHE_OF_OTHERS = 8
@@ -34,10 +35,13 @@ _CACHE_OF_OTHERS = 8
 class _Opened:
     """What there is while the file is open."""
 
-    def __init__(self, owner: Connection, others: Connection, writer: Writer) -> None:
+    def __init__(
+        self, owner: Connection, others: Connection, writer: Writer, owners: Owners
+    ) -> None:
         self.owner = owner
         self.others = others
         self.writer = writer
+        self.owners = owners
 
 
 class SqliteStore:
@@ -52,6 +56,7 @@ class SqliteStore:
         codec: RecordCodec,
         *,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
         steps: Sequence[str] = STEPS,
     ) -> None:
         """Open nothing yet.
@@ -60,11 +65,13 @@ class SqliteStore:
             path: The file; it is made if there is none.
             codec: From records to bytes.
             clock: The time of this machine.
+            monotonic: How time passes, whatever the clock is set to.
             steps: What makes each version of the layout of the one before it.
         """
         self._path = Path(path).absolute()
         self._codec = codec
         self._clock = clock
+        self._monotonic = monotonic
         self._steps = steps
         self._opened: _Opened | None = None
         self._tidy = True
@@ -89,9 +96,9 @@ class SqliteStore:
         with trio.CancelScope(shield=True):  # or a connection would be left, and its thread
             owner = await Connection.open(self._path, self._who)
             try:
-                writer = await owner.run(self._prepare)
+                writer, owners = await owner.run(self._prepare)
                 others = await Connection.open(self._path, self._who)
-                self._opened = _Opened(owner, others, writer)
+                self._opened = _Opened(owner, others, writer, owners)
                 await others.run(configure, _CACHE_OF_OTHERS)
             except BaseException:
                 if self._opened is None:
@@ -99,15 +106,15 @@ class SqliteStore:
                 await self.close()
                 raise
 
-    def _prepare(self, db: apsw.Connection) -> Writer:
+    def _prepare(self, db: apsw.Connection) -> tuple[Writer, Owners]:
         """Check the file in the thread of its connection; return who writes it."""
-        lock = OwnerLock(self._path)
+        clocks = {"clock": self._clock, "monotonic": self._monotonic}
+        owners = Owners(db, self._path, OwnerLock(self._path), len(self._steps), **clocks)
         try:
-            writer = Writer(db, self._path, self._codec, lock)
-            prepare(db, self._path, lambda: writer.in_use(self._clock()), self._steps)
+            prepare(db, self._path, owners.in_use, self._steps)
         finally:
-            lock.free()  # it was needed while the layout changed
-        return writer
+            owners.free()  # the lock was needed while the layout changed
+        return Writer(db, self._codec, owners), owners
 
     def _who(self, db: apsw.Connection) -> str | None:
         return owner_in_words(db, self._clock())
@@ -116,30 +123,34 @@ class SqliteStore:
         """Close the file, and let go of the owner's lock; see `Store`."""
         opened, self._opened = self._opened, None
         if opened is not None:
-            try:
-                await opened.others.close()
-            finally:
-                await opened.owner.close()
-                opened.writer.free()
+            with trio.CancelScope(shield=True):
+                try:
+                    await opened.owner.run(lambda _: opened.owners.free())
+                finally:
+                    try:
+                        await opened.others.close()
+                    finally:
+                        await opened.owner.close()
 
     def _open_file(self) -> _Opened:
         if self._opened is None:
             raise StoreUnavailable(f"{self._path} is not open")
+        self._opened.owners.alive_at = self._monotonic()
         return self._opened
 
     # --- for the owner ---------------------------------------------------------------------------
 
     async def acquire(self, partition: str, nonce: str, ttl: float) -> Ownership | None:
         """Become the owner, or return None; see `Store`."""
-        file, now = self._open_file(), self._clock()
-        return await file.owner.run(lambda _: file.writer.acquire(partition, nonce, ttl, now))
+        file = self._open_file()
+        return await file.owner.run(lambda _: file.owners.acquire(partition, nonce, ttl))
 
-    async def load(self, ownership: Ownership) -> AsyncIterator[Sequence[Record]]:
+    async def load(self, ownership: Ownership) -> AsyncGenerator[Sequence[Record], None]:
         """Yield every live record, the oldest first; see `Store`."""
         file, after = self._open_file(), ""
 
         def load(db: apsw.Connection) -> list[Record]:
-            file.writer.check(ownership)
+            file.owners.check(ownership)
             return Reader(db, self._codec).load(ownership.partition, after, _LOAD_CHUNK)
 
         while records := await file.owner.run(load):
@@ -151,7 +162,7 @@ class SqliteStore:
         file = self._open_file()
 
         def notes(db: apsw.Connection) -> list[Note]:
-            file.writer.check(ownership)
+            file.owners.check(ownership)
             return Reader(db, self._codec).notes(ownership.partition)
 
         return await file.owner.run(notes)
@@ -160,10 +171,10 @@ class SqliteStore:
         self, ownership: Ownership, writes: Sequence[Write], notes: Sequence[Note] = ()
     ) -> None:
         """Write all of it, onto the disk; see `Store`."""
-        file, now = self._open_file(), self._clock()
+        file = self._open_file()
 
         def commit(_: apsw.Connection) -> None:
-            file.writer.commit(ownership, pack(self._codec, writes, notes), now)
+            file.writer.commit(ownership, pack(self._codec, writes, notes))
 
         await file.owner.run(commit)
         if writes or notes:
@@ -199,7 +210,7 @@ class SqliteStore:
     async def release(self, ownership: Ownership) -> None:
         """Give the ownership up; see `Store`."""
         file = self._open_file()
-        await file.owner.run(lambda _: file.writer.release(ownership))
+        await file.owner.run(lambda _: file.owners.release(ownership))
 
     # --- for people ------------------------------------------------------------------------------
 

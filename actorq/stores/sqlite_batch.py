@@ -86,6 +86,7 @@ class Plan:
         ended: Records that end, and leave their body or get one.
         moved: Those that end and keep it.
         gone: Ids of both, which are live no more.
+        keyless: How many of those have no key.
         bodies: What lies apart.
         bodiless: Ids of those that end and have nothing there.
         newest: The highest id of what ends.
@@ -99,6 +100,7 @@ class Plan:
         self.ended: list[tuple[Any, ...]] = []
         self.moved: list[tuple[Any, ...]] = []
         self.gone: list[tuple[str, str]] = []
+        self.keyless = 0
         self.bodies: list[tuple[str, str, bytes]] = []
         self.bodiless: list[tuple[str, str]] = []
         self.newest: str = ""
@@ -125,6 +127,8 @@ class Plan:
         id, body = row.id, row.body
         columns = done_columns(partition, row, head, number)
         self.gone.append((partition, id))
+        if head.options.key is None:
+            self.keyless += 1
         if id > self.newest:
             self.newest = id
         if body is UNSET:

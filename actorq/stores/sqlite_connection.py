@@ -18,7 +18,7 @@ from actorq.stores.sqlite_schema import damaged
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_DAMAGE = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError, apsw.SQLError)
+_DAMAGE = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)
 _BUSY = (apsw.BusyError, apsw.LockedError)
 _FULL = (apsw.FullError, apsw.IOError)
 
@@ -69,6 +69,7 @@ class Connection:
         Raises:
             CorruptStore: The file is damaged.
             StoreUnavailable: Anything else that SQLite has to say.
+            apsw.SQLError: A statement is wrong, which no file is to blame for.
         """
         # Without this, a deadline somewhere above would break a statement in the middle.
         token = apsw.aio.deadline.set(math.inf)
@@ -76,7 +77,7 @@ class Connection:
             result: T = await self._async.async_run(
                 self._call, partial(work, self._db, *args, **kwargs)
             )
-        except apsw.Error as error:  # it is closed
+        except apsw.ConnectionClosedError as error:
             raise StoreUnavailable(f"{self._path}: {error}") from error
         finally:
             apsw.aio.deadline.reset(token)
@@ -85,6 +86,8 @@ class Connection:
     def _call(self, work: Callable[[], T]) -> T:
         try:
             return work()
+        except apsw.SQLError:
+            raise
         except apsw.Error as error:
             raise self._told(error) from error
 

@@ -11,9 +11,17 @@ from urllib.parse import quote
 import apsw
 from msgspec import Struct
 
-from actorq.errors import CorruptStore, StoreUnavailable
-from actorq.stores.sqlite_schema import BUSY, STEPS, check_place, damaged, read_version
-from actorq.stores.sqlite_writes import owner_in_words
+from actorq.errors import StoreUnavailable
+from actorq.stores.sqlite_owners import owner_in_words
+from actorq.stores.sqlite_schema import (
+    BUSY,
+    STEPS,
+    check_place,
+    check_tables,
+    damaged,
+    newer,
+    read_version,
+)
 
 
 class Report(Struct, frozen=True):
@@ -49,12 +57,10 @@ def examine(path: Path, *, deep: bool = False) -> Report:
     with _opened(path) as db:
         layout = read_version(db, path)
         if layout > len(STEPS):
-            raise CorruptStore(
-                f"{path} was written by a newer version of actorq (its layout is {layout}, this "
-                f"one knows {len(STEPS)}): upgrade actorq"
-            )
+            raise newer(path, layout, len(STEPS))
         if layout == 0:
             return Report(_size(path))
+        check_tables(db, path)
         if deep:
             found = str(db.pragma("quick_check"))
             if found != "ok":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import closing
 from heapq import merge
 from typing import Any
 
 import apsw
+import msgspec
 from msgspec import Struct
 
 from actorq.contracts.store import RecordCodec
@@ -26,6 +27,9 @@ _KEYED = (
     " WHERE partition = ? AND key = ? AND key IS NOT NULL ORDER BY id DESC LIMIT 1"
 )
 _LOAD = "SELECT id, head, body, output FROM live WHERE partition = ? AND id > ? ORDER BY id LIMIT ?"
+_LOST = b""
+"""Is read for a call that lies apart and is not there: who is to run it says that it is lost."""
+
 _BODY = "SELECT data FROM body WHERE partition = ? AND id = ?"
 _FIRST_WINDOW = 64
 _LIVE_WINDOW = 2_048
@@ -86,10 +90,11 @@ class Reader:
 
     def _with_head(self, partition: str, head: Head, body: Any, output: Any) -> Record:
         codec = self._codec
-        if type(body) is int:  # it lies apart
+        apart = type(body) is int
+        if apart:
             body = self._db.execute(_BODY, (partition, head.id)).get
         try:
-            body = codec.unpack_body(body)
+            body = _LOST if apart and body is None else codec.unpack_body(body)
             return Record(head, body, None if output is None else codec.unpack_output(output))
         except CorruptStore as error:
             raise CorruptStore(f"the record of task {head.id} is damaged: {error}") from None
@@ -225,6 +230,11 @@ class _Search:
         return int(self._db.execute(sql, (self.partition, lower, upper, *values)).get)
 
 
+def as_json(values: Collection[str]) -> str:
+    """Return any number of values as a single one, for ``json_each``."""
+    return msgspec.json.encode(list(values)).decode()
+
+
 def _id(row: _Row) -> str:
     return row[0]
 
@@ -235,8 +245,8 @@ def _conditions(filter: Filter) -> tuple[str, list[Any]]:
     values: list[Any] = []
     for column, wanted in (("status", filter.statuses), ("name", filter.names)):
         if wanted is not None:
-            terms.append(f"{column} IN ({', '.join('?' * len(wanted))})")
-            values += wanted
+            terms.append(f"{column} IN (SELECT value FROM json_each(?))")  # there may be many
+            values.append(as_json(wanted))
     for term, value in (
         ("queue = ?", filter.queue),
         ("key = ?", filter.key),

@@ -49,6 +49,14 @@ CREATE TABLE note(
 STEPS: tuple[str, ...] = (_FIRST,)
 """What makes each version of the layout of the one before it; their number is the newest."""
 
+_TABLES = ("owner", "live", "body", "done", "note")
+
+# Not `.recover`, which the `sqlite3` of some systems lacks: that of Debian 12 makes an empty file.
+_SAVE = (
+    "sqlite3 {} .dump | sed 's/^ROLLBACK;.*/COMMIT;/' | sqlite3 recovered.db && sqlite3 "
+    f"recovered.db 'PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {len(STEPS)}'"
+)
+
 _CHECKED_MAX = 128 * 1024 * 1024
 """Bytes up to which a whole file is checked when it is opened: about half a second."""
 
@@ -67,7 +75,15 @@ def damaged(path: Path, what: object) -> CorruptStore:
     return CorruptStore(
         f"{path} is damaged: {what}. Nothing was changed. Stop every process that uses it, keep a "
         f"copy of it and of {path.name}-wal, then restore a backup, or save what can be read: "
-        f"sqlite3 {path} .recover | sqlite3 recovered.db"
+        f"{_SAVE.format(path)}"
+    )
+
+
+def newer(path: Path, version: int, newest: int) -> CorruptStore:
+    """Return the error for a file with a layout that is not known here."""
+    return CorruptStore(
+        f"{path} was written by a newer version of actorq (its layout is {version}, this one knows "
+        f"{newest}): upgrade actorq"
     )
 
 
@@ -122,11 +138,9 @@ def prepare(
     db.set_busy_timeout(BUSY)
     version, newest = read_version(db, path), len(steps)
     if version > newest:
-        raise CorruptStore(
-            f"{path} was written by a newer version of actorq (its layout is {version}, this one "
-            f"knows {newest}): upgrade actorq"
-        )
+        raise newer(path, version, newest)
     if version:
+        check_tables(db, path)
         _check(db, path)
     if version < newest:
         if version:
@@ -187,6 +201,18 @@ def read_version(db: apsw.Connection, path: Path) -> int:
         raise CorruptStore(f"{path} is the database of another program: give another path")
     assert isinstance(version, int)  # as it is in every file
     return version
+
+
+def check_tables(db: apsw.Connection, path: Path) -> None:
+    """Find out whether all of them are there.
+
+    Raises:
+        CorruptStore: One is not.
+    """
+    there = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")}
+    for table in _TABLES:
+        if table not in there:
+            raise damaged(path, f"no such table: {table}")
 
 
 def _check(db: apsw.Connection, path: Path) -> None:

@@ -6,40 +6,21 @@ knows it: whoever has been succeeded changes nothing.
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Callable, Collection, Sequence
-from contextlib import closing, suppress
-from pathlib import Path
-from secrets import token_hex
-from typing import Any, TypeVar
+from contextlib import closing
+from typing import Any
 
 import apsw
 from msgspec import UNSET, Struct
 
 from actorq.contracts.store import RecordCodec
-from actorq.errors import CorruptStore, Fenced
 from actorq.model.records import Head, Ownership, Purged
-from actorq.stores.locks import OwnerLock
 from actorq.stores.sqlite_batch import APART, INLINE_MAX, Batch, Plan, Row, done_columns, refused
-from actorq.stores.sqlite_schema import BUSY
-
-T = TypeVar("T")
+from actorq.stores.sqlite_owners import Owners, transact
+from actorq.stores.sqlite_rows import as_json
 
 _PURGED_MAX = 1_000
-_ACQUIRE_BUSY = 300
-"""Milliseconds: somebody who holds the lock for longer is stopped, or no owner of ours."""
 
-_OWNER = "SELECT epoch, nonce, lineage, forgotten_until, stamp FROM owner WHERE partition = ?"
-_HOLDER = "SELECT pid, host, expires_at, locked FROM owner WHERE partition = ?"
-_RENEW = (
-    "UPDATE owner SET expires_at = ? + ttl, stamp = max(stamp, ?), locked = ?"
-    " WHERE partition = ? AND epoch = ? AND nonce = ?"
-)
-_OWN = (
-    "INSERT OR REPLACE INTO owner(partition, epoch, nonce, lineage, forgotten_until, stamp,"
-    " expires_at, ttl, locked, pid, host) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
 _FORGOTTEN = "UPDATE owner SET forgotten_until = max(forgotten_until, ?) WHERE partition = ?"
 
 _INSERT_LIVE = "INSERT INTO live(partition, id, head, body) VALUES(?, ?, ?, ?)"
@@ -68,12 +49,27 @@ _DELETE_BODY = "DELETE FROM body WHERE partition = ? AND id = ?"
 _PUT_NOTE = "INSERT OR REPLACE INTO note(partition, kind, name, value) VALUES(?, ?, ?, ?)"
 _DELETE_NOTE = "DELETE FROM note WHERE partition = ? AND kind = ? AND name = ?"
 _THE_LIVE = "SELECT body, output FROM live WHERE partition = ? AND id = ?"
-_THE_DONE = "SELECT body, output, submitted_at FROM done WHERE partition = ? AND id = ?"
+_THE_DONE = (
+    "SELECT body, output, submitted_at, key IS NULL FROM done WHERE partition = ? AND id = ?"
+)
 _DELETE_DONE = "DELETE FROM done WHERE partition = ? AND id = ?"
 _IS_DONE = "SELECT 1 FROM done WHERE partition = ? AND id = ?"
-_ENDED = "SELECT number, id, submitted_at FROM done WHERE partition = ?"
+_ENDED = "SELECT number, id, submitted_at, key IS NULL FROM done WHERE partition = ?"
 _EXPIRED = f"{_ENDED} AND keep_until <= ? ORDER BY keep_until"
 _OLDEST = f"{_ENDED} AND key IS NULL AND number >= ? ORDER BY number"
+# (Both numbers are those of entries in an index; to look for NULL would read all rows.)
+_COUNT = (
+    "SELECT (SELECT count(*) FROM done WHERE partition = ?1)"
+    " - (SELECT count(*) FROM done WHERE partition = ?1 AND key IS NOT NULL)"
+)
+_AFTER_PURGE = (
+    "SELECT forgotten_until, (SELECT min(keep_until) FROM done WHERE partition = ?1)"
+    " FROM owner WHERE partition = ?1"
+)
+_COUNT_THESE = (
+    "SELECT count(*) FROM done WHERE partition = ? AND key IS NULL"
+    " AND id IN (SELECT value FROM json_each(?))"
+)
 
 
 class _Unexpected(Exception):
@@ -88,16 +84,18 @@ _ROW_ERRORS = (
 
 
 class _Known(Struct):
-    """What this owner knows of its partition without asking, as nobody else writes it.
+    """What an owner knows of its partition without asking, as nobody else writes it.
 
     Attributes:
+        owner: Its epoch and nonce.
         newest: No ended record has a higher id.
         number: The highest number of one.
         apart: Whether any body lies apart.
-        ended: How many have ended, if it has been counted.
+        ended: How many without a key have ended, if they have been counted.
         evict_from: Those with lower numbers all have a key.
     """
 
+    owner: tuple[int, str]
     newest: str
     number: int
     apart: bool
@@ -108,179 +106,50 @@ class _Known(Struct):
 class Writer:
     """Writes by one connection."""
 
-    def __init__(
-        self, db: apsw.Connection, path: Path, codec: RecordCodec, lock: OwnerLock
-    ) -> None:
+    def __init__(self, db: apsw.Connection, codec: RecordCodec, owners: Owners) -> None:
         self._db = db
-        self._path = path
         self._codec = codec
-        self._lock = lock
+        self._owners = owners
         self._known: dict[str, _Known] = {}
-        self._mine: dict[str, tuple[int, str]] = {}
-        """Epoch and nonce by partition."""
-        self._file = path.stat()
 
-    # --- ownership -------------------------------------------------------------------------------
+    # --- commits ---------------------------------------------------------------------------------
 
-    def acquire(self, partition: str, nonce: str, ttl: float, now: float) -> Ownership | None:
-        """Become the owner, unless another one is alive."""
-        self._check_file()
-        if self._is_owned(partition, now):
-            return None
-        self._db.set_busy_timeout(_ACQUIRE_BUSY)
-        try:
-            return self._transact(lambda: self._acquire(partition, nonce, ttl, now))
-        finally:
-            self._db.set_busy_timeout(BUSY)
-            self._free_if_idle()
-
-    def _acquire(self, partition: str, nonce: str, ttl: float, now: float) -> Ownership | None:
-        if self._is_owned(partition, now):  # somebody was faster
-            return None
-        row = self._db.execute(_OWNER, (partition,)).fetchone()
-        epoch, _, lineage, forgotten_until, stamp = row or (0, "", token_hex(8), 0.0, 0.0)
-        owner = Ownership(partition, epoch + 1, nonce, lineage, forgotten_until, stamp)
-        self._db.execute(
-            _OWN,
-            (
-                partition, owner.epoch, nonce, lineage, forgotten_until, stamp,
-                now + ttl, ttl, self._lock.held, os.getpid(), platform.node(),
-            ),
-        )  # fmt: skip
-        self._known.pop(partition, None)
-        self._mine[partition] = (owner.epoch, nonce)
-        return owner
-
-    def _is_owned(self, partition: str, now: float) -> bool:
-        """Say whether somebody else may be alive.
-
-        Whoever had the lock, which is free now, is dead. Of one who has it still, or who never
-        could get it, only the time tells. (It is that of this machine, the one thing that all who
-        open this file have in common: not a clock that begins anew when it is started.)
-        """
-        has_lock = self._lock.take()
-        row = self._db.execute(_HOLDER, (partition,)).fetchone()
-        if row is None:
-            return False
-        _, _, expires_at, locked = row
-        owned = bool(now < expires_at and not (has_lock and locked))
-        if owned:
-            self._free_if_idle()  # who owns it may get it yet
-        return owned
-
-    def in_use(self, now: float) -> str | None:
-        """Return who owns any partition now, in words, or None; then the lock is held."""
-        for (partition,) in self._db.execute("SELECT partition FROM owner").fetchall():
-            if self._is_owned(str(partition), now):
-                return owner_in_words(self._db, now)
-        return None
-
-    def release(self, ownership: Ownership) -> None:
-        """Let the next one have it at once."""
-        self._db.execute(
-            "UPDATE owner SET expires_at = 0, nonce = '' WHERE partition = ? AND epoch = ?"
-            " AND nonce = ?",
-            (ownership.partition, ownership.epoch, ownership.nonce),
-        )
-        if self._db.changes():
-            self._lost(ownership.partition)
-
-    def free(self) -> None:
-        """Let go of the lock: everything is over."""
-        self._mine.clear()
-        self._lock.free()
-
-    def check(self, ownership: Ownership) -> None:
-        """Find out whether it is still the owner's.
-
-        Raises:
-            Fenced: It is not.
-        """
-        row = self._db.execute(_OWNER, (ownership.partition,)).fetchone()
-        if row is None or row[:2] != (ownership.epoch, ownership.nonce):
-            raise self._fenced(ownership)
-
-    def _fenced(self, ownership: Ownership) -> Fenced:
-        partition = ownership.partition
-        if self._mine.get(partition) == (ownership.epoch, ownership.nonce):
-            self._lost(partition)
-        return Fenced(f"partition {partition!r}: epoch {ownership.epoch} is no longer its owner")
-
-    def _lost(self, partition: str) -> None:
-        """Let the next owner have the lock."""
-        self._mine.pop(partition, None)
-        self._known.pop(partition, None)
-        self._free_if_idle()
-
-    def _free_if_idle(self) -> None:
-        if not self._mine:
-            self._lock.free()
-
-    def _check_file(self) -> None:
-        """Find out whether the file is still where it was: else what is written would be lost."""
-        try:
-            there = os.path.samestat(self._path.stat(), self._file)
-        except OSError:
-            there = False
-        if not there:
-            raise CorruptStore(
-                f"{self._path} was moved, deleted or replaced while it was open: put it back, with "
-                f"{self._path.name}-wal, and start again"
-            )
-
-    # --- transactions ----------------------------------------------------------------------------
-
-    def _transact(self, work: Callable[[], T]) -> T:
-        """Do all of it or nothing."""
-        db = self._db
-        if db.in_transaction:  # the last one could not even be taken back
-            db.execute("ROLLBACK")
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            result = work()
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:  # after some errors SQLite has taken it back itself
-                with suppress(apsw.Error):
-                    db.execute("ROLLBACK")
-            raise
-        return result
-
-    def commit(self, ownership: Ownership, batch: Batch, now: float) -> None:
+    def commit(self, ownership: Ownership, batch: Batch) -> None:
         """Write all of it; see `Store.commit`."""
-        self._check_file()
-        locked = self._lock.take()
-        known = self._what_is_known(ownership.partition)
+        self._owners.check_file()
+        known = self._take_known(ownership)
 
         def write(each: Callable[[str, _Known, Sequence[Row]], int]) -> int:
-            renewed = (now, batch.stamp, locked, ownership.partition, ownership.epoch)
-            self._db.execute(_RENEW, (*renewed, ownership.nonce))
-            if self._db.changes() != 1:
-                raise self._fenced(ownership)
+            self._owners.renew(ownership, batch.stamp)
             more = each(ownership.partition, known, batch.rows)
             self._write_notes(ownership.partition, batch.notes)
             return more
 
-        ended, known.ended = known.ended, None  # unknown, should it fail
         try:
-            more = self._transact(lambda: write(self._write))
+            more = transact(self._db, lambda: write(self._write))
         except (_Unexpected, *_ROW_ERRORS):
-            more = self._transact(lambda: write(self._write_each))
-        known.ended = None if ended is None else ended + more
+            more = transact(self._db, lambda: write(self._write_each))
+        if known.ended is not None:
+            known.ended += more
+        self._known[ownership.partition] = known
 
-    def _what_is_known(self, partition: str) -> _Known:
-        known = self._known.get(partition)
-        if known is None:
+    def _take_known(self, ownership: Ownership) -> _Known:
+        """Return what is known, which it is no more should the transaction fail."""
+        partition, owner = ownership.partition, (ownership.epoch, ownership.nonce)
+        known = self._known.pop(partition, None)
+        if known is None or known.owner != owner:
             newest = self._db.execute(
                 "SELECT id FROM done WHERE partition = ? ORDER BY id DESC LIMIT 1", (partition,)
             ).get
             number = self._db.execute("SELECT max(number) FROM done").get
             apart = self._db.execute("SELECT EXISTS(SELECT 1 FROM body)").get
-            known = self._known[partition] = _Known(str(newest or ""), number or 0, bool(apart))
+            known = _Known(owner, str(newest or ""), number or 0, bool(apart))
         return known
 
     def _write(self, partition: str, known: _Known, rows: Sequence[Row]) -> int:
-        """Write what is new, changes or ends, as it is expected; return how many more have ended.
+        """Write what is new, changes or ends, as it is expected.
+
+        Returns how many more without a key have ended.
 
         Raises:
             _Unexpected: A new record is not new, or a changed one not there.
@@ -308,7 +177,7 @@ class Writer:
             db.executemany(_DELETE_LIVE, plan.gone)
         if plan.bodiless and known.apart:
             db.executemany(_DELETE_BODY, plan.bodiless)
-        return len(plan.gone) + self._write_each(partition, known, plan.odd)
+        return plan.keyless + self._write_each(partition, known, plan.odd)
 
     def _are_new(self, plan: Plan, newest: str) -> None:
         """Find out whether something new has ended already; most ids are newer than all those."""
@@ -317,7 +186,7 @@ class Writer:
                 raise _Unexpected
 
     def _write_each(self, partition: str, known: _Known, rows: Sequence[Row]) -> int:
-        """Write records one by one, whatever is there; return how many more have ended.
+        """Write records one by one, whatever is there; return what `_write` does.
 
         Raises:
             RowRefused: One cannot be kept.
@@ -353,13 +222,15 @@ class Writer:
             if done:
                 db.execute(_DELETE_DONE, where)
             db.execute(_PUT_LIVE, (*where, row.data, body, output))
-            return -1 if done else 0
+            return -_keyless(done)
         if live:
             db.execute(_DELETE_LIVE, where)
+        if done and not _keyless(done):
+            known.evict_from = 0  # it may have no key any more, and keeps its number
         known.number += 1
         known.newest = max(known.newest, row.id)
         db.execute(_PUT_DONE, (*done_columns(partition, row, head, known.number), output, body))
-        return 0 if done else 1
+        return (head.options.key is None) - _keyless(done)
 
     def _delete(self, partition: str, id: str) -> int:
         db, where = self._db, (partition, id)
@@ -374,7 +245,7 @@ class Writer:
         db.execute(_FORGOTTEN, (submitted_at, partition))
         for statement in (_DELETE_LIVE, _DELETE_DONE, _DELETE_BODY):
             db.execute(statement, where)
-        return -1 if done else 0
+        return -_keyless(done)
 
     def _write_notes(self, partition: str, notes: Sequence[tuple[str, str, bytes | None]]) -> None:
         for kind, name, value in notes:
@@ -389,48 +260,42 @@ class Writer:
         self, ownership: Ownership, before: float, keep: int, spare: Collection[str]
     ) -> Purged:
         """Forget some of what has ended; see `Store.purge`."""
-        self._check_file()
-        known = self._what_is_known(ownership.partition)
-        ended, known.ended = known.ended, None  # unknown, should it fail
+        self._owners.check_file()
+        known = self._take_known(ownership)
 
-        def purge() -> tuple[Purged, int]:
-            self.check(ownership)
-            return self._purge(ownership.partition, known, ended, before, keep, spare)
+        def purge() -> Purged:
+            self._owners.check(ownership)
+            return self._purge(ownership.partition, known, before, keep, spare)
 
-        purged, known.evict_from = self._transact(purge)
-        known.ended = purged.left
+        purged = transact(self._db, purge)
+        self._known[ownership.partition] = known
         return purged
 
     def _purge(
-        self,
-        partition: str,
-        known: _Known,
-        ended: int | None,
-        before: float,
-        keep: int,
-        spare: Collection[str],
-    ) -> tuple[Purged, int]:
+        self, partition: str, known: _Known, before: float, keep: int, spare: Collection[str]
+    ) -> Purged:
         db = self._db
+        ended, spared = known.ended, 0
         if ended is None:
-            ended = int(
-                db.execute("SELECT count(*) FROM done WHERE partition = ?", (partition,)).get
-            )
+            ended = int(db.execute(_COUNT, (partition,)).get)
         doomed = self._choose(_EXPIRED, (partition, before), spare, _PURGED_MAX, {})
-        evict_from = known.evict_from
-        surplus = min(ended - len(doomed) - keep, _PURGED_MAX - len(doomed))
+        surplus = ended - keep - sum(row[2] for row in doomed.values())
+        if surplus > 0 and spare:
+            spared = int(db.execute(_COUNT_THESE, (partition, as_json(spare))).get)
+            surplus -= spared
         if surplus > 0:
-            oldest = db.execute(f"{_OLDEST} LIMIT 1", (partition, evict_from)).fetchone()
-            evict_from = known.number + 1 if oldest is None else oldest[0]
-            self._choose(_OLDEST, (partition, evict_from), spare, len(doomed) + surplus, doomed)
+            oldest = db.execute(f"{_OLDEST} LIMIT 1", (partition, known.evict_from)).get
+            known.evict_from = known.number + 1 if oldest is None else oldest[0]
+            most = min(len(doomed) + surplus, _PURGED_MAX)
+            self._choose(_OLDEST, (partition, known.evict_from), spare, most, doomed)
         db.executemany("DELETE FROM done WHERE number = ?", [(number,) for number in doomed])
         if known.apart:
-            db.executemany(_DELETE_BODY, [(partition, id) for id, _ in doomed.values()])
+            db.executemany(_DELETE_BODY, [(partition, id) for id, _, _ in doomed.values()])
         if doomed:
-            db.execute(_FORGOTTEN, (max(at for _, at in doomed.values()), partition))
-        row = db.execute(_OWNER, (partition,)).fetchone()
-        assert row is not None  # it has been checked
-        left = ended - len(doomed)
-        return Purged(left, row[3], len(doomed) >= _PURGED_MAX), evict_from
+            db.execute(_FORGOTTEN, (max(at for _, at, _ in doomed.values()), partition))
+        known.ended = ended = ended - sum(row[2] for row in doomed.values())
+        until, after = db.execute(_AFTER_PURGE, (partition,)).get
+        return Purged(ended - spared, until, len(doomed) >= _PURGED_MAX, after)
 
     def _choose(
         self,
@@ -438,35 +303,18 @@ class Writer:
         values: tuple[Any, ...],
         spare: Collection[str],
         most: int,
-        chosen: dict[int, tuple[str, float]],
-    ) -> dict[int, tuple[str, float]]:
+        chosen: dict[int, tuple[str, float, int]],
+    ) -> dict[int, tuple[str, float, int]]:
         """Add to what is chosen until there are so many; return it."""
         with closing(self._db.execute(sql, values)) as rows:
-            for number, id, submitted_at in rows:
+            for number, *row in rows:
                 if len(chosen) >= most:
                     break
-                if id not in spare:
-                    chosen[number] = (id, submitted_at)
+                if row[0] not in spare:
+                    chosen[number] = tuple(row)
         return chosen
 
 
-def owner_in_words(db: apsw.Connection, now: float) -> str | None:
-    """Return who has a partition, or None."""
-    row = db.execute("SELECT pid, host, expires_at FROM owner ORDER BY expires_at DESC").fetchone()
-    if row is None or not row[2]:
-        return None
-    pid, host, expires_at = row
-    words = f"process {pid} on {host}"
-    if host == platform.node():
-        words += _state_of(pid)
-    return words if now < expires_at else f"{words}, since {now - expires_at:.0f} s no more"
-
-
-def _state_of(pid: int) -> str:
-    """Say what is special about a process of this machine, where the system tells."""
-    try:
-        _, _, state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(") ")
-    except OSError:
-        return ""
-    stopped = f", which is stopped: `kill -CONT {pid}` lets it go on, `kill -KILL {pid}` ends it"
-    return stopped if state[:1] in ("T", "t") else ""
+def _keyless(done: tuple[Any, ...] | None) -> int:
+    """Return 1 for the row of an ended record without a key."""
+    return 0 if done is None else int(done[3])

@@ -8,7 +8,7 @@ and what was done is there for the next one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from random import Random
 from typing import Any, Generic, Literal, TypeVar
 
@@ -182,7 +182,7 @@ class Disk:
     ) -> Ownership | None:
         """See `Store.acquire`."""
         lease = self._leases.get(partition)
-        if lease is not None and not self._is_over(lease) and not self._replaces(lease, store):
+        if lease is not None and not self._is_over(lease) and lease.store is not store:
             return None
         ownership = at_once(self.records.acquire(partition, nonce, ttl))
         assert ownership is not None  # as the store in memory says
@@ -192,10 +192,6 @@ class Disk:
     def _is_over(self, lease: _Lease) -> bool:
         gone = self._locks and not lease.store.holds
         return gone or trio.current_time() >= lease.until
-
-    def _replaces(self, lease: _Lease, store: DiskStore) -> bool:
-        """Say whether an owner's lock is in the hands of the process that asks."""
-        return self._locks and lease.store is store
 
     def commit(
         self,
@@ -354,7 +350,7 @@ class DiskStore:
         began, acquire = trio.current_time(), self._disk.acquire
         return await self._ask(lambda: acquire(self, partition, nonce, began, ttl))
 
-    async def load(self, ownership: Ownership) -> AsyncIterator[Sequence[Record]]:
+    async def load(self, ownership: Ownership) -> AsyncGenerator[Sequence[Record], None]:
         """See `Store.load`."""
         for piece in await self._ask(lambda: self._disk.load(ownership)):
             yield piece

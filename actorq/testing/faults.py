@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Sequence
+from contextlib import aclosing, contextmanager
 from typing import Literal
 
 import attrs
@@ -117,13 +117,14 @@ class FaultyStore:
         await self._after(fault)
         return ownership
 
-    async def load(self, ownership: Ownership) -> AsyncIterator[Sequence[Record]]:
+    async def load(self, ownership: Ownership) -> AsyncGenerator[Sequence[Record], None]:
         """See `Store.load`; a fault that is applied comes after the last record."""
         fault = await self._before("load")
-        async for piece in self._inner.load(ownership):
-            yield piece
-            if self._suspends:
-                await trio.lowlevel.checkpoint()
+        async with aclosing(self._inner.load(ownership)) as pieces:
+            async for piece in pieces:
+                yield piece
+                if self._suspends:
+                    await trio.lowlevel.checkpoint()
         await self._after(fault)
 
     async def notes(self, ownership: Ownership) -> list[Note]:

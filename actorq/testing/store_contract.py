@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 
 from actorq.contracts.store import Store
-from actorq.model.filters import Filter
+from actorq.model.filters import SEVERAL_MAX, Filter
 from actorq.model.records import Output, Record, Write
 from actorq.model.status import TaskStatus
 from actorq.testing.samples import (
@@ -367,6 +367,17 @@ class StoreContract(OwnershipSentences, RetentionSentences):
         assert await found(store, Filter(key="a")) == [2, 1]
         assert await found(store, Filter(key="a", statuses=frozenset({_SUCCESS}))) == [2]
         assert await found(store, Filter(key="c")) == []
+
+    async def test_a_filter_may_have_very_many_names_or_ids(self, store: Store) -> None:
+        """As many as can be asked for, of live records and of ended ones."""
+        owner = await own(store)
+        await store.commit(owner, [live(1), ended(2), live(3, name="other"), ended(4)])
+        names = frozenset(f"name {n}" for n in range(SEVERAL_MAX - 1))
+        ids = frozenset(task_id(n) for n in range(2, SEVERAL_MAX + 2))
+
+        assert await found(store, Filter(names=names)) == []
+        assert await found(store, Filter(names=names | {"task"})) == [4, 2, 1]
+        assert await found(store, Filter(ids=ids)) == [4, 3, 2]
 
     async def test_find_shows_all_that_fits_among_many(self, store: Store) -> None:
         """Whatever is live and what has ended, however it lies, and in pages of any size."""

@@ -54,6 +54,15 @@ class OwnershipSentences:
             assert second.epoch > first.epoch
             assert await fenced(store.commit(first, [live(1)]))
 
+    async def test_whoever_owns_it_may_begin_anew_at_once(self, store: Store) -> None:
+        """By the same store object nobody else can be alive: nothing has to be waited for."""
+        first = await own(store, "a")
+        second = await own(store, "b")
+
+        assert second.epoch > first.epoch
+        assert await fenced(store.commit(first, [live(1)]))
+        await store.commit(second, [live(2)])
+
     async def test_a_new_ownership_ends_all_earlier_ones(self, store: Store) -> None:
         """The first is over too when a third has come."""
         first = await own(store, "a", ttl=0.0)

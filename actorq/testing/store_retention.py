@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from actorq.contracts.store import Store
+from actorq.model.records import Purged
 from actorq.testing.samples import (
     NOW,
     TTL,
@@ -81,7 +82,7 @@ class RetentionSentences:
     async def test_purge_forgets_what_is_to_be_kept_until_then_or_earlier(
         self, store: Store
     ) -> None:
-        """And nothing else; it returns how many ended records are left."""
+        """And nothing else; it returns how many records are left that a number could bound."""
         owner = await own(store)
         keep = {1: NOW + 10, 2: NOW + 30, 3: NOW + 20, 4: NOW + 20.5}
         await store.commit(owner, [ended(n, keep_until=until) for n, until in keep.items()])
@@ -139,6 +140,21 @@ class RetentionSentences:
         assert (await purged(store, owner, NOW + 10, 2)).left == 2
         assert await found(store) == [4, 1]
 
+    async def test_purge_says_when_the_next_record_is_over(self, store: Store) -> None:
+        """Of all that have ended, also of those with a key or to be spared; None if none has."""
+        owner = await own(store)
+        assert (await purged(store, owner, NOW, 9)).next is None
+        keep = ((1, "a", NOW + 10), (2, None, NOW + 20), (3, None, NOW + 30), (4, "b", NOW + 40))
+        for number, key, until in keep:
+            await store.commit(owner, [ended(number, key=key, keep_until=until)])
+        assert (await purged(store, owner, NOW, 9)).next == NOW + 10
+        await store.commit(owner, [live(1), deleted(2)])
+        assert (await purged(store, owner, NOW, 9)).next == NOW + 30
+        assert (await purged(store, owner, NOW + 30, 9, [task_id(3)])).next == NOW + 30
+        assert (await purged(store, owner, NOW, 0)).next == NOW + 40
+
+        assert (await purged(store, owner, NOW + 40, 0)).next is None
+
     async def test_purge_counts_no_record_that_was_deleted(self, store: Store) -> None:
         """Deleting one makes room for another."""
         owner = await own(store)
@@ -152,12 +168,27 @@ class RetentionSentences:
         """However many there are; when its time has come it goes like any other."""
         owner = await own(store)
         await store.commit(owner, [ended(1, key="a"), ended(2, key="b", keep_until=NOW + 10)])
-        await store.commit(owner, [ended(3), ended(4)])
+        await store.commit(owner, [ended(3)])
 
-        assert (await purged(store, owner, 0.0, 1)).left == 2
+        assert (await purged(store, owner, 0.0, 0)).left == 0
         assert await found(store) == [2, 1]
-        assert (await purged(store, owner, NOW + 10, 0)).left == 1
+        assert (await purged(store, owner, NOW + 10, 0)).left == 0
         assert await found(store) == [1]
+
+    async def test_what_is_kept_anyway_pushes_nothing_out(self, store: Store) -> None:
+        """Neither records with a key nor those to be spared count, however many there are."""
+        owner = await own(store)
+        await store.commit(owner, [ended(n, key=str(n)) for n in range(5)])
+        await store.commit(owner, [ended(n) for n in range(5, 10)])
+        needed = frozenset(task_id(n) for n in (2, 5, 6, 7, 20))
+
+        assert await purged(store, owner, 0.0, 2, needed) == Purged(2, 0.0, next=NOW + 3_600)
+        assert await found(store) == list(range(9, -1, -1))
+        assert (await purged(store, owner, 0.0, 1, needed)).left == 1
+        assert await found(store) == [9, *range(7, -1, -1)]
+        await store.commit(owner, [live(9), deleted(0), ended(10), ended(1), ended(11, key="11")])
+        assert (await purged(store, owner, 0.0, 2, needed)).left == 2
+        assert (await purged(store, owner, 0.0, 5, needed)).left == 5
 
     async def test_purge_takes_nothing_that_is_to_be_spared(self, store: Store) -> None:
         """Neither by time nor by number; once nobody needs it, it goes."""
@@ -168,8 +199,9 @@ class RetentionSentences:
         needed = frozenset({task_id(1), task_id(3), task_id(9)})
 
         assert (await purged(store, owner, NOW + 10, 2, needed)).left == 2
+        assert await found(store) == [5, 4, 3, 1]
+        assert (await purged(store, owner, 0.0, 0, needed)).left == 0
         assert await found(store) == [3, 1]
-        assert (await purged(store, owner, 0.0, 0, needed)).left == 2
         assert (await purged(store, owner, NOW + 10, 1)).left == 1
         assert await found(store) == [3]
         assert (await purged(store, owner, NOW + 10, 0)).left == 0

@@ -12,7 +12,7 @@ from actorq.actors.calls import Direct, Encoded
 from actorq.codec import pickled
 from actorq.codec.payload import encode_call, encode_plain
 from actorq.codec.references import Blank
-from actorq.errors import EncodeError, PayloadTooLarge, UnknownTask
+from actorq.errors import EncodeError, PayloadTooLarge, StoreError, UnknownTask
 from actorq.model.messages import Grant
 from actorq.model.options import NO_OPTIONS
 from actorq.model.records import Done, Head, Output
@@ -185,10 +185,16 @@ def test_a_task_that_this_worker_has_not_is_refused(encoded: Encoded) -> None:
         encoded.open(grant("other", b""))
 
 
-@pytest.mark.parametrize("body", [b"", b"\xc1", b"\x90"])
+@pytest.mark.parametrize("body", [b"\xc1", b"\x90"])
 def test_arguments_that_make_no_sense_are_refused(encoded: Encoded, body: bytes) -> None:
     with pytest.raises(EncodeError, match="task move"):
         encoded.open(grant("move", body))
+
+
+def test_a_call_that_was_lost_says_so(encoded: Encoded) -> None:
+    for task in ("move", "crunch", "noted"):
+        with pytest.raises(StoreError, match=f"task {task}: its arguments are lost, as the store"):
+            encoded.open(grant(task, b"", x=b"1"))
 
 
 def test_a_call_that_did_not_fit_is_refused(encoded: Encoded) -> None:

@@ -1,7 +1,7 @@
 """The queue actor crashes wherever it can, and nobody outside notices more than a short wait."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from itertools import count
 from math import inf
@@ -313,7 +313,7 @@ async def test_a_crash_while_closing_starts_nothing(
 
 async def test_what_waits_keeps_its_order_through_a_crash(autojump_clock: MockClock) -> None:
     class LoadsBackwards(MemoryStore):
-        async def load(self, ownership: Ownership) -> AsyncIterator[Sequence[Record]]:
+        async def load(self, ownership: Ownership) -> AsyncGenerator[Sequence[Record], None]:
             async for piece in super().load(ownership):
                 yield piece[::-1]
 

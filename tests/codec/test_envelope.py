@@ -25,7 +25,7 @@ from actorq.errors import SubmitError
 from actorq.model import messages as m
 from actorq.model import wire as w
 from actorq.model.feed import TaskEvent, TaskEventKind, TrackedEvent
-from actorq.model.filters import Filter
+from actorq.model.filters import SEVERAL_MAX, Filter
 from actorq.model.options import AFTER_MAX, TaskOptions
 from actorq.model.records import Cancel, Done, Output, TrackedHead
 from actorq.model.results import Progress
@@ -334,6 +334,8 @@ def test_a_time_that_is_none_is_refused(make: Any, moment: float) -> None:
         ["hello", [1, 1], -1],
         ["hello", [1], 1],
         ["bulk", 1, "explode", {}, False],
+        ["bulk", 1, "retry", {"names": list(map(str, range(SEVERAL_MAX + 1)))}, False],
+        ["find", 1, {"ids": list(map(str, range(SEVERAL_MAX + 1)))}, None, 1],
         ["finish", "id 1", 1, "rich", [None], None, False, 0.0],
         ["submit", 1, [[*TASK, ["x" * 201]]], False, None],
         ["submit", 1, [[*TASK, [""]]], False, None],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -15,10 +14,8 @@ import trio
 from trio.testing import MockClock
 
 import actorq
-from actorq.codec.records import Records
 from actorq.model.events import Event, EventKind
 from actorq.stores.memory import MemoryStore
-from actorq.stores.sqlite import SqliteStore
 from actorq.system.backends import open_store
 from actorq.testing.faults import FaultyStore
 
@@ -297,29 +294,3 @@ async def test_a_crash_of_the_owner_does_not_hand_over_to_a_standby(url: str) ->
 
     epochs = [e.details["epoch"] for e in owning.events if e.kind is EventKind.OWNING]
     assert epochs == [1, 2]
-
-
-async def test_a_former_owner_stops_what_it_runs_and_tells_whoever_waits(url: str) -> None:
-    """For the new one has it run again."""
-    told = Told()
-    events["fenced"] = trio.Event()
-    store = FaultyStore(open_store(url), suspends=True)
-    async with opened(store, instruments=[told], drain=30) as former:
-        handle = await former.submit(linger, "fenced")
-        await events["fenced"].wait()
-        other = SqliteStore(
-            url.removeprefix("sqlite:///"), Records(), clock=lambda: time.time() + 60
-        )
-        await other.open()
-        try:
-            new = await other.acquire("00", "f" * 16, 10.0)
-            assert new is not None
-            with pytest.raises(actorq.OwnedElsewhere):
-                await handle.value()
-            with pytest.raises(actorq.OwnedElsewhere):
-                await former.submit(double, 1)
-            assert (await told.of(EventKind.STANDING_BY)).details["why"]
-            began = trio.current_time()
-        finally:
-            await other.close()
-    assert trio.current_time() - began < 5

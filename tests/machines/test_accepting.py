@@ -460,7 +460,7 @@ def test_a_closing_owner_takes_no_new_task() -> None:
     assert "b" not in stage.records
 
 
-def test_what_a_client_sends_again_after_a_cut_alone_is_taken_whatever_was_forgotten_since() -> None:
+def test_what_is_sent_again_after_a_cut_alone_is_taken_whatever_was_forgotten_since() -> None:
     """Had it been accepted, the answer would have been kept for the client, and come first."""
     stage = Stage()
     guest = Guest(stage)

@@ -78,6 +78,12 @@ def test_none_is_as_good_as_not_given() -> None:
         ({"ids": "a"}, TypeError, r"filter 'ids' must be several ids; write \['a'\] for one"),
         ({"ids": [7]}, TypeError, "filter 'ids' must hold task ids, not 7"),
         ({"ids": 7}, TypeError, "filter 'ids'"),
+        (
+            {"ids": map(str, range(10_001))},
+            ValueError,
+            "filter 'ids' takes at most 10,000, not 10,",
+        ),
+        ({"task": [str(n) for n in range(10_001)]}, ValueError, "filter 'task' takes at most 10,0"),
         ({"before": 7}, TypeError, "filter 'before' must be an aware datetime"),
         ({"after": datetime(2026, 1, 1)}, ValueError, "filter 'after'.* has no time zone"),  # noqa: DTZ001
     ],

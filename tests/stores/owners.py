@@ -6,9 +6,10 @@
 import resource
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypedDict
 
 import trio
 
@@ -17,10 +18,35 @@ from actorq.contracts.store import Store
 from actorq.errors import StoreError
 from actorq.model.records import Ownership, Write
 from actorq.stores.sqlite import SqliteStore
-from actorq.testing.samples import PARTITION, head, live, own, task_id
+from actorq.testing.samples import NOW, PARTITION, TTL, head, live, own, task_id
 
 ROOT = Path(__file__).parents[2]
 LARGE = b"x" * 100_000
+SHORT_TTL = 0.6
+
+
+class Clocks(TypedDict):
+    """The clocks of a machine, as a store takes them."""
+
+    clock: Callable[[], float]
+    monotonic: Callable[[], float]
+
+
+class Time:
+    """The time of a machine: what its clock says, and how much has passed."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.passed = 0.0
+
+    @property
+    def clocks(self) -> Clocks:
+        """What shows it."""
+        return Clocks(clock=lambda: self.now, monotonic=lambda: self.passed)
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+        self.passed += seconds
 
 
 class Owner:
@@ -120,14 +146,29 @@ async def limited(store: SqliteStore, owner: Ownership) -> None:
     await trio.sleep_forever()
 
 
-MODES = {"storm": storm, "obey": obey, "begin": begin, "limited": limited}
+async def stand_still(store: SqliteStore, owner: Ownership) -> None:
+    """Commit the record of each number that is asked for, and have the loop wait for the next."""
+    say("stands still")
+    while line := sys.stdin.readline():
+        try:
+            await store.commit(owner, [live(int(line))])
+            say("committed")
+        except StoreError as error:
+            say(type(error).__name__)
+        say("stands still")
+
+
+MODES = {
+    "storm": storm, "obey": obey, "begin": begin, "limited": limited, "stands still": stand_still,
+}  # fmt: skip
 
 
 async def main(mode: str, path: str) -> None:
     store = SqliteStore(path, Records())
     await store.open()
     try:
-        await MODES[mode](store, await own(store, "child"))
+        ttl = SHORT_TTL if mode == "stands still" else TTL
+        await MODES[mode](store, await own(store, "child", ttl))
     finally:
         await store.close()
 

@@ -7,6 +7,18 @@ import pytest
 
 from actorq.stores.locks import OwnerLock, network_file_system
 
+FORKING_HOLDER = """
+import os, sys
+from actorq.stores.locks import OwnerLock
+lock = OwnerLock(sys.argv[1])
+assert lock.take()
+if os.fork():
+    os.wait()
+else:
+    print("forked, and", lock.held, "there", flush=True)
+    sys.stdin.read()
+    print("the child has lived until now", flush=True)
+"""
 HOLDER = """
 import sys
 from actorq.stores.locks import OwnerLock
@@ -19,11 +31,11 @@ sys.stdin.read()
 def test_one_at_a_time_has_it(tmp_path: Path) -> None:
     first, second = OwnerLock(tmp_path / "a.db"), OwnerLock(tmp_path / "a.db")
     assert [first.held, first.take(), first.take(), first.held] == [False, True, True, True]
-    assert [second.take(), second.held] == [False, False]
+    assert [second.take(), second.held, second.elsewhere] == [False, False, True]
     first.free()
     first.free()
 
-    assert [first.held, second.take(), second.held] == [False, True, True]
+    assert [first.held, second.take(), second.elsewhere] == [False, True, False]
     second.free()
 
 
@@ -52,6 +64,26 @@ def test_it_ends_with_the_process_that_has_it(tmp_path: Path) -> None:
     lock.free()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing can be forked")
+def test_a_child_that_was_forked_does_not_keep_it(tmp_path: Path) -> None:
+    lock = OwnerLock(tmp_path / "a.db")
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKING_HOLDER, tmp_path / "a.db"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2],
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == b"forked, and False there\n"
+        assert not lock.take()
+        assert lock.elsewhere
+        process.kill()
+        process.wait()
+        assert lock.take()
+        process.stdin.close()
+        assert process.stdout.read() == b"the child has lived until now\n"
+    lock.free()
+
+
 def test_a_program_that_is_started_meanwhile_does_not_keep_it(tmp_path: Path) -> None:
     first, second = OwnerLock(tmp_path / "a.db"), OwnerLock(tmp_path / "a.db")
     assert first.take()
@@ -75,6 +107,7 @@ def test_where_there_can_be_none_nobody_has_it(tmp_path: Path) -> None:
 
     assert not lock.take()
     assert not lock.held
+    assert not lock.elsewhere
 
 
 def test_a_lock_whose_file_was_deleted_is_not_worth_anything(

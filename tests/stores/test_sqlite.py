@@ -4,7 +4,6 @@ import shutil
 import signal
 import sys
 import threading
-import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,11 +14,10 @@ from msgspec import Struct
 
 from actorq.codec.records import Records
 from actorq.errors import CorruptStore, Fenced, RowRefused, StoreUnavailable
-from actorq.model.records import Note, Record, Write
+from actorq.model.records import Note, Ownership, Record, Write
 from actorq.stores.sqlite import SqliteStore
 from actorq.testing.samples import (
     EVERYTHING,
-    NOW,
     PARTITION,
     TTL,
     deleted,
@@ -37,24 +35,15 @@ from actorq.testing.samples import (
     task_id,
 )  # fmt: skip
 from actorq.testing.store_contract import StoreContract
-from tests.stores.owners import LARGE, started
+from tests.stores.owners import LARGE, Time, started
 
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="processes cannot be stopped")
 
 
-class Time:
-    """The time of a machine."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @asynccontextmanager
 async def opened(path: Path, clock: Time | None = None) -> AsyncGenerator[SqliteStore, None]:
-    store = SqliteStore(path, Records(), clock=clock or time.time)
+    codec = Records()
+    store = SqliteStore(path, codec, **clock.clocks) if clock else SqliteStore(path, codec)
     await store.open()
     try:
         yield store
@@ -80,18 +69,32 @@ class TestSqliteStore(StoreContract):
 # --- owners ---------------------------------------------------------------------------------------
 
 
+async def stood_by(store: SqliteStore, clock: Time, seconds: float) -> Ownership | None:
+    """Look while time passes, as a standby does; return what is had in the end, or earlier."""
+    for left in range(int(seconds), -1, -1):
+        owner = await store.acquire(PARTITION, "b", TTL)
+        if owner is not None or not left:
+            return owner
+        clock.advance(1.0)
+    raise AssertionError("no time has passed")
+
+
+async def succeeded(store: SqliteStore, clock: Time) -> Ownership:
+    """Become the owner after somebody who says nothing any more."""
+    owner = await stood_by(store, clock, TTL)
+    assert owner is not None
+    return owner
+
+
 async def test_an_owner_that_keeps_its_lock_is_not_succeeded_before_its_time(path: Path) -> None:
     clock = Time()
     async with opened(path, clock) as store, opened(path, clock) as other:
         owner = await own(store, "a", TTL)
-        clock.now += TTL - 1
-        assert await other.acquire(PARTITION, "b", TTL) is None
+        assert await stood_by(other, clock, TTL - 1) is None
         await store.commit(owner, [live(1)])
-        clock.now += TTL - 1
-        assert await other.acquire(PARTITION, "b", TTL) is None
-        clock.now += 1
+        assert await stood_by(other, clock, TTL - 1) is None
 
-        assert (await own(other, "b")).epoch == owner.epoch + 1
+        assert (await succeeded(other, clock)).epoch == owner.epoch + 1
 
 
 async def test_an_owner_that_was_held_up_for_too_long_writes_nothing(path: Path) -> None:
@@ -99,8 +102,7 @@ async def test_an_owner_that_was_held_up_for_too_long_writes_nothing(path: Path)
     async with opened(path, clock) as store, opened(path, clock) as other:
         former = await own(store, "a", TTL)
         await store.commit(former, [live(1)])
-        clock.now += TTL
-        owner = await own(other, "b", TTL)
+        owner = await succeeded(other, clock)
         with pytest.raises(Fenced, match="epoch 1 is no longer its owner"):
             await store.commit(former, [deleted(1), live(2)])
         await other.commit(owner, [live(3)])
@@ -109,15 +111,14 @@ async def test_an_owner_that_was_held_up_for_too_long_writes_nothing(path: Path)
 
 
 def has_lock(store: SqliteStore) -> bool:
-    return store._open_file().writer._lock.held
+    return store._open_file().owners._lock.held
 
 
 async def test_a_former_owner_leaves_the_lock_to_the_next_one(path: Path) -> None:
     clock = Time()
     async with opened(path, clock) as store, opened(path, clock) as other:
         former = await own(store, "a", TTL)
-        clock.now += TTL
-        owner = await own(other, "b", TTL)  # the former one has its lock still
+        owner = await succeeded(other, clock)  # the former one has its lock still
         await other.commit(owner, [])
         assert (has_lock(store), has_lock(other)) == (True, False)
         assert await fenced(store.commit(former, []))
@@ -137,7 +138,7 @@ async def test_without_a_lock_only_the_time_tells(path: Path) -> None:
         await store.commit(owner, [live(1)])
     async with opened(path, clock) as other:
         assert await other.acquire(PARTITION, "b", TTL) is None
-        clock.now += TTL
+        clock.advance(TTL)
         second = await own(other, "b", TTL)
         assert second.epoch == owner.epoch + 1
         await other.release(second)
@@ -164,8 +165,8 @@ async def test_a_standby_leaves_the_lock_to_the_owner(path: Path) -> None:
         locked.rmdir()
         assert await other.acquire(PARTITION, "b", TTL) is None
         await store.commit(owner, [])  # now it has it
-        clock.now += TTL - 1
-        assert await other.acquire(PARTITION, "b", TTL) is None
+
+        assert await stood_by(other, clock, TTL - 1) is None
 
 
 @needs_signals
@@ -196,8 +197,7 @@ async def test_a_stopped_owner_is_succeeded_after_its_time_and_writes_nothing(pa
         child.process.send_signal(signal.SIGSTOP)
         assert await store.acquire(PARTITION, "b", TTL) is None
         async with opened(path, clock) as other:
-            clock.now = store._clock() + TTL + 1
-            owner = await own(other, "b", TTL)
+            owner = await succeeded(other, clock)
             await other.commit(owner, [live(2)])
             child.process.send_signal(signal.SIGCONT)
             assert await child.ask("3") == "Fenced"
@@ -212,15 +212,46 @@ async def test_whoever_holds_the_file_and_is_stopped_is_named(path: Path) -> Non
         assert await child.line() == "begun"
         child.process.send_signal(signal.SIGSTOP)
         await wait_until_stopped(child.process.pid)
-        clock.now = 2 * NOW
         with pytest.raises(StoreUnavailable) as caught:
-            await store.acquire(PARTITION, "b", TTL)
+            await stood_by(store, clock, TTL)
 
         pid = child.process.pid
         assert "locked by another process" in str(caught.value)
         assert f"process {pid} on " in str(caught.value)
         if sys.platform == "linux":
             assert f"`kill -CONT {pid}` lets it go on" in str(caught.value)
+
+
+@needs_signals
+async def test_a_loop_that_stands_still_keeps_its_ownership_and_a_stopped_process_does_not(
+    path: Path,
+) -> None:
+    clock = Time()
+    async with started("stands still", path) as child, opened(path, clock) as other:
+        assert await child.line() == "stands still"
+        before = await expiry(other)
+        for _ in range(3):  # it is renewed again and again
+            while (renewed := await expiry(other)) == before:
+                assert await other.acquire(PARTITION, "b", TTL) is None
+            before = renewed
+            clock.advance(TTL)
+        assert await child.ask("1") == "committed"
+        assert await child.line() == "stands still"
+
+        child.process.send_signal(signal.SIGSTOP)
+        await wait_until_stopped(child.process.pid)
+        await succeeded(other, clock)
+        child.process.send_signal(signal.SIGCONT)
+        assert await child.ask("2") == "Fenced"
+        assert await found(other) == [1]
+
+
+async def expiry(store: SqliteStore) -> float:
+    """Return until when the owner's row says that it lasts."""
+    row = await store._open_file().others.run(
+        lambda db: db.execute("SELECT expires_at FROM owner").get
+    )
+    return float(row)
 
 
 async def wait_until_stopped(pid: int) -> None:
@@ -377,6 +408,29 @@ async def test_several_can_make_one_file_at_once(path: Path) -> None:
             await store.close()
 
 
+async def test_an_owner_leaves_no_thread_and_no_file_behind(path: Path) -> None:
+    before = threading.active_count()
+    for over in ("release", "close", "fence"):
+        async with opened(path) as store, opened(path) as other:
+            owner = await own(store, over)
+            renewal = store._open_file().owners._mine[PARTITION]
+            assert "actorq renewal" in [thread.name for thread in threading.enumerate()]
+            if over == "release":
+                await store.release(owner)
+            elif over == "close":
+                await store.close()
+            else:
+                await other._open_file().others.run(
+                    lambda db: db.execute("UPDATE owner SET nonce = 'another'")
+                )
+                assert await fenced(store.commit(owner, []))
+            assert not renewal._thread.is_alive()
+
+    while threading.active_count() > before:  # their last words have been said
+        await trio.lowlevel.checkpoint()
+    assert sorted(file.name for file in path.parent.iterdir()) == ["tasks.db", "tasks.db.lock"]
+
+
 async def test_what_is_closed_says_so(path: Path) -> None:
     async with opened(path) as store:
         owner = await own(store)
@@ -399,6 +453,6 @@ async def test_it_says_what_it_is(path: Path) -> None:
         size, log = size_of(path), size_of(path.with_name("tasks.db-wal"))
         assert info.size == size + log
         assert info.detail["bytes in the log"] == str(log)
-        clock.now += TTL + 5
+        clock.advance(TTL + 5)
 
         assert (await store.describe()).owner == f"{info.owner}, since 5 s no more"

@@ -47,7 +47,6 @@ async def test_what_is_raised_there_is_raised_here(connection: Connection) -> No
     [
         (apsw.CorruptError("malformed"), CorruptStore, "is damaged: malformed"),
         (apsw.NotADBError("no database"), CorruptStore, "is damaged: no database"),
-        (apsw.SQLError("no such table"), CorruptStore, "is damaged: no such table"),
         (apsw.FullError("full"), StoreUnavailable, "full .*: is there room on the disk, and no"),
         (apsw.IOError("odd"), StoreUnavailable, "odd .*: is there room on the disk, and no limit"),
         (apsw.BusyError("locked"), StoreUnavailable, "locked by another .*; the owner is somebody"),
@@ -65,6 +64,13 @@ async def test_each_error_says_what_it_means(
     with pytest.raises(kind, match=why) as caught:
         await connection.run(work)
     assert caught.value.__cause__ is error
+
+
+async def test_a_statement_that_is_wrong_is_no_fault_of_the_file(connection: Connection) -> None:
+    with pytest.raises(apsw.SQLError, match="no such table: nowhere"):
+        await connection.run(lambda db: db.execute("SELECT * FROM nowhere"))
+    with pytest.raises(apsw.SQLError, match="too many SQL variables"):
+        await connection.run(lambda db: db.execute(f"SELECT {'?, ' * 40_000}1", (1,) * 40_000))
 
 
 async def test_a_lock_without_an_owner_is_somebody_elses(path: Path) -> None:

@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,27 +14,28 @@ from actorq.model.records import Record, Write
 from actorq.model.status import TaskStatus
 from actorq.stores.locks import OwnerLock
 from actorq.stores.sqlite_batch import pack
+from actorq.stores.sqlite_owners import Owners
 from actorq.stores.sqlite_rows import Reader
-from actorq.stores.sqlite_schema import prepare
+from actorq.stores.sqlite_schema import STEPS, prepare
 from actorq.stores.sqlite_writes import Writer
-from actorq.testing.samples import EVERYTHING, NOW, PARTITION, ended, head, live, record, task_id
+from actorq.testing.samples import EVERYTHING, PARTITION, ended, head, live, record, task_id
 
 CODEC = Records()
 STATUSES = list(TaskStatus)
 
 
 @contextmanager
-def filled(path: Path, *writes: Write) -> Iterator[apsw.Connection]:
+def filled(path: Path, *writes: Write) -> Generator[apsw.Connection, None, None]:
     """Make a file that has these records."""
     db = apsw.Connection(str(path))
     try:
         prepare(db, path, lambda: None)
         db.pragma("synchronous", "off")
-        writer = Writer(db, path, CODEC, OwnerLock(path))
-        owner = writer.acquire(PARTITION, "a", 60.0, NOW)
+        owners = Owners(db, path, OwnerLock(path), len(STEPS))
+        owner = owners.acquire(PARTITION, "a", 60.0)
         assert owner is not None
-        writer.commit(owner, pack(CODEC, writes, ()), NOW)
-        writer.free()
+        Writer(db, CODEC, owners).commit(owner, pack(CODEC, writes, ()))
+        owners.free()
         yield db
     finally:
         db.close()
@@ -160,6 +161,15 @@ def test_it_finds_what_a_filter_lets_through(
     assert numbers(page.records) == fitting[:limit]
     assert (page.next is None) == (len(fitting) <= limit)
     assert page.scanned <= len(writes)
+
+
+def test_a_body_that_is_lost_is_a_call_of_no_bytes(path: Path) -> None:
+    large = [Write(task_id(n), head(n), b"x" * 5_000) for n in (1, 2)]
+    with filled(path, *large, Write(task_id(3), head(3), None)) as db:
+        db.execute("DELETE FROM body WHERE id = ?", (task_id(1),))
+        records = Reader(db, CODEC).load(PARTITION, "", 10)
+
+        assert [record.body for record in records] == [b"", b"x" * 5_000, None]
 
 
 def test_a_body_that_lies_apart_is_read_with_its_record(path: Path) -> None:

@@ -1,5 +1,7 @@
 import os
+import shutil
 import stat
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +13,15 @@ from actorq.codec.records import Records
 from actorq.errors import CorruptStore, StoreUnavailable
 from actorq.model.records import Record
 from actorq.stores.sqlite import SqliteStore
-from actorq.stores.sqlite_schema import APPLICATION, BUSY, STEPS, configure, damaged
+from actorq.stores.sqlite_report import examine
+from actorq.stores.sqlite_schema import (
+    APPLICATION,
+    BUSY,
+    STEPS,
+    configure,
+    damaged,
+    read_version,
+)
 from actorq.testing.samples import ended, everything, live, own, record
 
 NEXT = (*STEPS, "ALTER TABLE live ADD COLUMN colour TEXT; CREATE TABLE more(a);")
@@ -122,6 +132,22 @@ def test_the_database_of_another_program_is_left_as_it_is(path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_a_file_that_somebody_makes_right_now_is_read_as_before_or_as_after(path: Path) -> None:
+    for number in range(6):
+        db, statements = apsw.Connection(str(path)), iter(range(6))
+
+        def made(_: object, __: str, ___: object) -> bool:
+            if next(statements) == number:  # noqa: B023 - it is called in this round
+                opens(path)
+            return True
+
+        db.exec_trace = made
+        assert read_version(db, path) in (0, len(STEPS))
+        db.close()
+        for file in path.parent.iterdir():
+            file.unlink()
+
+
 def test_a_file_of_a_newer_version_is_left_as_it_is(path: Path) -> None:
     opens(path, NEXT)
     before = path.read_bytes()
@@ -164,7 +190,7 @@ def test_a_file_with_garbage_in_it_is_found_out_with_advice(path: Path) -> None:
 
     assert "Nothing was changed" in str(caught.value)
     assert "restore a backup" in str(caught.value)
-    assert f"sqlite3 {path} .recover" in str(caught.value)
+    assert f"sqlite3 {path} .dump | " in str(caught.value)
     assert path.read_bytes() == content
 
 
@@ -188,14 +214,36 @@ def test_a_damaged_record_is_found_when_it_is_read_and_named(path: Path) -> None
         opens(path)
 
 
-def test_tables_that_were_dropped_are_damage(path: Path) -> None:
+@pytest.mark.parametrize("table", ["owner", "live", "body", "done", "note"])
+def test_tables_that_were_dropped_are_damage(path: Path, table: str) -> None:
     fill(path)
     db = apsw.Connection(str(path))
-    db.execute("DROP TABLE live")
+    db.execute(f"DROP TABLE {table}")
     db.close()
 
-    with pytest.raises(CorruptStore, match="no such table: live"):
+    with pytest.raises(CorruptStore, match=f"is damaged: no such table: {table}"):
         opens(path)
+    with pytest.raises(CorruptStore, match=f"is damaged: no such table: {table}"):
+        examine(path)
+
+
+@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="there is no sqlite3")
+def test_the_advice_saves_what_can_be_read(path: Path) -> None:
+    fill(path)
+    content = bytearray(path.read_bytes())
+    db = apsw.Connection(str(path))
+    page = db.execute(
+        "SELECT max(pageno) FROM dbstat WHERE name = 'live' AND pagetype = 'leaf'"
+    ).get
+    db.close()
+    content[(page - 1) * 4_096 : page * 4_096] = os.urandom(4_096)
+    path.write_bytes(content)
+    with pytest.raises(CorruptStore) as caught:
+        opens(path)
+    _, _, advice = str(caught.value).partition("save what can be read: ")
+    subprocess.run(advice, shell=True, check=True, cwd=path.parent)
+
+    assert 500 < len(opens(path.with_name("recovered.db"))) < 600
 
 
 def test_an_error_of_damage_names_the_file_and_the_way_out() -> None:
@@ -251,7 +299,7 @@ async def test_a_file_that_is_brought_forward_can_be_owned_at_once(path: Path) -
 def test_a_step_that_fails_leaves_the_file_as_it_was(path: Path) -> None:
     fill(path)
     before = header(path)
-    with pytest.raises(CorruptStore, match="no such table: nowhere"):
+    with pytest.raises(apsw.SQLError, match="no such table: nowhere"):
         opens(path, (*NEXT, "INSERT INTO nowhere VALUES(1)"))
     assert header(path) == before
 

@@ -1,5 +1,3 @@
-import os
-import platform
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,15 +10,16 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from actorq.codec.records import Records
-from actorq.errors import Fenced, RowRefused
+from actorq.errors import RowRefused
 from actorq.model.records import Head, Note, Output, Ownership, Record, Write
 from actorq.model.status import TaskStatus
 from actorq.stores.locks import OwnerLock
 from actorq.stores.memory import MemoryStore
 from actorq.stores.sqlite_batch import pack
+from actorq.stores.sqlite_owners import Owners
 from actorq.stores.sqlite_rows import Reader
-from actorq.stores.sqlite_schema import prepare
-from actorq.stores.sqlite_writes import Writer, owner_in_words
+from actorq.stores.sqlite_schema import STEPS, prepare
+from actorq.stores.sqlite_writes import Writer
 from actorq.testing.samples import (
     EVERYTHING,
     NOW,
@@ -49,15 +48,16 @@ class File:
         self.db = apsw.Connection(str(path))
         prepare(self.db, path, lambda: None)
         self.db.pragma("synchronous", "off")
-        self.writer = Writer(self.db, path, CODEC, OwnerLock(path))
+        self.owners = Owners(self.db, path, OwnerLock(path), len(STEPS))
+        self.writer = Writer(self.db, CODEC, self.owners)
 
-    def own(self, nonce: str = "a", now: float = NOW) -> Ownership:
-        owner = self.writer.acquire(PARTITION, nonce, TTL, now)
+    def own(self, nonce: str = "a") -> Ownership:
+        owner = self.owners.acquire(PARTITION, nonce, TTL)
         assert owner is not None
         return owner
 
     def commit(self, owner: Ownership, *writes: Write, notes: tuple[Note, ...] = ()) -> None:
-        self.writer.commit(owner, pack(CODEC, writes, notes), NOW)
+        self.writer.commit(owner, pack(CODEC, writes, notes))
 
     def fetch(self, *numbers: int) -> list[Record | None]:
         return Reader(self.db, CODEC).fetch(PARTITION, [task_id(n) for n in numbers])
@@ -66,7 +66,7 @@ class File:
         return self.db.execute(f"SELECT count(*) FROM {table}").get
 
     def close(self) -> None:
-        self.writer.free()
+        self.owners.free()
         self.db.close()
 
 
@@ -150,9 +150,11 @@ def test_whoever_owns_it_again_knows_what_others_did_meanwhile(tmp_path: Path) -
     former = file.own("a")
     file.commit(former, live(1), ended(2))
     assert file.writer.purge(former, 0.0, 9, ()).left == 1
-    second = other.own("b", NOW + 2 * TTL)
+    file.owners.release(former)
+    second = other.own("b")
     other.commit(second, ended(7), Write(task_id(8), head(8), b"x" * 5_000))
-    owner = file.own("c", NOW + 4 * TTL)
+    other.owners.release(second)
+    owner = file.own("c")
     file.commit(owner, live(7), ended(8))
 
     assert file.count("body") == 0
@@ -243,47 +245,17 @@ def test_a_purge_does_not_look_again_at_what_it_never_takes(file: File) -> None:
     owner = file.own()
     file.commit(owner, *(ended(n, key=str(n)) for n in range(500)))
     file.commit(owner, *(ended(n) for n in range(500, 503)))
-    assert file.writer.purge(owner, 0.0, 502, ()).left == 502
+    assert file.writer.purge(owner, 0.0, 2, ()).left == 2
     known = file.writer._known[PARTITION]
     assert known.evict_from == 501
     file.commit(owner, ended(600))
-    assert file.writer.purge(owner, 0.0, 0, ()).left == 500
-
-    assert file.writer.purge(owner, 0.0, 0, ()).left == 500
+    assert file.writer.purge(owner, 0.0, 0, ()).left == 0
     file.commit(owner, ended(601))
-    assert file.writer.purge(owner, 0.0, 500, ()).left == 500
+    assert file.writer.purge(owner, 0.0, 0, ()).left == 0
+    file.commit(owner, ended(7))  # of which there is no key any more
+    assert file.writer.purge(owner, 0.0, 0, ()).left == 0
 
-
-# --- ownership ------------------------------------------------------------------------------------
-
-
-def test_the_owner_is_told_in_words(file: File) -> None:
-    assert owner_in_words(file.db, NOW) is None
-    owner = file.own()
-    me = f"process {os.getpid()} on {platform.node()}"
-
-    assert owner_in_words(file.db, NOW) == me
-    assert owner_in_words(file.db, NOW + TTL + 3) == f"{me}, since 3 s no more"
-    assert file.writer.in_use(NOW) is None, "it is ours"
-    file.writer.release(owner)
-    assert owner_in_words(file.db, NOW) is None
-
-
-def test_somebody_on_another_machine_is_not_looked_up_here(file: File) -> None:
-    file.own()
-    file.db.execute("UPDATE owner SET host = 'elsewhere', pid = 1")
-
-    assert owner_in_words(file.db, NOW) == "process 1 on elsewhere"
-
-
-def test_a_check_is_about_the_newest_owner(file: File) -> None:
-    former = file.own("a")
-    file.writer.check(former)
-    owner = file.own("b")
-    with pytest.raises(Fenced):
-        file.writer.check(former)
-
-    file.writer.check(owner)
+    assert file.count("done") == 499
 
 
 # --- beside the store in memory -------------------------------------------------------------------
@@ -310,7 +282,7 @@ def changes(draw: st.DrawFn) -> Write:
 
 
 LIVE = [TaskStatus.PENDING, TaskStatus.RUNNING]
-STEPS = st.one_of(
+ACTIONS = st.one_of(
     st.lists(changes(), max_size=6, unique_by=lambda write: write.id),
     st.tuples(st.integers(0, 3), st.integers(0, 4)),
     st.just("own"),
@@ -319,7 +291,7 @@ STEPS = st.one_of(
 
 
 @settings(max_examples=60)
-@given(st.lists(STEPS, max_size=12))
+@given(st.lists(ACTIONS, max_size=12))
 def test_it_keeps_what_the_store_in_memory_keeps(steps: list[Any]) -> None:
     with TemporaryDirectory() as folder:
         file, memory = File(Path(folder, "tasks.db")), MemoryStore()

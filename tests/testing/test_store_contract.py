@@ -1,6 +1,6 @@
 """Each store here breaks one sentence of the contract, and the test of that sentence says so."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from inspect import iscoroutinefunction
 
 import pytest
@@ -79,7 +79,7 @@ class DeletesNothing(MemoryStore):
 
 
 class LoadsEverything(MemoryStore):
-    async def load(self, ownership: Ownership) -> AsyncIterator[Sequence[Record]]:
+    async def load(self, ownership: Ownership) -> AsyncGenerator[Sequence[Record], None]:
         async for piece in super().load(ownership):
             yield piece
         records = await self.fetch(ownership.partition, list(self._partitions[PARTITION].ended))
@@ -87,14 +87,14 @@ class LoadsEverything(MemoryStore):
 
 
 class LoadsTwice(MemoryStore):
-    async def load(self, ownership: Ownership) -> AsyncIterator[Sequence[Record]]:
+    async def load(self, ownership: Ownership) -> AsyncGenerator[Sequence[Record], None]:
         for _ in range(2):
             async for piece in super().load(ownership):
                 yield piece
 
 
 class LoadsForAnybody(MemoryStore):
-    async def load(self, ownership: Ownership) -> AsyncIterator[Sequence[Record]]:
+    async def load(self, ownership: Ownership) -> AsyncGenerator[Sequence[Record], None]:
         async for piece in super().load(self._partitions[ownership.partition].owner or ownership):
             yield piece
 
@@ -179,13 +179,13 @@ class ImmediateInNameOnly(MemoryStore):
 
 
 class LoadsNoBodies(MemoryStore):
-    async def load(self, ownership: Ownership) -> AsyncIterator[Sequence[Record]]:
+    async def load(self, ownership: Ownership) -> AsyncGenerator[Sequence[Record], None]:
         async for piece in super().load(ownership):
             yield [Record(record.head) for record in piece]
 
 
 class LoadsTheFirstPieceOnly(MemoryStore):
-    async def load(self, ownership: Ownership) -> AsyncIterator[Sequence[Record]]:
+    async def load(self, ownership: Ownership) -> AsyncGenerator[Sequence[Record], None]:
         pieces = [piece async for piece in super().load(ownership)]
         yield pieces[0] if pieces else []
 
@@ -224,6 +224,13 @@ class IgnoresTheKey(Finder):
         return replace(filter, key=None), cursor, limit
 
 
+class TakesAHundredNames(Finder):
+    def ask(self, filter: Filter, cursor: str | None, limit: int) -> tuple[Filter, str | None, int]:
+        if len(filter.names or ()) > 100:
+            raise ValueError("too many SQL variables")
+        return filter, cursor, limit
+
+
 class FindsNoMoreThanAHundred(Finder):
     def answer(self, page: FoundRecords) -> FoundRecords:
         return FoundRecords(page.records[:100], page.next, page.scanned)
@@ -259,6 +266,7 @@ class FindsNoMoreThanAHundred(Finder):
         (LosesLargeBodiesThatChange, "a_large_body_is_kept_through_every_change"),
         (EndsWithoutAnOutputAgain, "an_output_is_kept_by_a_record_that_is_live_again"),
         (IgnoresTheKey, "find_filters_by_key"),
+        (TakesAHundredNames, "a_filter_may_have_very_many_names_or_ids"),
         (FindsNoMoreThanAHundred, "find_shows_all_that_fits_among_many"),
     ],
 )

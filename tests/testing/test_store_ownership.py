@@ -55,6 +55,14 @@ class EpochsThatStandStill(MemoryStore):
         return await super().acquire(partition, nonce, ttl)
 
 
+class WaitsForItself(MemoryStore):
+    async def acquire(self, partition: str, nonce: str, ttl: float) -> Ownership | None:
+        kept = self._partitions.get(partition)
+        if kept is not None and kept.owner is not None and ttl:
+            return None
+        return await super().acquire(partition, nonce, ttl)
+
+
 class NeverReleased(MemoryStore):
     async def release(self, ownership: Ownership) -> None:
         """Forgotten."""
@@ -162,6 +170,7 @@ class OwnedByNobody(MemoryStore):
         (FencedTooLate, "a_fenced_commit_changes_nothing"),
         (EpochsThatStandStill, "a_new_ownership_has_a_higher_epoch_than_every_earlier_one"),
         (EpochsThatStandStill, "two_owners_are_never_alive_at_once"),
+        (WaitsForItself, "whoever_owns_it_may_begin_anew_at_once"),
         (NeverReleased, "release_gives_the_ownership_up"),
         (ReleasesTheNextOwner, "release_is_harmless_when_the_ownership_is_over"),
         (AnotherLineageEachTime, "every_owner_of_a_partition_is_told_the_same_lineage"),

@@ -94,15 +94,34 @@ class SparesNothing(MemoryStore):
         return await super().purge(ownership, before, keep)
 
 
+class CountsWhatItSpares(MemoryStore):
+    async def purge(
+        self, ownership: Ownership, before: float, keep: int, spare: Collection[str] = ()
+    ) -> Purged:
+        ended = self._partitions[ownership.partition].ended
+        spared = sum(id in ended for id in spare)
+        purged = await super().purge(ownership, before, max(keep - spared, 0), spare)
+        return replace(purged, left=len(ended))
+
+
+class CountsKeys(MemoryStore):
+    async def purge(
+        self, ownership: Ownership, before: float, keep: int, spare: Collection[str] = ()
+    ) -> Purged:
+        kept = self._partitions[ownership.partition]
+        purged = await super().purge(ownership, before, max(keep - kept.keyed_count, 0), spare)
+        return replace(purged, left=purged.left + kept.keyed_count)
+
+
 class PurgesKeysToo(MemoryStore):
     async def purge(
         self, ownership: Ownership, before: float, keep: int, spare: Collection[str] = ()
     ) -> Purged:
         purged = await super().purge(ownership, before, keep, spare)
         kept = self._partitions[ownership.partition]
-        for id in [id for ids in kept.keyed.values() for id in ids][: max(purged.left - keep, 0)]:
+        for id in [id for ids in kept.keyed.values() for id in ids][keep:]:
             kept.forget(id)
-        return replace(purged, left=kept.ended_count)
+        return purged
 
 
 class ForgetsSilently(MemoryStore):
@@ -114,6 +133,14 @@ class ForgetsSilently(MemoryStore):
         purged = await super().purge(ownership, before, keep, spare)
         kept.forgotten_until = until
         return replace(purged, forgotten_until=until)
+
+
+class SaysNothingOfKeys(MemoryStore):
+    async def purge(
+        self, ownership: Ownership, before: float, keep: int, spare: Collection[str] = ()
+    ) -> Purged:
+        purged = await super().purge(ownership, before, keep, spare)
+        return purged if purged.left else replace(purged, next=None)
 
 
 class PurgesTheFirstFewOnly(MemoryStore):
@@ -140,7 +167,11 @@ class PurgesTheFirstFewOnly(MemoryStore):
         (FindsTheOldestOfAKey, "of_several_records_with_one_key_the_newest_is_found"),
         (KeysOfAllPartitions, "keys_of_partitions_are_strangers"),
         (SparesNothing, "purge_takes_nothing_that_is_to_be_spared"),
+        (CountsWhatItSpares, "purge_takes_nothing_that_is_to_be_spared"),
+        (CountsWhatItSpares, "what_is_kept_anyway_pushes_nothing_out"),
+        (CountsKeys, "what_is_kept_anyway_pushes_nothing_out"),
         (PurgesKeysToo, "purge_never_takes_a_keyed_record_before_its_time"),
+        (SaysNothingOfKeys, "purge_says_when_the_next_record_is_over"),
         (ForgetsSilently, "purge_says_until_when_records_were_forgotten"),
         (PurgesTheFirstFewOnly, "purge_forgets_any_number_in_the_end"),
     ],
