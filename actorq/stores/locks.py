@@ -38,6 +38,11 @@ class OwnerLock:
         """Whether it is held here."""
         return self._file is not None
 
+    @property
+    def number(self) -> int:
+        """What tells its file from another one of that name; 0 if it is not held."""
+        return 0 if self._file is None else os.fstat(self._file).st_ino
+
     def take(self) -> bool:
         """Take it if it is free; return whether it is held now. Where there are none, it is not."""
         if self._file is None:

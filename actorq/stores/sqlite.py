@@ -8,6 +8,7 @@ takes over when the lock of the first is free, which is as soon as its process h
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
@@ -68,7 +69,7 @@ class SqliteStore:
             monotonic: How time passes, whatever the clock is set to.
             steps: What makes each version of the layout of the one before it.
         """
-        self._path = Path(path).absolute()
+        self._path = Path(os.path.realpath(path))  # its lock and its log lie beside the file itself
         self._codec = codec
         self._clock = clock
         self._monotonic = monotonic

@@ -100,7 +100,7 @@ class Plan:
         self.ended: list[tuple[Any, ...]] = []
         self.moved: list[tuple[Any, ...]] = []
         self.gone: list[tuple[str, str]] = []
-        self.keyless = 0
+        self.keyless: int = 0
         self.bodies: list[tuple[str, str, bytes]] = []
         self.bodiless: list[tuple[str, str]] = []
         self.newest: str = ""

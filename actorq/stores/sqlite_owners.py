@@ -120,7 +120,7 @@ class Owners:
             _OWN,
             (
                 partition, owner.epoch, nonce, lineage, forgotten_until, stamp,
-                self._clock() + ttl, ttl, self._lock.held, os.getpid(), platform.node(),
+                self._clock() + ttl, ttl, self._lock.number, os.getpid(), platform.node(),
             ),
         )  # fmt: skip
         return owner
@@ -140,9 +140,10 @@ class Owners:
     def _is_owned(self, partition: str) -> bool:
         """Say whether somebody else may be alive.
 
-        Whoever had the lock, which is free now, is dead. While somebody has it, only a row that
-        stays as it is tells, by the time that passes here: the time of day may be set by hours.
-        That is asked where there is no lock; and a row that stays as it is counts there, too.
+        Whoever had this very lock, which is free now, is dead. While somebody has it, only a row
+        that stays as it is tells, by the time that passes here: the time of day may be set by
+        hours. That is asked where there is no lock; and a row that stays as it is counts there,
+        too.
         """
         has_lock = self._lock.take()
         row = self._db.execute(_HOLDER, (partition,)).fetchone()
@@ -152,7 +153,7 @@ class Owners:
         mine = self._mine.get(partition)
         if (
             not expires_at  # it was given up
-            or (has_lock and locked)
+            or (has_lock and locked == self._lock.number)
             or (mine is not None and mine.owner == (epoch, nonce))
         ):
             return False
@@ -187,7 +188,8 @@ class Owners:
             Fenced: It is not.
         """
         who = (ownership.partition, ownership.epoch, ownership.nonce)
-        self._db.execute(_RENEW, (self._clock(), stamp, self._lock.take(), *who))
+        self._lock.take()
+        self._db.execute(_RENEW, (self._clock(), stamp, self._lock.number, *who))
         if self._db.changes() != 1:
             raise self._fenced(ownership)
         renewal = self._mine.get(ownership.partition)

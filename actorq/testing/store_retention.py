@@ -188,6 +188,7 @@ class RetentionSentences:
         assert await found(store) == [9, *range(7, -1, -1)]
         await store.commit(owner, [live(9), deleted(0), ended(10), ended(1), ended(11, key="11")])
         assert (await purged(store, owner, 0.0, 2, needed)).left == 2
+        await store.commit(owner, [ended(12, key="12")])
         assert (await purged(store, owner, 0.0, 5, needed)).left == 5
 
     async def test_purge_takes_nothing_that_is_to_be_spared(self, store: Store) -> None:

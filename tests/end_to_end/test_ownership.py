@@ -99,9 +99,6 @@ def nothing_has_started() -> None:
     let_fail.clear()
 
 
-# --- R1-26 ---------------------------------------------------------------------------------------
-
-
 async def test_a_retry_of_many_that_fails_in_the_middle_leaves_nobody_waiting_for_ever(
     autojump_clock: MockClock,
 ) -> None:
@@ -124,9 +121,6 @@ async def test_a_retry_of_many_that_fails_in_the_middle_leaves_nobody_waiting_fo
 
         assert (await system.result(source.id)).status == "success"
         assert (await system.result(follower.id)).status == "success"
-
-
-# --- R1-8 ----------------------------------------------------------------------------------------
 
 
 async def test_results_with_a_key_do_not_drive_out_the_others(autojump_clock: MockClock) -> None:
@@ -153,9 +147,6 @@ async def test_where_nothing_ends_nothing_is_forgotten_again_and_again(
             await system.stats()
 
         assert store.faults == before
-
-
-# --- R1-1, R1-4 ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("error", [RuntimeError, lambda why: RowRefused(why, id="x")])
@@ -207,9 +198,6 @@ async def test_a_callback_whose_record_is_refused_costs_neither_the_outcome_nor_
     assert starts == []
 
 
-# --- R1-5 ----------------------------------------------------------------------------------------
-
-
 async def test_what_a_callback_gets_is_what_was_there_at_the_submit(
     autojump_clock: MockClock,
 ) -> None:
@@ -223,9 +211,6 @@ async def test_what_a_callback_gets_is_what_was_there_at_the_submit(
         await system.join()
 
     assert sorted(starts) == [0, 1, 2]
-
-
-# --- R1-9, R1-24, R1-27 --------------------------------------------------------------------------
 
 
 async def test_a_former_owner_keeps_nobody_waiting_and_stops_what_it_runs(
@@ -275,9 +260,6 @@ async def test_an_owner_that_comes_back_before_anybody_wrote_starts_nothing_twic
     assert result.status == ("success" if seconds == 1 else "failure")
 
 
-# --- R1-10, R1-19 --------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("verb", ["load", "notes"])
 async def test_a_store_that_cannot_be_read_for_a_moment_is_loaded_after_it(
     autojump_clock: MockClock, verb: Any
@@ -316,9 +298,6 @@ async def test_a_question_of_people_that_the_store_does_not_answer_holds_up_nobo
     assert told.count(EventKind.ACTOR_RESTARTED) == 0
 
 
-# --- R1-3 ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("verb", ["result", "cancel", "why", "wait"])
 async def test_what_is_no_text_is_the_id_of_no_task(autojump_clock: MockClock, verb: str) -> None:
     async with open_quietly(FaultyStore(Kept(), suspends=True), tasks=TASKS) as system:
@@ -326,9 +305,6 @@ async def test_what_is_no_text_is_the_id_of_no_task(autojump_clock: MockClock, v
         ask = system.handle(bad).wait if verb == "wait" else partial(getattr(system, verb), bad)
         with pytest.raises(actorq.TaskNotFound):
             await ask()
-
-
-# --- R1-11 ---------------------------------------------------------------------------------------
 
 
 async def test_the_first_verb_of_a_standby_that_is_the_owner_now_is_answered(
@@ -347,9 +323,6 @@ async def test_the_first_verb_of_a_standby_that_is_the_owner_now_is_answered(
                 assert await system.call(echo, 1) == 1
 
 
-# --- R1-7 ----------------------------------------------------------------------------------------
-
-
 async def test_results_of_an_earlier_incarnation_are_forgotten_though_nothing_new_ends(
     autojump_clock: MockClock,
 ) -> None:
@@ -359,9 +332,6 @@ async def test_results_of_an_earlier_incarnation_are_forgotten_though_nothing_ne
     async with open_quietly(store, tasks=TASKS, result_ttl=30):
         await trio.sleep(200)  # virtual
         assert store.tables()["records"] == 0
-
-
-# --- R1-6 ----------------------------------------------------------------------------------------
 
 
 async def test_what_is_revived_keeps_its_call_though_results_are_forgotten_in_the_same_turn(

@@ -408,6 +408,22 @@ async def test_several_can_make_one_file_at_once(path: Path) -> None:
             await store.close()
 
 
+async def test_whatever_is_asked_of_it_is_a_sign_of_life(path: Path) -> None:
+    clock = Time()
+    async with opened(path, clock) as store:
+        owner = await own(store)
+        for ask in (
+            lambda: store.commit(owner, []),
+            lambda: store.fetch(PARTITION, []),
+            store.describe,
+            lambda: found(store),
+            lambda: loaded(store, owner),
+        ):
+            clock.advance(100.0)
+            await ask()
+            assert store._open_file().owners.alive_at == clock.passed
+
+
 async def test_an_owner_leaves_no_thread_and_no_file_behind(path: Path) -> None:
     before = threading.active_count()
     for over in ("release", "close", "fence"):

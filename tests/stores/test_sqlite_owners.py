@@ -138,6 +138,29 @@ def test_each_commit_begins_the_time_anew(file: File, other: File) -> None:
     assert other.watch(TTL - 1) is None
 
 
+def test_whoever_is_slower_does_not_get_it(file: File, other: File) -> None:
+    def faster(_: object, sql: str, __: object) -> bool:
+        if sql == "BEGIN IMMEDIATE":
+            file.own("a")
+        return True
+
+    other.db.exec_trace = faster
+    assert other.acquire("b") is None
+    other.db.exec_trace = None
+
+    assert not other.lock.held
+    assert file.acquire("c") is not None
+
+
+def test_a_commit_puts_its_renewal_off(file: File, clock: Time) -> None:
+    owner = file.own("a")
+    clock.advance(20.0)
+    assert file.owners._mine[PARTITION].step() == TTL / 2 - 20.0
+    file.commit(owner)
+
+    assert file.owners._mine[PARTITION].step() == TTL / 2
+
+
 def test_a_standby_that_was_held_up_itself_looks_again_before_it_takes_over(
     file: File, other: File, clock: Time
 ) -> None:
