@@ -41,7 +41,7 @@ class OwnerLock:
     @property
     def number(self) -> int:
         """What tells its file from another one of that name; 0 if it is not held."""
-        return 0 if self._file is None else os.fstat(self._file).st_ino
+        return 0 if self._file is None else os.fstat(self._file).st_ino & _NUMBER_MAX
 
     def take(self) -> bool:
         """Take it if it is free; return whether it is held now. Where there are none, it is not."""
@@ -71,6 +71,7 @@ class OwnerLock:
 
 
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
+_NUMBER_MAX = 2**63 - 1  # which is all that SQLite can keep
 _TAKEN = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 _HELD: set[OwnerLock] = set()
 

@@ -51,6 +51,7 @@ def examine(path: Path, *, deep: bool = False) -> Report:
         CorruptStore: It is none of ours, damaged, or newer than what is known here.
         StoreUnavailable: It cannot be had, or not now.
     """
+    path = path.resolve()  # as the store does
     check_place(path)
     if not path.exists():
         return Report(None)
