@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+import actorq
+
 Figures = dict[str, float]
 Measure = Callable[[], Awaitable[Figures]]
 Plan = list[tuple[str, Measure]]
@@ -39,6 +41,34 @@ async def compare(subject: Rate, base: Rate, count: int, slices: int, *, to: str
         "per second": statistics.median(rates),
         to: statistics.median(bases),
     }
+
+
+async def callers(
+    client: actorq.Client, task: actorq.AsyncTask[[], None], count: int, *, at_once: int
+) -> float:
+    """So many coroutines that each `call` one after the other."""
+    left = iter(range(count))
+
+    async def caller() -> None:
+        for _ in left:
+            await client.call(task)
+
+    start = time.perf_counter()
+    async with trio.open_nursery() as nursery:
+        for _ in range(at_once):
+            nursery.start_soon(caller)
+    return count / (time.perf_counter() - start)
+
+
+async def mapped(
+    client: actorq.Client, task: actorq.AsyncTask[[int], None], count: int, *, at_once: int
+) -> float:
+    """One coroutine that reads `map`."""
+    start = time.perf_counter()
+    async with client.map(task, range(count), limit=at_once) as values:
+        async for _ in values:
+            pass
+    return count / (time.perf_counter() - start)
 
 
 async def latency(once: Callable[[], Awaitable[object]], count: int) -> Figures:

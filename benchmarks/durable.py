@@ -25,7 +25,7 @@ from tempfile import TemporaryDirectory
 import trio
 
 import actorq
-from common import Figures, Measure, Plan, compare, latency, run
+from common import Figures, Measure, Plan, callers, compare, latency, mapped, run
 from durable_commits import open_commits
 from durable_files import BOUNDS, fill
 from durable_postgres import lacks_postgres, open_postgres
@@ -48,28 +48,12 @@ def new_file() -> str:
 # --- one file ------------------------------------------------------------------------------------
 
 
-async def callers(system: actorq.System, count: int) -> float:
-    """Coroutines that each `call` one after the other."""
-    left = iter(range(count))
-
-    async def caller() -> None:
-        for _ in left:
-            await system.call(noop)
-
-    start = time.perf_counter()
-    async with trio.open_nursery() as nursery:
-        for _ in range(IN_FLIGHT):
-            nursery.start_soon(caller)
-    return count / (time.perf_counter() - start)
+async def calling(system: actorq.System, count: int) -> float:
+    return await callers(system, noop, count, at_once=IN_FLIGHT)
 
 
-async def mapped(system: actorq.System, count: int) -> float:
-    """One coroutine that reads `map`."""
-    start = time.perf_counter()
-    async with system.map(take, range(count), limit=IN_FLIGHT) as values:
-        async for _ in values:
-            pass
-    return count / (time.perf_counter() - start)
+async def mapping(system: actorq.System, count: int) -> float:
+    return await mapped(system, take, count, at_once=IN_FLIGHT)
 
 
 async def ratio(
@@ -150,7 +134,7 @@ async def in_flight(files: Files, count: int, slices: int) -> Figures:
     """Callers on the large file against callers on the small one, which is open, too."""
     async with opened(await files.large()) as large, opened(await files.small()) as small:
         figures = await compare(
-            partial(callers, large), partial(callers, small), count, slices, to="small file"
+            partial(calling, large), partial(calling, small), count, slices, to="small file"
         )
     cost = 1 / figures["ratio to small file"]
     return {"cost against small file": cost, **figures}
@@ -251,8 +235,8 @@ def plan(quick: bool) -> Plan:
     files = Files(100_000 if quick else 1_000_000)
     peers = min(slices, 5)
     measures: Plan = [
-        ("sqlite, 100 callers", partial(ratio, callers, count, slices)),
-        ("sqlite, map", partial(ratio, mapped, count, slices)),
+        ("sqlite, 100 callers", partial(ratio, calling, count, slices)),
+        ("sqlite, map", partial(ratio, mapping, count, slices)),
         ("sqlite, call", partial(call_latency, count // 10, slices)),
         ("sqlite, submit_many, enqueue only", partial(enqueuing, count, slices)),
         ("sqlite, large file, opening", partial(opening, files)),

@@ -15,7 +15,6 @@ import signal
 import socket
 import statistics
 import sys
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -27,7 +26,7 @@ import trio_websocket
 
 import actorq
 import remote_tasks
-from common import Figures, Measure, Plan, compare, latency, run
+from common import Figures, Measure, Plan, callers, compare, latency, mapped, run
 from local import bare_pool
 from remote_children import IN_FLIGHT, Child, module, open_child, script
 from remote_tasks import noop, take
@@ -64,28 +63,12 @@ async def three_processes() -> AsyncGenerator[actorq.Client, None]:
             yield client
 
 
-async def callers(client: actorq.Client, count: int) -> float:
-    """Coroutines that each `call` one after the other."""
-    left = iter(range(count))
-
-    async def caller() -> None:
-        for _ in left:
-            await client.call(noop)
-
-    start = time.perf_counter()
-    async with trio.open_nursery() as nursery:
-        for _ in range(IN_FLIGHT):
-            nursery.start_soon(caller)
-    return count / (time.perf_counter() - start)
+async def calling(client: actorq.Client, count: int) -> float:
+    return await callers(client, noop, count, at_once=IN_FLIGHT)
 
 
-async def mapped(client: actorq.Client, count: int) -> float:
-    """One coroutine that reads `map`."""
-    start = time.perf_counter()
-    async with client.map(take, range(count), limit=IN_FLIGHT) as values:
-        async for _ in values:
-            pass
-    return count / (time.perf_counter() - start)
+async def mapping(client: actorq.Client, count: int) -> float:
+    return await mapped(client, take, count, at_once=IN_FLIGHT)
 
 
 async def ratio(
@@ -233,8 +216,8 @@ def plan(quick: bool) -> Plan:
     measures: Plan = []
     for name, set_up in set_ups.items():
         measures += [
-            (f"{name} processes, 200 callers", partial(ratio, set_up, callers, count, slices)),
-            (f"{name} processes, map", partial(ratio, set_up, mapped, count, slices)),
+            (f"{name} processes, 200 callers", partial(ratio, set_up, calling, count, slices)),
+            (f"{name} processes, map", partial(ratio, set_up, mapping, count, slices)),
             (f"{name} processes, call", partial(call_latency, set_up, count // 10, slices)),
         ]
     measures.append(("three processes, 1 MiB results", partial(large_results, 10 if quick else 30)))

@@ -36,9 +36,6 @@ PEOPLE_WAIT = 1.0
 _PATIENCE = 1.0
 """Seconds for which a store that cannot be had is nobody's business."""
 
-_SINCE = ", since "
-"""What follows is another time at each look."""
-
 _FRESH = 0.6 * OWNERSHIP_TTL
 _AGAIN_FIRST, _AGAIN_MAX = 0.02, 0.5
 _RELEASE_MAX = 5.0
@@ -104,10 +101,9 @@ class Owner:
                 trouble = now if trouble is None else trouble
             first = False
             passing = trouble is not None and now - trouble < _PATIENCE
-            what = str(why).partition(_SINCE)[0]
-            if what != said and not passing:
-                said = what
-                self._tell(EventKind.STANDING_BY, why=str(why))
+            if str(why) != said and not passing:
+                said = str(why)
+                self._tell(EventKind.STANDING_BY, why=said)
                 stand_by(why)
             await trio.sleep(LOOK_EVERY)
 
@@ -154,7 +150,7 @@ class Owner:
         if self.store.immediate:
             return await verb()
         first = trio.current_time()
-        wait, since = _AGAIN_FIRST, max(self._began, trio.current_time() - OWNERSHIP_TTL / 2)
+        wait, since = _AGAIN_FIRST, max(self._began, first - OWNERSHIP_TTL / 2)
         while True:
             began = trio.current_time()
             try:
@@ -180,11 +176,8 @@ class Owner:
         assert self.ownership is not None  # as for `commit`
         if self.store.immediate:
             return await self.store.purge(self.ownership, before, keep, spare)
-        try:
-            with trio.CancelScope(shield=True):
-                return await self.store.purge(self.ownership, before, keep, spare)
-        except StoreUnavailable:
-            pass
+        with suppress(StoreUnavailable), trio.CancelScope(shield=True):
+            return await self.store.purge(self.ownership, before, keep, spare)
         return None
 
     async def stats(self) -> StoreStats | None:

@@ -87,7 +87,7 @@ def top(
         return trio.run(_top, connection, out, interval, count)
     except KeyboardInterrupt:
         return Exit.OK  # that is how one leaves it
-    except BaseExceptionGroup as group:
+    except BaseExceptionGroup as group:  # as which it comes out of a nursery
         rest = group.split(KeyboardInterrupt)[1]
         if rest is not None:
             raise

@@ -268,7 +268,7 @@ def owner_in_words(db: apsw.Connection, now: float) -> str | None:
     words = f"process {pid} on {host}"
     if host == platform.node():
         words += _state_of(pid)
-    return words if now < expires_at else f"{words}, since {now - expires_at:.0f} s no more"
+    return words if now < expires_at else f"{words}, whose time is over"
 
 
 def _state_of(pid: int) -> str:

@@ -471,4 +471,4 @@ async def test_it_says_what_it_is(path: Path) -> None:
         assert info.detail["bytes in the log"] == str(log)
         clock.advance(TTL + 5)
 
-        assert (await store.describe()).owner == f"{info.owner}, since 5 s no more"
+        assert (await store.describe()).owner == f"{info.owner}, whose time is over"

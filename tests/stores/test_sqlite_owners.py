@@ -244,7 +244,7 @@ def test_the_owner_is_told_in_words(file: File) -> None:
     me = f"process {os.getpid()} on {platform.node()}"
 
     assert owner_in_words(file.db, NOW) == me
-    assert owner_in_words(file.db, NOW + TTL + 3) == f"{me}, since 3 s no more"
+    assert owner_in_words(file.db, NOW + TTL + 3) == f"{me}, whose time is over"
     assert file.owners.in_use() is None, "it is ours"
     file.owners.release(owner)
     assert owner_in_words(file.db, NOW) is None
