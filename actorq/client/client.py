@@ -33,7 +33,9 @@ T = TypeVar("T")
 class Client(OperatingClient):
     """Submits tasks to an owner, and asks about them.
 
-    Every verb is idempotent by id, and asks again after a lost connection.
+    Every verb is idempotent by id, and asks again after a lost connection. While the store cannot
+    be read or written, each raises `StoreUnavailable` (`OwnedElsewhere`, if another process owns
+    it): what was asked may have been done, and may be asked again.
     """
 
     # --- submitting ------------------------------------------------------------------------------
@@ -72,6 +74,9 @@ class Client(OperatingClient):
 
         Raises:
             SubmitError: It was not accepted; the subclass says why.
+            TaskNotFound: It comes after a task, or needs the output of one, that is not known.
+            StoreUnavailable: Nobody knows whether it was accepted; the same message
+                (``task.message(...)``) may be submitted again, and is accepted once.
             ActorDied: The system has failed or is closed.
         """
         return await self.submit_one(self.message(task, args, kwargs))

@@ -15,7 +15,10 @@ from actorq.tasks import TaskMessage, new_id
 
 
 class OperatingClient(BaseClient):
-    """The part of a `actorq.Client` that is about queues and schedules, not about tasks."""
+    """The part of a `actorq.Client` that is about queues and schedules, not about tasks.
+
+    Cancelling one of these verbs does not take it back: what acts is asked until the owner has it.
+    """
 
     # --- queues ----------------------------------------------------------------------------------
 

@@ -782,3 +782,18 @@ async def test_results_of_an_earlier_incarnation_are_forgotten_in_their_time(
 
 async def raise_value_error(which: str) -> None:
     raise ValueError(which)
+
+
+async def test_what_could_start_and_does_not_is_told_and_not_too_often(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rules never let it come to that, so the machine is made to say so."""
+    monkeypatch.setattr(QueueMachine, "stuck", lambda _: "a is ready, and 3 slots are free")
+    told = Told()
+    async with open_quietly(instruments=[told]) as system:
+        for _ in range(20):
+            await (await system.submit(actorq.task(nap).options(delay=1), 0)).wait()
+
+    stuck = [event for event in told.events if event.kind is EventKind.STUCK]
+    assert 3 <= len(stuck) <= 5
+    assert {event.details["why"] for event in stuck} == {"a is ready, and 3 slots are free"}
