@@ -275,6 +275,8 @@ def _state_of(pid: int) -> str:
     """Say what is special about a process of this machine, where the system tells."""
     try:
         _, _, state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(") ")
+    except FileNotFoundError:
+        return ", which is no more" if Path("/proc/self").exists() else ""
     except OSError:
         return ""
     stopped = f", which is stopped: `kill -CONT {pid}` lets it go on, `kill -KILL {pid}` ends it"
