@@ -172,28 +172,29 @@ class BaseClient:
         messages: Sequence[TaskMessage[R]],
         scope: str | None,
         *,
-        checkpoint: bool = True,
+        to_end: bool = False,
         withdraw: bool = True,
     ) -> list[TaskHandle[R]]:
         """Have at most one chunk of tasks accepted; they end with ``scope``.
 
         In one step, or, if they are too large for one message, in several.
-        Not cancelled once they are: then it returns, after a checkpoint like any other verb, unless
-        the caller has one to come. Cancelled before, it withdraws them, unless the caller submits
-        the same messages again, or ends their scope.
+        Not cancelled once they are: then it returns, after a checkpoint like any other verb.
+        Cancelled before, it withdraws them, unless the caller submits the same messages again, or
+        ends their scope.
+
+        With ``to_end`` it may return only when this one task has ended, to be woken once and not
+        twice; if it returns before that, the caller has its checkpoint when it waits for the end.
         """
         if self.session.is_lost(scope):
             raise lost_scope()
         submissions = [self._submission(message, scope) for message in messages]
         await trio.lowlevel.checkpoint_if_cancelled()
         if not self._encode or len(messages) == 1:
-            return await self._submit(messages, submissions, checkpoint, withdraw)
+            return await self._submit(messages, submissions, withdraw, to_end)
         handles: list[TaskHandle[R]] = []
         for part in self._fitting(submissions):
             try:
-                handles += await self._submit(
-                    messages[part], submissions[part], checkpoint, withdraw
-                )
+                handles += await self._submit(messages[part], submissions[part], withdraw)
             except NOT_ACCEPTED as error:
                 error.accepted = handles
                 raise
@@ -236,8 +237,8 @@ class BaseClient:
         self,
         messages: Sequence[TaskMessage[R]],
         submissions: Sequence[m.Submission],
-        checkpoint: bool,
         withdraw: bool,
+        to_end: bool = False,
     ) -> list[TaskHandle[R]]:
         session = self.session
         request = self._request(messages, submissions)
@@ -246,11 +247,13 @@ class BaseClient:
         admitted: m.Admitted | None
         try:
             if answer.done:
-                if checkpoint:
+                if not to_end or endings[0].done:
                     await trio.lowlevel.cancel_shielded_checkpoint()
                 admitted = answer.peek()
             else:
-                admitted = await answer.wait()
+                admitted = await (
+                    _answer_or_end(messages[0], answer, endings[0]) if to_end else answer.wait()
+                )
         except trio.Cancelled:
             # What was accepted long ago is not ours to cancel.
             ours = tuple(message.id for message in messages if not message.accepted)
@@ -363,6 +366,31 @@ class BaseClient:
         except trio.Cancelled:
             self.session.forget(request)
             raise
+
+
+async def _answer_or_end(
+    message: TaskMessage[Any], answer: Future[m.Admitted | None], ending: Future[Ending]
+) -> m.Admitted | None:
+    """Return the answer to a submit; a plain yes not before the task has ended.
+
+    Cancelled after that yes, it returns it.
+    """
+    news: Future[None] = Future()
+
+    def look() -> None:
+        if answer.plain:
+            message.accepted = True  # for those who submit it too, meanwhile
+        else:
+            news.set(None)
+
+    answer.call_when_done(look)
+    ending.call_when_done(lambda: news.set(None))
+    try:
+        await news.wait()
+    except trio.Cancelled:
+        if not answer.done:
+            raise
+    return answer.peek() if answer.done else await answer.wait()
 
 
 def _size(submission: m.Submission) -> int:

@@ -138,8 +138,8 @@ class Client(OperatingClient):
         message = self.message(task, args, kwargs)
         scope = self.session.new_scope()
         try:
-            (handle,) = await self.submit_chunk((message,), scope, checkpoint=False)
-            return await handle.value()
+            (handle,) = await self.submit_chunk((message,), scope, to_end=True)
+            return handle.peek_value() if handle.watch().done else await handle.value()
         except trio.Cancelled:
             # Its scope holds the task, unless that was somebody else's, or has ended.
             with suppress(ActorqError):

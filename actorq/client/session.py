@@ -154,7 +154,9 @@ class Session:
 
     def is_lost(self, scope: str | None) -> bool:
         """Say whether the owner has given up this scope."""
-        return scope is not None and int(scope.rpartition(":")[2]) <= self._lost_scopes
+        if scope is None or not self._lost_scopes:
+            return False
+        return int(scope.rpartition(":")[2]) <= self._lost_scopes
 
     def number(self) -> int:
         """Return the number of the next request."""

@@ -32,6 +32,11 @@ class Future(Generic[T]):
         """Whether it is set."""
         return self._value is not _PENDING or self._error is not None
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is set to None."""
+        return self._value is None
+
     # Between waking and forgetting who waited a KeyboardInterrupt would have them woken twice.
     @trio.lowlevel.enable_ki_protection
     def set(self, value: T) -> None:

@@ -8,6 +8,9 @@ import trio
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 import actorq
+from actorq.stores.memory import MemoryStore
+from actorq.testing.faults import FaultyStore
+from tests.runtime.troupe import counted_steps
 
 
 @actorq.task
@@ -28,6 +31,16 @@ async def forever() -> None:
 @pytest.fixture
 async def system(autojump_clock: trio.abc.Clock) -> AsyncIterator[actorq.System]:
     async with actorq.open_system(processes=0, tasks=[echo], max_pending=1_500) as system:
+        yield system
+
+
+@pytest.fixture(params=[False, True], ids=["immediate", "suspending"])
+async def either(
+    autojump_clock: trio.abc.Clock, request: pytest.FixtureRequest
+) -> AsyncIterator[actorq.System]:
+    """A system on a store that suspends, or not: callers learn in other ways of what they asked."""
+    store = FaultyStore(MemoryStore(), suspends=request.param)
+    async with actorq.open_system(store, processes=0) as system:
         yield system
 
 
@@ -229,17 +242,17 @@ async def test_an_error_of_submit_many_has_the_handles_of_the_chunks_before_it(
 
 
 async def test_call_returns_the_value(
-    autojump_clock: trio.abc.Clock, system: actorq.System
+    autojump_clock: trio.abc.Clock, either: actorq.System
 ) -> None:
-    assert await system.call(echo, 1) == 1
+    assert await either.call(echo, 1) == 1
 
 
 async def test_call_raises_the_failure_with_the_original_as_its_cause(
     autojump_clock: trio.abc.Clock,
-    system: actorq.System,
+    either: actorq.System,
 ) -> None:
     with pytest.raises(actorq.TaskFailed, match="ValueError: no") as caught:
-        await system.call(broken, "no")
+        await either.call(broken, "no")
 
     assert isinstance(caught.value.__cause__, ValueError)
     assert caught.value.matches(ValueError)
@@ -248,7 +261,7 @@ async def test_call_raises_the_failure_with_the_original_as_its_cause(
 
 async def test_a_cancelled_call_cancels_its_task_and_waits_for_its_cleanup(
     autojump_clock: trio.abc.Clock,
-    system: actorq.System,
+    either: actorq.System,
 ) -> None:
     steps = []
 
@@ -261,23 +274,58 @@ async def test_a_cancelled_call_cancels_its_task_and_waits_for_its_cleanup(
             steps.append("cleaned up")
 
     with trio.move_on_after(1):
-        await system.call(careful)
+        await either.call(careful)
 
     assert steps == ["cleaned up"]
-    assert nothing_is_left(system)
+    assert nothing_is_left(either)
 
 
 async def test_a_cancelled_call_does_not_cancel_a_task_that_it_did_not_create(
     autojump_clock: trio.abc.Clock,
-    system: actorq.System,
+    either: actorq.System,
 ) -> None:
     message = forever.message()
-    handle = await system.submit(message)
+    handle = await either.submit(message)
 
     with trio.move_on_after(1):
-        await system.call(message)
+        await either.call(message)
 
     assert await handle.status() == "running"
+
+
+async def test_a_caller_is_woken_once_by_the_end_of_its_task(
+    autojump_clock: trio.abc.Clock, either: actorq.System
+) -> None:
+    await either.call(echo, 0)
+
+    with counted_steps() as steps:
+        await either.call(echo, 1)
+
+    assert len(steps.seen) == 2  # it asks and waits; it has the value
+
+
+async def test_a_message_that_is_being_called_is_known_to_others_who_submit_it(
+    autojump_clock: trio.abc.Clock, either: actorq.System, nursery: trio.Nursery
+) -> None:
+    message = forever.message()
+    nursery.start_soon(either.call, message)
+    await wait_all_tasks_blocked()
+
+    handle = await either.submit(message)
+    with trio.move_on_after(1):
+        await either.call(message)
+
+    assert handle.existing
+    assert await handle.status() == "running"
+
+
+async def test_a_call_that_is_refused_is_told_at_once(
+    autojump_clock: trio.abc.Clock, either: actorq.System
+) -> None:
+    await either.submit(forever.options(key="k"))
+
+    with pytest.raises(actorq.KeyConflict):
+        await either.call(echo.options(key="k"), 1)
 
 
 async def test_a_cancelled_call_of_a_pending_task_keeps_it_from_ever_running(
