@@ -15,9 +15,12 @@ def main() -> None:
         sys.exit(
             f"actorq: the command line needs {' and '.join(missing)}: pip install 'actorq[cli]'"
         )
-    from actorq.cli.app import run
+    try:
+        from actorq.cli.app import run
 
-    sys.exit(run(sys.argv[1:]))
+        sys.exit(run(sys.argv[1:]))
+    except KeyboardInterrupt:  # while modules were imported
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -89,11 +89,13 @@ class RemoteError:
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
     """Yield the exception, or the members of a group, of their groups, and so on."""
-    if isinstance(error, BaseExceptionGroup):
-        for member in error.exceptions:
-            yield from leaves(member)
-    else:
-        yield error
+    left = [error]  # groups may be nested more deeply than Python can call
+    while left:
+        error = left.pop()
+        if isinstance(error, BaseExceptionGroup):
+            left.extend(reversed(error.exceptions))
+        else:
+            yield error
 
 
 def told(error: BaseException) -> str:
@@ -332,7 +334,14 @@ class CorruptStore(StoreError):
     """What is there is damaged, is no store, or was written by a newer version of actorq.
 
     Nothing in it was changed.
+
+    Attributes:
+        newer: Whether a newer version has written it, so that it can be read by that.
     """
+
+    def __init__(self, message: str, *, newer: bool = False) -> None:
+        super().__init__(message)
+        self.newer = newer
 
 
 class RowRefused(StoreError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -81,6 +82,8 @@ class Registry:
                 "top of a module can be submitted here, or tasks with a name= of their own that "
                 "are in the tasks= of those who run them"
             )
+        if self._closed:  # nobody else will ever run it
+            check_installed(task)
         declared = self._declare(task)  # before it is known, as it may not be possible
         self._add(task)
         self._declared[task.name] = declared
@@ -118,6 +121,15 @@ class Registry:
                 schedule = Schedule(name, task.schedule, name, task.pool, settings, call)
                 declared[name] = Declared(task.pool, settings, schedule)
         return declared
+
+    def check_installed(self) -> None:
+        """Check that all of them can run in this process.
+
+        Raises:
+            SubmitError: One cannot.
+        """
+        for task in self._tasks.values():
+            check_installed(task, ", or open it with processes=0 where others run such tasks")
 
     def get(self, name: str) -> Task[..., Any] | None:
         """Return the task of that name, if it is known here."""
@@ -162,6 +174,8 @@ class Registry:
                 f"an actor cannot be the callback of a callback task ({task.name}): "
                 "tell it from inside the task"
             )
+        if not encode:
+            check_installed(task)
         settings = self.keepable(task.settings, encode=encode)
         if encode:
             self.learn(task)
@@ -200,3 +214,20 @@ class Registry:
         if made is None:
             made = self._made[function] = make_task(function)
         return made
+
+
+def check_installed(task: Task[..., Any], otherwise: str = "") -> None:
+    """Check that what a task in a process needs is there; to name such a task nobody needs it.
+
+    Args:
+        task: It is to run here.
+        otherwise: What else can be done than to install it.
+
+    Raises:
+        SubmitError: It is not.
+    """
+    if task.pool == "process" and find_spec("trio_parallel") is None:
+        raise SubmitError(
+            f"task {task.name}: run_in='process' needs trio-parallel where it runs: "
+            f"pip install 'actorq[process]'{otherwise}"
+        )

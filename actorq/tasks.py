@@ -8,7 +8,6 @@ given to the decorator, or to `Task.options`, which makes a copy.
 from __future__ import annotations
 
 import functools
-import importlib.util
 import inspect
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -195,7 +194,9 @@ class Task(Generic[P, R_co]):
             InvalidArguments: They do not fit the function's signature.
         """
         self._arity.check(self.name, args, kwargs)
-        return TaskMessage(_IDS.next(), Call(self, args, kwargs or _NO_KWARGS))
+        if self.settings.key is None:
+            return TaskMessage(_IDS.next(), Call(self, args, kwargs or _NO_KWARGS))
+        return TaskMessage(_IDS.next(), Call(self, *self._arity.bound(args, kwargs)))
 
     def check(self, *args: object, **kwargs: object) -> None:
         """Check that the function can be called like this; for the system's use.
@@ -323,7 +324,7 @@ def task(
         name: Its name everywhere; by default ``module:qualname``.
         run_in: ``"loop"`` for ``async def`` (the only choice); ``"thread"`` (the default) or
             ``"process"`` for ``def``. A process is killed on cancel and timeout, and needs
-            the extra ``actorq[process]``.
+            the extra ``actorq[process]`` where it runs.
         schedule: When it is to be run without anybody asking, and without arguments: a `Cron` or an
             `Every`. The schedule has the task's name, and exists from the first worker on that has
             the task until `Client.remove_schedule`; see `Client.schedule` for the rest.
@@ -404,10 +405,6 @@ def _check_schedule(task: Task[..., Any], schedule: object) -> None:
 
 
 def _check_importable(function: Callable[..., Any], name: str) -> None:
-    if importlib.util.find_spec("trio_parallel") is None:
-        raise RuntimeError(
-            f"task {name}: run_in='process' needs trio-parallel: pip install 'actorq[process]'"
-        )
     path = import_path(function)
     if "<" in path or isinstance(function, functools.partial):
         raise ValueError(
@@ -472,6 +469,15 @@ class _Arity:
                 raise InvalidArguments(
                     f"task {name}{self.signature} cannot be called like this: {error}"
                 ) from None
+
+    def bound(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        """Return a call as it is, however it was written: as calls under one key are compared."""
+        if self.signature is not None:
+            call = self.signature.bind(*args, **kwargs)
+            args, kwargs = call.args, call.kwargs
+        return args, dict(sorted(kwargs.items()))
 
 
 _NO_KWARGS: Mapping[str, Any] = {}

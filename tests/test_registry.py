@@ -1,12 +1,13 @@
 """Which tasks a node knows, and what stands for one."""
 
 import functools
+import sys
 from typing import Any
 
 import pytest
 
 import actorq
-from actorq.registry import Registry
+from actorq.registry import Registry, check_installed
 from actorq.tasks import AsyncTask, Call, EncodedCall, NamedTask
 
 
@@ -167,3 +168,16 @@ def test_in_a_closed_system_its_call_is_one_like_any_other(run_in: Any, kind: ty
     assert type(schedule.body) is kind
     assert schedule.body.task is task
     assert schedule.pool == task.pool
+
+
+def test_what_a_task_in_a_process_needs_is_looked_for_where_it_is_to_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    aside = actorq.task(name="aside", run_in="process")(plain)
+    check_installed(aside)
+
+    monkeypatch.setitem(sys.modules, "trio_parallel", None)
+    Registry([aside, fetch])
+    with pytest.raises(actorq.SubmitError, match=r"aside: .* pip install 'actorq\[process\]'$"):
+        check_installed(aside)
+    check_installed(fetch)

@@ -2,6 +2,7 @@
 
 import functools
 import pickle
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -108,6 +109,14 @@ def test_a_process_wants_a_function_that_it_can_import() -> None:
     for function in (local, lambda: None, functools.partial(plain, 1)):
         with pytest.raises(ValueError, match="at the top of a module"):
             actorq.task(run_in="process")(function)
+
+
+def test_who_only_names_a_task_in_a_process_needs_no_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "trio_parallel", None)
+
+    task = actorq.task(run_in="process")(plain)
+
+    assert (task.run_in, task.name) == ("process", f"{__name__}:plain")
 
 
 def test_what_is_no_function_is_no_task() -> None:

@@ -35,7 +35,7 @@ from actorq.machines.effects import (
     Send,
     Tell,
 )
-from actorq.machines.queue import QueueMachine
+from actorq.machines.queue import Mail, QueueMachine
 from actorq.machines.tables import Limits
 from actorq.model import messages as m
 from actorq.model.events import EventKind
@@ -57,9 +57,6 @@ STUCK_EVERY = 5.0
 
 _PURGE_SHARE = 64
 _REFUSED_MAX = 10_000
-
-Mail = tuple[int, tuple[Any, ...]]
-"""What came on a connection: its number and what was sent together."""
 
 _LOAD_CHUNK = 500
 _MOMENT = 0.001
@@ -125,6 +122,7 @@ class QueueActor:
         self._immediate = store.immediate
         self._exchange = exchange
         self._clock = clock
+        self._jumped = clock.jumped
         self._max_results = max_results
         self._memory = memory
         self._tell = tell
@@ -288,8 +286,10 @@ class QueueActor:
         machine = self._machine
         while True:
             self._now = now = self._clock.now()
-            for connection, messages in mail:
-                effects += machine.step(connection, messages, now)
+            if self._clock.jumped != self._jumped:
+                self._note_jump()
+            if mail:
+                effects += machine.turn(mail, now)
             deadline = machine.next_deadline()
             # Mail first: what has arrived in time counts, even if nobody looked until now.
             if deadline is not None and deadline <= now:
@@ -325,6 +325,10 @@ class QueueActor:
                     self._count_result(effect.head.keep_until, effect.head.options.key)
             elif type(effect) is Lookup:
                 lookups.append(effect)
+            elif type(effect) is Search and more:
+                # What comes of the one before is not written yet, and would not be seen.
+                self._searches.append(effect)
+                self._mail.wake()
             elif type(effect) is not Note:
                 more += await self._look_up(effect)
         if lookups:
@@ -333,23 +337,20 @@ class QueueActor:
 
     async def _commit(self, effects: list[Effect]) -> list[Effect]:
         """Write what there is to write; return what has not been done already."""
-        # Each record once, its last state: or doing it twice would differ from doing it once.
-        writes: dict[str, Write] = {}
-        notes: dict[tuple[str, str], Note] = {}
-        for effect in effects:
-            if type(effect) is Write:
-                id = effect.id
-                writes[id] = effect.over(writes[id]) if id in writes else effect
-            elif type(effect) is Note:
-                notes[effect.kind, effect.name] = effect
+        writes = [effect for effect in effects if type(effect) is Write]
+        notes = [effect for effect in effects if type(effect) is Note]
+        if len(writes) > 1:
+            writes = _merged(writes)
+        if len(notes) > 1:
+            notes = [*{(note.kind, note.name): note for note in notes}.values()]
         if self._immediate:
             if writes or notes:
                 ownership = self._owner.ownership
                 assert ownership is not None  # turns begin after `acquire`
-                await self._store.commit(ownership, [*writes.values()], [*notes.values()])
+                await self._store.commit(ownership, writes, notes)
         elif writes or notes:
             effects = self._send_early(effects)
-            await self._owner.commit([*writes.values()], [*notes.values()])
+            await self._owner.commit(writes, notes)
         elif not self._owner.fresh:
             await self._owner.commit(())
         return effects
@@ -380,9 +381,9 @@ class QueueActor:
                 peer.received(effect.message)
             return []
         if isinstance(effect, Search):
-            if effect.cursor is None or not self._immediate:
+            if effect.cursor is None:
                 return await self._reading.search(effect)
-            # A long search goes on in the actor's own task, which lets others run in between.
+            # A long search goes on in turns of its own, which lets others have theirs in between.
             self._searches.append(effect)
             self._mail.wake()
             return []
@@ -390,9 +391,16 @@ class QueueActor:
         self._tell(effect.kind, **effect.details)
         return []
 
+    def _note_jump(self) -> None:
+        """Tell the machine that the clock was set forward, before it hears what time it is."""
+        before, self._jumped = self._jumped, self._clock.jumped
+        self._machine.move_along(self._jumped - before)
+
     def _step(self, origin: int, message: Any) -> list[Effect]:
         """Tell the machine what came of what it asked."""
         self._now = self._clock.now()
+        if self._clock.jumped != self._jumped:
+            self._note_jump()
         return self._machine.step(origin, (message,), self._now)
 
     def _count_result(self, keep_until: float, key: str | None) -> None:
@@ -424,6 +432,18 @@ class QueueActor:
             why = self._machine.stuck()
             if why is not None:
                 self._tell(EventKind.STUCK, why=why)
+
+
+def _merged(writes: list[Write]) -> list[Write]:
+    """Return each record once, its last state: or doing it twice would differ from doing it once.
+
+    Several steps may have changed it.
+    """
+    merged: dict[str, Write] = {}
+    for write in writes:
+        id = write.id
+        merged[id] = write.over(merged[id]) if id in merged else write
+    return [*merged.values()]
 
 
 def _place(record: Record) -> tuple[float, str]:

@@ -6,11 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 from actorq.actors.owner import PEOPLE_WAIT, Owner
-from actorq.errors import CorruptStore, StoreUnavailable
+from actorq.errors import CorruptStore, RemoteError, StoreUnavailable
 from actorq.machines.effects import Effect, Found, Lookup, Search, Searched, Send
 from actorq.model import messages as m
 from actorq.model.ids import PARTITION
-from actorq.model.records import Record
+from actorq.model.options import TaskOptions
+from actorq.model.records import Head, Output, Record
+from actorq.model.status import FAILURE, FailureKind
+
+_ANSWERED_ANYWAY = m.Submit | m.Resolve | m.Watch | m.Finish
 
 
 class Reading:
@@ -49,7 +53,7 @@ class Reading:
             return [effect for lookup in lookups for effect in await self.fetch([lookup])]
         (lookup,) = lookups
         several = len(lookup.ids) + len(lookup.keys) > 1
-        if several or isinstance(lookup.message, m.Submit | m.Resolve):
+        if several or isinstance(lookup.message, _ANSWERED_ANYWAY):
             return await self._fetch_singly(lookup)
         request = getattr(lookup.message, "request", None)
         if request is None:
@@ -60,11 +64,15 @@ class Reading:
         """Answer with all that can be read; what cannot is not there, and not to be replaced."""
         records: dict[str, Record] = {}
         keyed: dict[str, Record] = {}
+        told: list[Effect] = []
+        watches = isinstance(lookup.message, m.Watch)
         for id in lookup.ids:
             try:
                 records |= (await self._ask([Lookup(0, None, (id,))]))[0]
             except CorruptStore as error:
                 self._refuse(id, str(error))
+                if watches:  # or it would wait for ever
+                    told.append(Send(lookup.to, _unreadable(id, error)))
         for key in lookup.keys:
             try:
                 keyed |= (await self._ask([Lookup(0, None, (), (key,))]))[1]
@@ -72,7 +80,7 @@ class Reading:
                 for task in lookup.message.tasks:  # keys are asked for by a `Submit`
                     if task.options.key == key:
                         self._refuse(task.id, f"whether it has run already is lost: {error}")
-        return self._step(lookup.to, Found(lookup.message, records, keyed))
+        return told + self._step(lookup.to, Found(lookup.message, records, keyed))
 
     async def _ask(self, lookups: list[Lookup]) -> tuple[dict[str, Record], dict[str, Record]]:
         """Return records by id, and ended ones by key."""
@@ -100,3 +108,10 @@ class Reading:
             return self._step(search.to, Searched(search.message, [], None, 0, search.total, why))
         searched = Searched(search.message, page.records, page.next, page.scanned, search.total)
         return self._step(search.to, searched)
+
+
+def _unreadable(id: str, error: CorruptStore) -> m.Outcome:
+    """Return what is told of a task that has ended, when how it did cannot be read."""
+    head = Head(id, "?", TaskOptions(), "any", None, 0, 0, 0, 0, FAILURE)
+    how = RemoteError.made_of(CorruptStore, f"how it has ended is lost: {error}")
+    return m.Outcome(head, Output(error=how, kind=FailureKind.STORE))

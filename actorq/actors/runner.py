@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import copy_context
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -187,7 +188,8 @@ class Runner:
                 if all(isinstance(member, trio.Cancelled) for member in members):
                     raise raised
                 if isinstance(raised, BaseExceptionGroup):
-                    exception = raised.split(trio.Cancelled)[1]
+                    with suppress(RecursionError):  # a group may be nested too deeply for that
+                        exception = raised.split(trio.Cancelled)[1]
             assert exception is not None  # not all of it was Cancelled
             exception = own_frames(exception)
             error, later = describe(exception, text=False), wants_later(exception)

@@ -37,9 +37,6 @@ from actorq.runtime.mailbox import Mailbox
 SAY_MAX = 10.0
 """Seconds that a draining worker waits for the owner's answers, which may be out of reach."""
 
-BURST = 32
-"""Attempts that a slot runs without waiting before it lets the rest of the program run."""
-
 Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
 Tell = Callable[..., None]
 
@@ -326,15 +323,14 @@ class WorkerActor:
                 self._tell_of(EventKind.UNKILLABLE, slot.grant, stack=slot.stack())
 
     async def _work_until_cancelled(self, pool: SlotPool, slot: Slot) -> None:
-        burst = 0
         while True:
             slot.scope = trio.CancelScope()
             slot.spent = False
             with slot.scope:
                 while not slot.spent:
                     if slot.grant is None:
-                        if await pool.fill(slot):
-                            burst = 0
+                        if not await pool.fill(slot):
+                            await pool.rest()
                         continue  # it may have been interrupted on the way
                     try:
                         finish = await self._runner.attempt(slot, slot.grant)
@@ -346,10 +342,6 @@ class WorkerActor:
                         break
                     self._report(pool, slot, finish)
                     del finish  # or an idle slot would hold its last value for ever
-                    burst += 1
-                    if burst == BURST:
-                        burst = 0
-                        await trio.lowlevel.cancel_shielded_checkpoint()
             if slot.grant is not None and (slot.current is not None or slot.stop is not None):
                 await self._report_stopped(pool, slot, slot.grant)
 

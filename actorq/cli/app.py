@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TextIO
 
 from cyclopts import App, CycloptsError, Parameter
 
 from actorq.cli.changing import discard, pause, resume, retry
 from actorq.cli.doctor import doctor
-from actorq.cli.exits import Exit, Failure, code_of, spoken
+from actorq.cli.exits import MEANINGS, Exit, Failure, code_of, spoken
 from actorq.cli.looking import ls, stats, tasks, tree, why
 from actorq.cli.output import write
 from actorq.cli.plain import one_line, printable
@@ -29,24 +32,18 @@ To begin: `actorq serve` in one terminal, `actorq worker your.module` in another
 `actorq submit your.module:function --wait` in a third.
 """
 
-_EPILOGUE = """\
+_CODES = "\n".join(f"- `{code:d}` {meaning}" for code, meaning in MEANINGS.items())
+
+_EPILOGUE = f"""\
 Exit codes:
 
-- `0` done; a task that was waited for has succeeded
-- `1` the task failed, was cancelled or refused; `doctor` found a problem; `serve` or `worker` could
-  not start, or broke down; `retry` or `discard` of a task that is not such a one
-- `2` the command line makes no sense
-- `3` `serve` or `worker` ended before all was finished or handed back
-- `4` no queue node answered, or it refused the token or the version
-- `5` there is no task with that id, or no schedule of that name
-- `6` `result` without `--wait`: the task has not ended yet
-- `130` interrupted (Ctrl-C)
+{_CODES}
 
 With `--json` every verb prints JSON. Environment: `ACTORQ_URL` (addresses, with commas between
 them), `ACTORQ_TOKEN` or `ACTORQ_TOKEN_FILE`, `ACTORQ_CA`, `NO_COLOR`.
 """
 
-_VERBS: tuple[Callable[..., int], ...] = (
+_VERBS: tuple[Callable[..., int | None], ...] = (
     serve, worker, submit, result, why, cancel, ls, retry, discard, pause, resume, tasks, stats,
     tree, top, doctor,
 )  # fmt: skip
@@ -83,21 +80,28 @@ def _default(value: object) -> object:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line; return its exit code."""
+    if sys.__stdout__ is None:  # it was closed by whoever has started us
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the end
     try:
+        _take_all_letters(sys.stdout)
         code = build()(arguments)
-        sys.stdout.flush()
+        write("", sys.stdout, end="")  # what others than we have printed
         return int(code or Exit.OK)
     except CycloptsError as error:
         return _tell(_sentence(error), Exit.USAGE, hint=_help_of(error))
     except BrokenPipeError:
-        # Whoever read us has had enough. What is left in the buffer must not be tried again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
     except BaseException as error:
         known = explained(error)
         if known is None:
             raise
         return _tell(str(known), known.code, details=known.details)
+
+
+def _take_all_letters(file: TextIO) -> None:
+    """Have letters that the encoding of a file does not know written as escapes."""
+    if isinstance(file, io.TextIOWrapper) and file.errors == "strict":
+        file.reconfigure(errors="backslashreplace")
 
 
 def explained(error: BaseException) -> Failure | None:

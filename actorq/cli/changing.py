@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import trio
-from attrs import evolve
 from cyclopts import Parameter
 
-from actorq.cli.exits import Exit, Failure, usage
+from actorq.cli.exits import Exit, Failure
 from actorq.cli.filters import Which
-from actorq.cli.options import Connection, Json, answered
+from actorq.cli.options import Connection, Json
 from actorq.cli.output import Out, counted
-from actorq.model.filters import FilterDict
+from actorq.client.client import Client
 from actorq.model.status import TaskStatus
 
 BULK_SECONDS = 3_600.0
@@ -22,17 +20,14 @@ All = Annotated[bool, Parameter(name="--all", help="Every task that failed.")]
 DryRun = Annotated[bool, Parameter(help="Only count them.")]
 Queue = Annotated[str, Parameter(help="The queue's name.")]
 
-_Verb = Literal["retry", "discard"]
-_DONE = {"retry": "started again", "discard": "discarded"}
-
 
 def retry(
     *,
-    which: Which = Which(),  # noqa: B008 - frozen
+    which: Which = Which(),
     every: All = False,
     dry_run: DryRun = False,
     json: Json = False,
-    connection: Connection = Connection(),  # noqa: B008 - frozen
+    connection: Connection = Connection(),
 ) -> int:
     """Start a new run of tasks that failed, under their old ids.
 
@@ -41,51 +36,46 @@ def retry(
 
     Example: actorq retry --task shop.tasks:send_mail --after 2h --dry-run
     """
-    return _run("retry", which, every, dry_run, json, connection)
+    return _act("retry", which, every, dry_run, Out(json=json), connection)
 
 
 def discard(
     *,
-    which: Which = Which(),  # noqa: B008 - frozen
+    which: Which = Which(),
     every: All = False,
     dry_run: DryRun = False,
     json: Json = False,
-    connection: Connection = Connection(),  # noqa: B008 - frozen
+    connection: Connection = Connection(),
 ) -> int:
     """Forget ended tasks, and their results, for ever.
 
     A task must fit every filter that is given. Without --status and --id it is about those that
     failed. What a waiting task needs is kept.
     """
-    return _run("discard", which, every, dry_run, json, connection)
+    return _act("discard", which, every, dry_run, Out(json=json), connection)
 
 
-def pause(
-    queue: Queue,
-    /,
-    *,
-    json: Json = False,
-    connection: Connection = Connection(),  # noqa: B008 - frozen
-) -> int:
+def pause(queue: Queue, /, *, json: Json = False, connection: Connection = Connection()) -> None:
     """Start nothing of a queue until it is resumed; what runs goes on, and submits are taken."""
-    return trio.run(_set_paused, connection, Out(json=json), queue, True)
+    connection.ask(lambda client: client.pause(queue))
+    Out(json=json).say({"queue": queue, "paused": True}, f"{queue} is paused")
 
 
-def resume(
-    queue: Queue,
-    /,
-    *,
-    json: Json = False,
-    connection: Connection = Connection(),  # noqa: B008 - frozen
-) -> int:
+def resume(queue: Queue, /, *, json: Json = False, connection: Connection = Connection()) -> None:
     """Go on with a queue that was paused."""
-    return trio.run(_set_paused, connection, Out(json=json), queue, False)
+    connection.ask(lambda client: client.resume(queue))
+    Out(json=json).say({"queue": queue, "paused": False}, f"{queue} goes on")
 
 
-def _run(
-    verb: _Verb, which: Which, every: bool, dry_run: bool, json: bool, connection: Connection
-) -> int:
-    given = bool(which.given())
+def _act(
+    verb: Literal["retry", "discard"],
+    which: Which,
+    every: bool,
+    dry_run: bool,
+    out: Out,
+    connection: Connection,
+) -> Exit:
+    given = which.given()
     if every and given:
         raise Failure(f"{verb}: --all is for every task that failed; leave it out", Exit.USAGE)
     if not every and not given:
@@ -94,39 +84,41 @@ def _run(
             "failed",
             Exit.USAGE,
         )
-    if not which.status and not which.id:
-        which = evolve(which, status=(TaskStatus.FAILURE,))
-    asked = len(set(which.id)) if which.given().keys() == {"ids"} else 0
-    return trio.run(_bulk, connection, Out(json=json), verb, which.given(), dry_run, asked)
-
-
-async def _bulk(
-    connection: Connection, out: Out, verb: _Verb, which: FilterDict, dry_run: bool, asked: int
-) -> Exit:
-    """Do it; ``asked`` is how many tasks were named, if they were."""
-    async with connection.open() as client:
-        act = client.retry if verb == "retry" else client.discard
-        with answered(BULK_SECONDS), usage():
-            count = await act(dry_run=dry_run, **which)
-    if out.json:
-        out.data({"count": count, "dry_run": dry_run})
+    act, done, kind, fitting = _VERBS[verb]
+    if not fitting.issuperset(which.status):
+        words = " or ".join(sorted(fitting))
+        raise Failure(f"{verb}: --status must be {words}", Exit.USAGE)
+    named = len(set(which.id)) if given.keys() == {"ids"} else 0
+    implied = not which.status and not which.id
+    if implied:
+        given["status"] = TaskStatus.FAILURE
+    count = connection.ask(lambda client: act(client, dry_run=dry_run, **given), BULK_SECONDS)
+    would = "would be " if dry_run else ""
+    out.say({"count": count, "dry_run": dry_run}, f"{counted(count, 'task')} {would}{done}")
+    if implied and not count:
+        others = ", ".join(f"--status {status}" for status in sorted(fitting - {"failure"}))
+        out.note(f"only tasks that failed were looked at; for others say {others}")
+    if count >= named:
+        return Exit.OK
+    if named == 1:
+        out.note(f"that task is unknown, or is not {kind}")
     else:
-        would = "would be " if dry_run else ""
-        out.text(f"{counted(count, 'task')} {would}{_DONE[verb]}")
-    if count < asked:
-        what = "failed or cancelled" if verb == "retry" else "ended, or are needed"
-        out.note(f"of {asked} tasks, {asked - count} are unknown, or are not {what}")
-        return Exit.FAILED
-    return Exit.OK
+        out.note(f"of {named} tasks, {named - count} are unknown, or are not {kind}")
+    return Exit.FAILED
 
 
-async def _set_paused(connection: Connection, out: Out, queue: str, paused: bool) -> Exit:
-    async with connection.open() as client:
-        act = client.pause if paused else client.resume
-        with answered(), usage():
-            await act(queue)
-    if out.json:
-        out.data({"queue": queue, "paused": paused})
-    else:
-        out.text(f"{queue} is paused" if paused else f"{queue} goes on")
-    return Exit.OK
+_VERBS = {
+    "retry": (
+        Client.retry,
+        "started again",
+        "failed or cancelled",
+        {TaskStatus.FAILURE, TaskStatus.CANCELLED},
+    ),
+    "discard": (
+        Client.discard,
+        "discarded",
+        "ended, or is needed",
+        {status for status in TaskStatus if status.terminal},
+    ),
+}
+"""What does it, how it is told, and which tasks it is about."""

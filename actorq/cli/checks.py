@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Literal
 
 import attrs
+from rich.filesize import decimal
 
-from actorq.cli.output import counted, size_of
+from actorq.cli.output import counted
 from actorq.contracts.store import Store
 from actorq.errors import ActorqError
 from actorq.system.backends import open_store
@@ -82,7 +83,7 @@ def room(folder: Path) -> Check:
     level: Level = "ok"
     if free < _ROOM_FEW:
         level = "problem" if free < _ROOM_LEAST else "warning"
-    return Check("disk", level, f"{size_of(free)} free at {folder}")
+    return Check("disk", level, f"{decimal(free)} free at {folder}")
 
 
 def store(url: str, *, deep: bool) -> Iterator[Check]:
@@ -104,20 +105,8 @@ def file_of(kept: Store) -> Path | None:
     return Path(path) if scheme == "sqlite" else None
 
 
-def networked(file: Path) -> str | None:
-    """Return what is wrong with the file system of a file, or None."""
-    from actorq.stores.locks import network_file_system
-
-    kind = network_file_system(file)
-    if kind is None:
-        return None
-    return (
-        f"{file} is on a network file system ({kind}): its locks and the order of its writes "
-        "cannot be relied on; keep it on a disk of this machine"
-    )
-
-
 def _file(path: Path, *, deep: bool) -> Iterator[Check]:
+    from actorq.stores.locks import networked
     from actorq.stores.sqlite_report import examine
 
     wrong = networked(path)
@@ -134,7 +123,7 @@ def _file(path: Path, *, deep: bool) -> Iterator[Check]:
         yield Check("store", "warning", f"there is no {path} yet: actorq serve makes it")
         return
     tasks = f"{counted(report.live, 'live task')}, {report.ended} ended"
-    yield Check("store", "ok", f"{path}: {size_of(report.size)}, {tasks}")
+    yield Check("store", "ok", f"{path}: {decimal(report.size)}, {tasks}")
     if report.layout != report.newest:
         found = f"version {report.layout}: actorq serve makes {report.newest} of it"
         yield Check("layout", "warning", found)

@@ -26,7 +26,6 @@ class Child:
     Attributes:
         node: The id of its node; each process has a new one.
         pid: Its process id.
-        ready: Whether a queue has accepted it.
         failure: Why it could not work, if it said so.
         changed: The source files because of which it ends.
     """
@@ -34,7 +33,6 @@ class Child:
     def __init__(self, node: str, process: trio.Process, line: socket.socket) -> None:
         self.node: str = node
         self.pid: int = process.pid
-        self.ready: bool = False
         self.failure: pipe.Failed | None = None
         self.changed: tuple[str, ...] = ()
         self._process = process
@@ -89,47 +87,44 @@ class Child:
                 nursery.cancel_scope.deadline = trio.current_time() + 1.0
         finally:
             with trio.CancelScope(shield=True):
-                await self.end()
+                await self._end()
             self._line.close()
 
     async def _listen(self, heard: Callable[[Child, pipe.Report], None]) -> None:
         rest = b""
         while True:
-            with suppress(BlockingIOError):
-                data = self._line.recv(_READ_BYTES)
-                if not data:
-                    return
-                *lines, rest = (rest + data).split(b"\n")
-                for line in lines:
-                    self._hear(line, heard)
-                continue
             await trio.lowlevel.wait_readable(self._line)
+            try:
+                data = self._line.recv(_READ_BYTES)
+            except BlockingIOError:
+                continue
+            except ConnectionResetError:  # it has died with an order unread
+                return
+            if not data:
+                return
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                self._hear(line, heard)
 
     def _hear(self, line: bytes, heard: Callable[[Child, pipe.Report], None]) -> None:
         try:
             report = pipe.read_report(line)
         except msgspec.DecodeError:
             return
-        if isinstance(report, pipe.Ready):
-            self.ready = True
-        elif isinstance(report, pipe.Failed):
+        if isinstance(report, pipe.Failed):
             self.failure = report
-        else:
+        elif isinstance(report, pipe.Changed):
             self.changed = report.files
         heard(self, report)
 
-    async def end(self) -> None:
+    async def _end(self) -> None:
         """Stop it now, and return when it has ended; one that has ended does not mind."""
         if self._process.returncode is None:
             self.say(pipe.Stop())
             with trio.move_on_after(KILL_SECONDS):
                 await self._process.wait()
-        self.kill()
-        await self._process.wait()
-
-    def kill(self) -> None:
-        """Kill it."""
         self._process.kill()
+        await self._process.wait()
 
 
 def ending(code: int) -> str:

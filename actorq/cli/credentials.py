@@ -44,17 +44,11 @@ def _token_in(file: Path, role: Role) -> str:
         raise Failure(f"--token-file {file}: {why}", Exit.USAGE) from error
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
-    by_role: dict[str, str] = {}
-    bare: list[str] = []
-    for line in lines:
-        name, colon, token = line.partition(":")
-        if colon and name.strip() in ROLES:
-            by_role.setdefault(name.strip(), token.strip())
-        else:
-            bare.append(line)
-    if len(lines) == len(bare) == 1:
-        return bare[0]
-    if bare or not lines:
+    pairs = [[part.strip() for part in line.partition(":")[::2]] for line in lines]
+    if len(lines) == 1 and pairs[0][0] not in ROLES:
+        return lines[0]
+    by_role: dict[str, str] = dict(reversed(pairs))  # the first of each
+    if not lines or not by_role.keys() <= set(ROLES):
         raise Failure(
             f"--token-file {file}: it must hold one token, or lines role:token with the roles "
             f"{', '.join(ROLES)}",

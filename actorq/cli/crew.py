@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from secrets import token_hex
 
 import trio
@@ -90,6 +91,7 @@ class Crew:
         _log.info(
             "draining, for %g s at most; a second signal stops at once", self._stopping.seconds
         )
+        self._tell("draining", seconds=self._stopping.seconds)
         for child in self._children:
             child.say(pipe.Drain())
         with trio.move_on_after(self._patience):
@@ -105,15 +107,15 @@ class Crew:
             node = token_hex(4)
             began = trio.current_time()
             child = await self._start(node, self._worked)
-            self._report("started", place, child)
+            self._report(logging.INFO, "has started", "started", place, child)
             self._children.add(child)
             if asked.is_set():
                 child.say(pipe.Drain())
             try:
-                await child.run(lambda child, report: self._hear(place, child, report))
+                await child.run(partial(self._hear, place))
             finally:
                 self._children.discard(child)
-                self._note_end(place, child, child.code)
+                self._note_end(place, child)
             if child.changed:
                 continue
             wait = streak.next(trio.current_time() - began, self._random())
@@ -123,32 +125,30 @@ class Crew:
     def _hear(self, place: int, child: Child, report: pipe.Report) -> None:
         if isinstance(report, pipe.Ready):
             self._worked = True
-            self._report("ready", place, child)
+            said = "is ready: a queue has accepted it"
+            self._report(logging.INFO, said, "ready", place, child)
         elif isinstance(report, pipe.Failed):
             if not self._worked:
                 raise Failure(report.message, details=report.details)
             _log.error("%s\n%s", report.message, report.details)
         else:
-            self._tell("changed", process=place, node=child.node, pid=child.pid, files=report.files)
-            _log.info("%s starts again: %s changed", _label(place, child), ", ".join(report.files))
+            said = f"starts again: {', '.join(report.files)} changed"
+            self._report(logging.INFO, said, "changed", place, child, files=report.files)
 
-    def _note_end(self, place: int, child: Child, code: int) -> None:
-        self._tell("ended", process=place, node=child.node, pid=child.pid, code=code)
-        if child.failure is None:  # else it is known why
-            level = logging.INFO if code == Exit.OK or child.changed else logging.WARNING
-            _log.log(level, "%s ended: %s", _label(place, child), ending(code))
+    def _note_end(self, place: int, child: Child) -> None:
+        code = child.code
+        level = logging.INFO if code == Exit.OK or child.changed else logging.WARNING
+        if child.failure is not None:
+            level = logging.DEBUG  # it is known why
+        self._report(level, f"ended: {ending(code)}", "ended", place, child, code=code)
         if code != Exit.OK:
             self._teller.died(child.node)
             if self._stopping.asked.is_set():
                 self._cut_off = True
 
-    def _report(self, event: str, place: int, child: Child, **details: object) -> None:
-        _log.info("%s %s", _label(place, child), _SAID[event])
-        self._tell(event, process=place, node=child.node, pid=child.pid, **details)
-
-
-_SAID = {"started": "has started", "ready": "is ready: a queue has accepted it"}
-
-
-def _label(place: int, child: Child) -> str:
-    return f"worker process {place} (node {child.node}, pid {child.pid})"
+    def _report(
+        self, level: int, said: str, event: str, place: int, child: Child, **details: object
+    ) -> None:
+        node, pid = child.node, child.pid
+        _log.log(level, "worker process %d (node %s, pid %d) %s", place, node, pid, said)
+        self._tell(event, process=place, node=node, pid=pid, **details)

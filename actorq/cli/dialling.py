@@ -16,9 +16,16 @@ from actorq.transports.addresses import Address
 DEFAULT_URL = "ws://127.0.0.1:7717"
 
 
-def several(urls: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the addresses, also those between which there are commas."""
-    return tuple(url for text in urls for part in text.split(",") if (url := part.strip()))
+def several(option: str, urls: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the addresses of an option, also those between which there are commas.
+
+    Raises:
+        Failure: There is none.
+    """
+    found = tuple(url for text in urls for part in text.split(",") if (url := part.strip()))
+    if not found:
+        raise Failure(f"{option}: there is no address in it", Exit.USAGE)
+    return found
 
 
 def dialled(
@@ -30,9 +37,8 @@ def dialled(
         Failure: One of them, or the certificate, cannot be; or there is a secret to show, and
             others could read it on the way.
     """
-    addresses = several(urls)
-    if not addresses:
-        raise Failure("--url: there is no address in it", Exit.USAGE)
+    addresses = several("--url", urls)
+    made = transports(addresses, MAX_MESSAGE, authority(ca), "--ca", insecure=insecure)
     for address in addresses:
         if secret and not insecure and _exposed(address):
             raise Failure(
@@ -40,7 +46,7 @@ def dialled(
                 "say --insecure if something else encrypts",
                 Exit.USAGE,
             )
-    return transports(addresses, MAX_MESSAGE, authority(ca), "--ca", insecure=insecure)
+    return made
 
 
 def transports(
@@ -60,8 +66,9 @@ def transports(
     if tls is not None and not any(map(_encrypted, addresses)):
         raise Failure(f"{option} is for wss:// addresses, and there is none", Exit.USAGE)
     made: list[Transport] = []
-    with usage():
-        for address in addresses:
+    for address in addresses:
+        # An address that cannot be read may hold a password.
+        with usage("" if "@" in address else address):
             made += open_transports(
                 address,
                 max_message,
@@ -73,10 +80,7 @@ def transports(
 
 
 def _exposed(address: str) -> bool:
-    if not address.lower().startswith("ws:"):
-        return False
-    with usage():
-        return Address.parse(address).exposed
+    return address.lower().startswith("ws:") and Address.parse(address).exposed
 
 
 def _encrypted(address: str) -> bool:

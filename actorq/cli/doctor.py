@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from math import inf
+from shlex import quote
 from typing import Annotated
 
 import trio
@@ -12,14 +13,14 @@ from cyclopts import Parameter
 
 from actorq.cli import checks
 from actorq.cli.checks import Check, Level
-from actorq.cli.exits import Exit, Failure, code_of, usage
+from actorq.cli.exits import Exit, Failure, code_of, spoken, usage
 from actorq.cli.looking import stored
 from actorq.cli.options import Connection, Json, answered
-from actorq.cli.output import Column, Out
+from actorq.cli.output import Column, Out, Table
 from actorq.client.client import Client
 from actorq.errors import ActorqError
 from actorq.model.events import Event, EventKind
-from actorq.model.results import Stats, TaskInfo, WorkerInfo
+from actorq.model.results import ScheduleInfo, Stats, TaskInfo, WorkerInfo
 from actorq.system.settings import library
 
 _CHECKS = (
@@ -68,9 +69,9 @@ def doctor(
         ),
     ] = False,
     json: Json = False,
-    connection: Connection = Connection(),  # noqa: B008 - frozen
+    connection: Connection = Connection(),
 ) -> int:
-    """Check the connection, the token, versions, clock and workers, and what waits in vain.
+    """Check the connection, versions, clock and workers, what is paused, and what waits in vain.
 
     With --store it checks a store: the file, its owner, its disk. Prints what it found. The exit
     code is 0 if there is no problem (warnings are none).
@@ -84,7 +85,7 @@ def doctor(
     out = Out(json=json)
     if store is not None:
         with usage():
-            return _told(out, list(checks.store(store, deep=deep)), Exit.OK)
+            return _told(out, list(checks.store(store, deep=deep)))
     return trio.run(_doctor, connection, out)
 
 
@@ -95,7 +96,7 @@ async def _probe(connection: Connection) -> Exit:
             async with connection.open() as client:
                 await client.stats()
     except ActorqError as error:
-        raise Failure(str(error)) from error
+        raise Failure(spoken(str(error))) from error
     if scope.cancelled_caught:
         raise Failure(f"no answer within {connection.connect_timeout:g} s")
     return Exit.OK
@@ -106,33 +107,35 @@ async def _doctor(connection: Connection, out: Out) -> Exit:
     found: list[Check] = [checks.installed()]
     if connection.token_file is not None:
         found.append(checks.token_file(connection.token_file))
-    code = Exit.OK
     try:
         async with connection.open(peer) as client:
-            with answered():
-                found.append(_connected(peer, token=connection.token("client") is not None))
-                found.append(_versions(peer.library, library()))
-                found.append(_speed(await _round_trip(client)))
-                at = client.session.owner_time()
-                if at is not None:
-                    found.append(checks.clock(at - time.time()))
-                stats = await client.stats()
-                found += _kept(stats)
-                found += _work(stats, await client.tasks(), (await client.tree()).workers)
+            found.append(_connected(peer, token=connection.token("client") is not None))
+            found.append(_versions(peer.library, library()))
+            await answered(_look(client, found))
     except ActorqError as error:
-        found.append(Check("connection", "problem", str(error)))
-        code = code_of(error)
-    return _told(out, found, code)
+        found.append(Check("connection", "problem", spoken(str(error))))
+        return _told(out, found, code_of(error))
+    return _told(out, found)
 
 
-def _told(out: Out, found: Sequence[Check], code: Exit) -> Exit:
+async def _look(client: Client, found: list[Check]) -> None:
+    """Add what the queue node itself has to say, as far as it gets."""
+    found.append(_speed(await _round_trip(client)))
+    at = client.session.owner_time()
+    if at is not None:
+        found.append(checks.clock(at - time.time()))
+    stats = await client.stats()
+    found += _kept(stats)
+    found += _paused(await client.schedules())
+    found += _work(stats, await client.tasks(), (await client.tree()).workers)
+
+
+def _told(out: Out, found: Sequence[Check], code: Exit = Exit.OK) -> Exit:
     """Print it; return the exit code."""
     if code is Exit.OK and any(check.level == "problem" for check in found):
         code = Exit.FAILED
-    if out.json:
-        out.data({"ok": code is Exit.OK, "checks": found})
-    else:
-        out.table(_CHECKS, [(check.check, check.level, check.found) for check in found])
+    table = Table(_CHECKS, [(check.check, check.level, check.found) for check in found])
+    out.say({"ok": code is Exit.OK, "checks": found}, table)
     return code
 
 
@@ -171,8 +174,16 @@ def _kept(stats: Stats) -> Iterator[Check]:
     yield Check("store", "warning" if slow else "ok", stored(store))
     for name, queue in stats.queues.items():
         if queue.paused:
-            waits = f"; tasks that wait: {queue.pending}" if queue.pending else ""
-            yield Check("paused", "warning", f"queue {name}{waits}: actorq resume {name}")
+            found = f"queue {name}{_waiting(queue.pending)}: actorq resume {quote(name)}"
+            yield Check("paused", "warning", found)
+
+
+def _paused(schedules: Sequence[ScheduleInfo]) -> Iterator[Check]:
+    """Yield what is to be said of schedules that do not tick."""
+    for schedule in schedules:
+        if schedule.paused:
+            found = f"schedule {schedule.name}: actorq schedule resume {quote(schedule.name)}"
+            yield Check("paused", "warning", found)
 
 
 def _work(
@@ -198,8 +209,8 @@ def _work(
 
 def _workers(stats: Stats, workers: Sequence[WorkerInfo], pending: int) -> Check:
     if not stats.workers:
-        waits = f"; tasks that wait: {pending}" if pending else ""
-        return Check("workers", "problem" if pending else "warning", f"none is connected{waits}")
+        level: Level = "problem" if pending else "warning"
+        return Check("workers", level, f"none is connected{_waiting(pending)}")
     away = [worker.worker for worker in workers if not worker.connected]
     if away:
         return Check("workers", "warning", f"{stats.workers}; out of reach: {', '.join(away)}")
@@ -210,5 +221,8 @@ def _slots(stats: Stats, pending: int) -> Check:
     found = ", ".join(
         f"{pool.free} of {pool.slots} free ({name})" for name, pool in stats.pools.items()
     )
-    waits = f"; tasks that wait: {pending}" if pending else ""
-    return Check("slots", "ok", f"{found}{waits}")
+    return Check("slots", "ok", f"{found}{_waiting(pending)}")
+
+
+def _waiting(pending: int) -> str:
+    return f"; tasks that wait: {pending}" if pending else ""

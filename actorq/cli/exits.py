@@ -17,25 +17,30 @@ from actorq.errors import (
 
 
 class Exit(IntEnum):
-    """What the exit code of every verb means; scripts rely on it."""
+    """How a verb has ended; `MEANINGS` says what each code means. Scripts rely on it."""
 
     OK = 0
-    """Done; a task that was waited for has succeeded."""
     FAILED = 1
-    """The task failed, was cancelled or refused; ``doctor`` found a problem; ``serve`` or
-    ``worker`` could not start or broke down."""
     USAGE = 2
-    """The command line does not make sense; nothing was done."""
     CUT_OFF = 3
-    """``serve`` or ``worker`` ended before all was finished or handed back."""
     UNREACHABLE = 4
-    """No queue node answered, or it refused the token or the version."""
     NOT_FOUND = 5
-    """There is no task with that id, or no schedule of that name."""
     NOT_ENDED = 6
-    """``result`` without ``--wait``: the task has not ended yet."""
     INTERRUPTED = 130
-    """Ctrl-C; a task that was waited for goes on."""
+
+
+MEANINGS = {
+    Exit.OK: "done; a task that was waited for has succeeded",
+    Exit.FAILED: "the task failed, was cancelled or refused; `doctor` found a problem; `serve` or "
+    "`worker` could not start, or broke down; `retry` or `discard` of a task that is not such a "
+    "one; the output cannot be written",
+    Exit.USAGE: "the command line makes no sense; nothing was done",
+    Exit.CUT_OFF: "`serve` or `worker` ended before all was finished or handed back",
+    Exit.UNREACHABLE: "no queue node answered, or it refused the token or the version",
+    Exit.NOT_FOUND: "there is no task with that id, or no schedule of that name",
+    Exit.NOT_ENDED: "`result` without `--wait`: the task has not ended yet",
+    Exit.INTERRUPTED: "Ctrl-C; a task that was waited for goes on",
+}
 
 
 class Failure(Exception):
@@ -62,8 +67,10 @@ def code_of(error: ActorqError) -> Exit:
 
 
 @contextmanager
-def usage() -> Generator[None]:
+def usage(culprit: str = "") -> Generator[None]:
     """What is wrong with an argument in here is wrong with the command line.
+
+    ``culprit`` is named, if the error does not.
 
     Raises:
         Failure: With `Exit.USAGE`.
@@ -74,14 +81,19 @@ def usage() -> Generator[None]:
         wrong = next(leaves(error))
         if isinstance(wrong, ActorqError) or not isinstance(wrong, _WRONG):
             raise
-        raise Failure(spoken(str(wrong)), Exit.USAGE) from error
+        said = spoken(str(wrong))
+        where = "" if culprit in said else f"{culprit}: "
+        raise Failure(f"{where}{said}", Exit.USAGE) from error
 
 
 _WRONG = (TypeError, ValueError, OSError)
 
 _SPOKEN = {
     "insecure=True": "--insecure",
+    "open it with processes=0": "give --cpu-processes 0",
+    "processes: they need": "--cpu-processes needs",
     "tokens=": "--token-file",
+    "give token=": "give --token-file",
     "metrics: write": "--metrics: write",
     "tls= takes the file of": "--ca takes the certificate of",
 }

@@ -47,15 +47,15 @@ class Which:
             Failure: A time is none.
         """
         found: dict[str, Any] = {
-            "status": self.status or None,
-            "task": self.task or None,
+            "status": self.status,
+            "task": self.task,
             "queue": self.queue,
             "key": self.key,
-            "ids": self.id or None,
+            "ids": self.id,
             "before": moment("--before", self.before),
             "after": moment("--after", self.after),
         }
-        return cast(FilterDict, {k: value for k, value in found.items() if value is not None})
+        return cast(FilterDict, {k: value for k, value in found.items() if value not in (None, ())})
 
 
 def moment(option: str, text: str | None) -> datetime | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import attrs
 import trio
@@ -20,29 +20,28 @@ from actorq.contracts.transport import Transport
 from actorq.system.remote import connect
 from actorq.system.tokens import Role
 
+T = TypeVar("T")
+
 ANSWER_SECONDS = 60.0
 """Within which a question that takes no time is answered, or given up."""
 
 CONNECTION = Group("Connection", sort_key=10)
+SECONDS = validators.Number(gte=0, lte=10_000_000_000)
 
 Json = Annotated[bool, Parameter(help="Print JSON, for programs.")]
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"],
     Parameter(env_var="ACTORQ_LOG_LEVEL", help="What is written to stderr at least."),
 ]
-Concurrency = Annotated[
-    int,
-    Parameter(
-        env_var="ACTORQ_CONCURRENCY",
-        validator=validators.Number(gte=0, lte=100_000),
-        help="Tasks at once in each of them, as coroutines or in threads.",
-    ),
+Lifespan = Annotated[
+    str | None,
+    Parameter(help="module:attribute of the async context manager around all tasks of a process."),
 ]
 Drain = Annotated[
     float,
     Parameter(
         env_var="ACTORQ_DRAIN",
-        validator=validators.Number(gte=0),
+        validator=SECONDS,
         help="Seconds that running tasks have to finish after SIGTERM.",
     ),
 ]
@@ -97,10 +96,7 @@ class Connection(Way):
 
     connect_timeout: Annotated[
         float,
-        Parameter(
-            validator=validators.Number(gte=0),
-            help="Seconds within which a queue node must answer.",
-        ),
+        Parameter(validator=SECONDS, help="Seconds within which a queue node must answer."),
     ] = 5.0
 
     @asynccontextmanager
@@ -123,15 +119,27 @@ class Connection(Way):
                 client = await stack.enter_async_context(connection)
             yield client
 
+    def ask(self, question: Callable[[Client], Awaitable[T]], seconds: float = ANSWER_SECONDS) -> T:
+        """Connect, ask, and return the answer.
 
-@contextmanager
-def answered(seconds: float = ANSWER_SECONDS) -> Generator[None]:
-    """Bound the questions in here: a queue that has gone away may be long in coming back.
+        Raises:
+            Failure: What it asks for makes no sense, or it has taken too long.
+            ActorqError: See `open`, and the question.
+        """
+
+        async def main() -> T:
+            async with self.open() as client:
+                return await answered(question(client), seconds)
+
+        return trio.run(main)
+
+
+async def answered(question: Awaitable[T], seconds: float = ANSWER_SECONDS) -> T:
+    """Return the answer; a queue that has gone away may be long in coming back.
 
     Raises:
-        Failure: It took too long.
+        Failure: The question makes no sense, or it has taken too long.
     """
-    with trio.move_on_after(seconds) as scope:
-        yield
-    if scope.cancelled_caught:
-        raise Failure(f"the queue node has not answered in {seconds:g} s", Exit.UNREACHABLE)
+    with trio.move_on_after(seconds), usage():
+        return await question
+    raise Failure(f"the queue node has not answered in {seconds:g} s", Exit.UNREACHABLE)

@@ -6,18 +6,23 @@ wrapped, cut or coloured: one row is one line.
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import attrs
 
+from actorq.cli.exits import Failure
 from actorq.cli.plain import dumps, one_line, printable
 
 _GAP = "  "
 
-STYLES = {
+_BREAKABLE = 16
+"""What a column whose cells may be broken needs at least, unless it is narrower anyway."""
+
+_STYLES = {
     "success": "green",
     "failure": "red",
     "cancelled": "yellow",
@@ -28,10 +33,22 @@ STYLES = {
 }
 
 
-def write(text: str, file: TextIO) -> None:
-    """Write a line, at once."""
-    file.write(f"{text}\n")
-    file.flush()
+def write(text: str, file: TextIO, end: str = "\n") -> None:
+    """Write a line, at once.
+
+    Raises:
+        BrokenPipeError: Whoever read it has had enough.
+        Failure: There is no room for it.
+    """
+    try:
+        file.write(f"{text}{end}")
+        file.flush()
+    except OSError as error:
+        # What is left in the buffer must not be tried again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise Failure(f"the output cannot be written: {error.strerror}") from error
 
 
 @attrs.frozen
@@ -52,23 +69,75 @@ class Column:
 
 
 class Table:
-    """Rows under a heading.
+    """Rows, and a heading unless all columns are without a title.
 
     Attributes:
         cells: Their text, each on one line.
-        widths: What each column needs.
     """
 
-    def __init__(self, columns: Sequence[Column], rows: Sequence[Sequence[object]]) -> None:
-        self.columns: Sequence[Column] = columns
-        self.rows: Sequence[Sequence[object]] = rows
+    def __init__(self, columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> None:
         self.cells: list[list[str]] = [
             ["" if cell is None else one_line(str(cell)) for cell in row] for row in rows
         ]
-        self.widths: list[int] = [
+        self._columns = columns
+        self._headed = any(column.title for column in columns)
+        self._widths = [
             max([len(column.title), *(len(row[place]) for row in self.cells)])
             for place, column in enumerate(columns)
         ]
+
+    def lines(self) -> Iterator[str]:
+        """Yield it as plain lines, one for each row."""
+        heading = [[column.title for column in self._columns]] if self._headed else []
+        for row in heading + self.cells:
+            adjusted = [
+                cell.rjust(width) if column.right else cell.ljust(width)
+                for column, cell, width in zip(self._columns, row, self._widths, strict=True)
+            ]
+            yield _GAP.join(adjusted).rstrip()
+
+    def rendered(self, width: int) -> Any:
+        """Return what a terminal of that width is to show, as `rich` has it."""
+        from rich import table
+        from rich.text import Text
+
+        shown = table.Table(
+            box=None,
+            pad_edge=False,
+            padding=(0, len(_GAP), 0, 0),
+            header_style="bold",
+            show_header=self._headed,
+        )
+        kept = self._fitting(width) if self._headed else range(len(self._columns))
+        for place in kept:
+            column = self._columns[place]
+            shown.add_column(
+                column.title,
+                no_wrap=column.whole and self._widths[place] <= width,
+                overflow="fold",
+                justify="right" if column.right else "left",
+                style="" if self._headed or place else "bold",
+            )
+        for row in self.cells:
+            shown.add_row(*(Text(row[place], _STYLES.get(row[place], "")) for place in kept))
+        return shown
+
+    def _fitting(self, width: int) -> Sequence[int]:
+        """Return the places of the columns that a terminal of ``width`` has room for."""
+        least = [
+            natural if column.whole or column.right else min(natural, _BREAKABLE)
+            for column, natural in zip(self._columns, self._widths, strict=True)
+        ]
+        kept = list(range(len(least)))
+        while len(kept) > 1 and sum(least[place] + len(_GAP) for place in kept) > width + len(_GAP):
+            kept.remove(min(kept, key=lambda place: (self._columns[place].keep, -place)))
+        return kept
+
+
+def fields(*pairs: tuple[str, object]) -> Table:
+    """Return names with their values, one a line; those without a value are left out."""
+    shown = [pair for pair in pairs if pair[1] is not None]
+    return Table((Column("", whole=True), Column("")), shown)
 
 
 class Out:
@@ -78,7 +147,6 @@ class Out:
         """Print to ``file`` instead of stdout."""
         self.json: bool = json
         self._file = file
-        self._width: int | None = None
 
     @property
     def file(self) -> TextIO:
@@ -90,66 +158,28 @@ class Out:
         """Whether somebody looks at it, rather than a program."""
         return not self.json and self.file.isatty()
 
-    def data(self, value: Any) -> None:
-        """Print one JSON document, as one line unless somebody looks at it."""
-        write(dumps(value, indent=2 if self.file.isatty() else None), self.file)
+    def say(self, data: Any, *blocks: str | Table) -> None:
+        """Print data for programs as one JSON document, or else blocks for people.
 
-    def text(self, text: str) -> None:
-        """Print text as it is, but for what would command a terminal."""
-        write(printable(text), self.file)
+        A document is one line, unless somebody looks at it. Text is printed as it is, but for what
+        would command a terminal.
+        """
+        if self.json:
+            write(dumps(data, indent=2 if self.file.isatty() else None), self.file)
+            return
+        for block in blocks:
+            if isinstance(block, str):
+                write(printable(block), self.file)
+            elif self.terminal:
+                console = self.console()
+                console.print(block.rendered(console.width))
+            else:
+                for line in block.lines():
+                    write(line, self.file)
 
     def note(self, text: str) -> None:
         """Say something beside the results."""
         write(f"actorq: {one_line(text)}", sys.stderr)
-
-    def fields(self, pairs: Sequence[tuple[str, object]]) -> None:
-        """Print names with their values, one a line; those without a value are left out."""
-        shown = [(name, str(value)) for name, value in pairs if value is not None]
-        width = max((len(name) for name, _ in shown), default=0)
-        if not self.terminal:
-            for name, value in shown:
-                self.text(f"{name.ljust(width)}{_GAP}{one_line(value)}")
-            return
-        from rich.table import Table
-
-        grid = Table.grid(padding=(0, 2))
-        grid.add_column(style="bold", no_wrap=True)
-        grid.add_column(overflow="fold")
-        for name, value in shown:
-            grid.add_row(name, _styled(one_line(value)))
-        self.console().print(grid)
-
-    def table(self, columns: Sequence[Column], rows: Sequence[Sequence[object]]) -> None:
-        """Print rows under a heading."""
-        table = Table(columns, rows)
-        if self.terminal:
-            self.console().print(self.rendered(table))
-            return
-        for row in [[column.title for column in columns], *table.cells]:
-            self.text(_aligned(columns, row, table.widths))
-
-    def rendered(self, block: str | Table) -> Any:
-        """Return what a terminal is to show of it."""
-        if isinstance(block, str):
-            from rich.text import Text
-
-            return Text(printable(block))
-        from rich.table import Table as RichTable
-
-        width = self.console().width
-        shown = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-        kept = _fitting(block.columns, block.widths, width)
-        for place in kept:
-            column = block.columns[place]
-            shown.add_column(
-                column.title,
-                no_wrap=column.whole and block.widths[place] <= width,
-                overflow="fold",
-                justify="right" if column.right else "left",
-            )
-        for row in block.cells:
-            shown.add_row(*(_styled(row[place]) for place in kept))
-        return shown
 
     def console(self) -> Any:
         """Return rich's idea of the terminal."""
@@ -158,46 +188,14 @@ class Out:
         return Console(file=self.file, highlight=False, markup=False, emoji=False)
 
 
-def _styled(text: str) -> Any:
-    from rich.text import Text
-
-    return Text(text, style=STYLES.get(text, ""))
-
-
-def _aligned(columns: Sequence[Column], row: Sequence[str], widths: Sequence[int]) -> str:
-    adjusted = [
-        cell.rjust(width) if column.right else cell.ljust(width)
-        for column, cell, width in zip(columns, row, widths, strict=True)
-    ]
-    return _GAP.join(adjusted).rstrip()
-
-
-_BREAKABLE = 16
-"""What a column whose cells may be broken needs at least, unless it is narrower anyway."""
-
-
-def _fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
-    """Return the places of the columns that a terminal of ``width`` has room for."""
-    least = [
-        natural if column.whole or column.right else min(natural, _BREAKABLE)
-        for column, natural in zip(columns, widths, strict=True)
-    ]
-    kept = list(range(len(columns)))
-    while len(kept) > 1 and sum(least[place] + len(_GAP) for place in kept) > width + len(_GAP):
-        kept.remove(min(kept, key=lambda place: (columns[place].keep, -place)))
-    return kept
-
-
-def ago(at: datetime | None, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> str | None:
+def ago(at: datetime | None, now: datetime | None = None) -> str | None:
     """Return how long ago something was, in one unit."""
-    return None if at is None else span((now() - at).total_seconds())
+    return None if at is None else span(((now or datetime.now(UTC)) - at).total_seconds())
 
 
-def ahead(
-    at: datetime | None, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-) -> str | None:
+def ahead(at: datetime | None, now: datetime | None = None) -> str | None:
     """Return in how long something will be, in one unit."""
-    return None if at is None else f"in {span((at - now()).total_seconds())}"
+    return None if at is None else f"in {span((at - (now or datetime.now(UTC))).total_seconds())}"
 
 
 def span(seconds: float) -> str:
@@ -206,14 +204,6 @@ def span(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f}{unit}"
     return f"{max(0.0, seconds):.0f}s"
-
-
-def size_of(count: float) -> str:
-    """Return a number of bytes in one unit, as those who sell disks do."""
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count:.0f} B"
 
 
 def counted(count: int, what: str) -> str:

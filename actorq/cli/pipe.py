@@ -7,25 +7,17 @@ the connection ends tells it that its parent is gone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 from msgspec import Struct
 
 
 class Work(Struct, frozen=True, tag="work"):
-    """What a process is to do; see ``actorq worker --help``.
+    """What a process is to do: the options of ``actorq worker``, and more.
 
     Attributes:
-        url: Where the queue listens, to be tried in turn.
-        token: What to show there.
-        ca: See ``--ca``.
-        insecure: See ``--insecure``.
-        concurrency: See ``--concurrency``.
-        cpu_processes: Its own share of ``--cpu-processes``.
-        drain: See ``--drain``.
-        grace: See ``--grace``.
-        lifespan: See ``--lifespan``.
-        log_level: See ``--log-level``.
-        reload: See ``--reload``.
+        cpu_processes: Its own share of them.
         again: Whether it has worked before: then, with ``reload``, modules that cannot be imported
             are tried again when they change.
     """
@@ -80,21 +72,13 @@ class Changed(Struct, frozen=True, tag="changed"):
 Order = Work | Drain | Stop
 Report = Ready | Failed | Changed
 
-_orders: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)
-_reports: msgspec.json.Decoder[Report] = msgspec.json.Decoder(Report)
-_encoder = msgspec.json.Encoder()
+read_order: Callable[[bytes], Order] = msgspec.json.Decoder(Order).decode
+"""Returns what a parent's line says."""
+
+read_report: Callable[[bytes], Report] = msgspec.json.Decoder(Report).decode
+"""Returns what a process's line says."""
 
 
 def line_of(message: Order | Report) -> bytes:
     """Return the line that says it."""
-    return _encoder.encode(message) + b"\n"
-
-
-def read_order(line: bytes) -> Order:
-    """Return what a parent's line says."""
-    return _orders.decode(line)
-
-
-def read_report(line: bytes) -> Report:
-    """Return what a process's line says."""
-    return _reports.decode(line)
+    return msgspec.json.encode(message) + b"\n"

@@ -22,11 +22,10 @@ import trio
 
 from actorq.cli import pipe
 from actorq.cli.dialling import dialled
-from actorq.cli.exits import Exit, Failure
-from actorq.cli.logs import start_logging
+from actorq.cli.exits import Exit, Failure, spoken
 from actorq.cli.modules import Lifespan, load_lifespan, load_modules
-from actorq.cli.sources import Around, Sources
-from actorq.cli.stopping import Stopping, end_for_sure
+from actorq.cli.sources import Sources
+from actorq.cli.stopping import Stopping, end_for_sure, start_logging
 from actorq.errors import ActorqError, TransportError, leaves
 from actorq.system.worker import WorkerNode, open_worker
 
@@ -81,8 +80,8 @@ class Parent:
                 os._exit(Exit.OK)  # nothing runs yet, but perhaps an import
             self._deliver(order)
 
-    def deliver_to(self, deliver: Callable[[pipe.Order | None], None] | None) -> None:
-        """Hand orders to this one, which is called in the thread, or end at once on the next."""
+    def deliver_to(self, deliver: Callable[[pipe.Order | None], None]) -> None:
+        """Hand orders to this one, which is called in the thread, from now on."""
         with self._lock:
             self._deliver = deliver
 
@@ -101,7 +100,7 @@ def main(arguments: Sequence[str]) -> int:
     except Failure as failure:
         parent.say(pipe.Failed(str(failure), failure.details))
         if work.reload and work.again:
-            _wait_for_change(parent, Around(Path.cwd(), names, began))
+            _wait_for_change(parent, Sources(Path.cwd(), began, names))
         return Exit.FAILED
     sources = Sources(Path.cwd(), began) if work.reload else None
     try:
@@ -111,7 +110,7 @@ def main(arguments: Sequence[str]) -> int:
         return Exit.FAILED
 
 
-def _wait_for_change(parent: Parent, around: Around) -> None:
+def _wait_for_change(parent: Parent, around: Sources) -> None:
     """Wait until what could not be imported may be in order."""
     while True:
         time.sleep(LOOK_SECONDS)
@@ -123,7 +122,7 @@ def _wait_for_change(parent: Parent, around: Around) -> None:
 def _failed(error: BaseException) -> pipe.Failed:
     found = next(leaves(error))
     if isinstance(found, Failure | TransportError):
-        return pipe.Failed(str(found))
+        return pipe.Failed(spoken(str(found)))
     message = str(found) if isinstance(found, ActorqError) else repr(found)
     return pipe.Failed(message, "".join(traceback.format_exception(error)).rstrip())
 

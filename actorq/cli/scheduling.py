@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
-import trio
 from cyclopts import App, Parameter
 
-from actorq.cli.exits import Exit, usage
-from actorq.cli.options import Connection, Json, answered
-from actorq.cli.output import Column, Out, ago, ahead
+from actorq.cli.options import Connection, Json
+from actorq.cli.output import Column, Out, Table, ago, ahead
+from actorq.client.client import Client
 from actorq.model.results import ScheduleInfo
 
 _SCHEDULES = (
@@ -29,8 +28,6 @@ _SCHEDULES = (
 )
 
 Name = Annotated[str, Parameter(help="The schedule's name.")]
-_Verb = Literal["pause", "resume", "remove"]
-_DONE = {"pause": "is paused", "resume": "goes on", "remove": "is removed"}
 
 
 def build_schedule(epilogue: str, place: int) -> App:
@@ -41,109 +38,49 @@ def build_schedule(epilogue: str, place: int) -> App:
         help_epilogue=epilogue,
         sort_key=place,
     )
-    verbs: tuple[Callable[..., int], ...] = (ls, run, pause, resume, remove)
+    verbs: tuple[Callable[..., None], ...] = (ls, run, pause, resume, remove)
     for number, verb in enumerate(verbs):
         app.command(verb, name=verb.__name__, sort_key=number, help_epilogue=epilogue)
     return app
 
 
-def ls(
-    *,
-    json: Json = False,
-    connection: Connection = Connection(),  # noqa: B008 - frozen
-) -> int:
+def ls(*, json: Json = False, connection: Connection = Connection()) -> None:
     """List schedules: what they submit, when, and when they did last."""
-    return trio.run(_ls, connection, Out(json=json))
+    found = connection.ask(Client.schedules)
+    now = datetime.now(UTC)
+    table = Table(_SCHEDULES, [_row(info, now) for info in found])
+    Out(json=json).say({"schedules": found}, table)
 
 
-def run(
-    name: Name,
-    /,
-    *,
-    json: Json = False,
-    connection: Connection = Connection(),  # noqa: B008 - frozen
-) -> int:
+def run(name: Name, /, *, json: Json = False, connection: Connection = Connection()) -> None:
     """Submit the task of a schedule now, and print its id; its ticks go on as they would."""
-    return trio.run(_run, connection, Out(json=json), name)
+    handle = connection.ask(lambda client: client.run_schedule(name))
+    Out(json=json).say({"id": handle.id, "name": handle.name}, handle.id)
 
 
-def pause(
-    name: Name,
-    /,
-    *,
-    json: Json = False,
-    connection: Connection = Connection(),  # noqa: B008 - frozen
-) -> int:
+def pause(name: Name, /, *, json: Json = False, connection: Connection = Connection()) -> None:
     """Submit nothing for a schedule until it is resumed; nobody makes up for what it misses."""
-    return trio.run(_control, connection, Out(json=json), name, "pause")
+    connection.ask(lambda client: client.pause_schedule(name))
+    Out(json=json).say({"schedule": name, "done": "pause"}, f"{name} is paused")
 
 
-def resume(
-    name: Name,
-    /,
-    *,
-    json: Json = False,
-    connection: Connection = Connection(),  # noqa: B008 - frozen
-) -> int:
+def resume(name: Name, /, *, json: Json = False, connection: Connection = Connection()) -> None:
     """Go on with a schedule that was paused, from its next tick on."""
-    return trio.run(_control, connection, Out(json=json), name, "resume")
+    connection.ask(lambda client: client.resume_schedule(name))
+    Out(json=json).say({"schedule": name, "done": "resume"}, f"{name} goes on")
 
 
-def remove(
-    name: Name,
-    /,
-    *,
-    json: Json = False,
-    connection: Connection = Connection(),  # noqa: B008 - frozen
-) -> int:
+def remove(name: Name, /, *, json: Json = False, connection: Connection = Connection()) -> None:
     """Forget a schedule; what it has submitted stays.
 
     One of a decorator comes back with the next worker that has the task: pause it instead, or take
     it out of the decorator first.
     """
-    return trio.run(_control, connection, Out(json=json), name, "remove")
-
-
-async def _ls(connection: Connection, out: Out) -> Exit:
-    async with connection.open() as client:
-        with answered():
-            found = await client.schedules()
-    if out.json:
-        out.data({"schedules": found})
-    else:
-        now = datetime.now(UTC)
-        out.table(_SCHEDULES, [_row(info, now) for info in found])
-    return Exit.OK
+    connection.ask(lambda client: client.remove_schedule(name))
+    Out(json=json).say({"schedule": name, "done": "remove"}, f"{name} is removed")
 
 
 def _row(info: ScheduleInfo, now: datetime) -> tuple[object, ...]:
-    when = "paused" if info.paused else ahead(info.next_at, lambda: now) or "never"
-    last = ago(info.last_at, lambda: now)
+    when = "paused" if info.paused else ahead(info.next_at, now) or "never"
+    last = ago(info.last_at, now)
     return info.name, info.task, info.timing, when, last, info.catch_up, info.overlap
-
-
-async def _run(connection: Connection, out: Out, name: str) -> Exit:
-    async with connection.open() as client:
-        with answered(), usage():
-            handle = await client.run_schedule(name)
-    if out.json:
-        out.data({"id": handle.id, "name": handle.name})
-    else:
-        out.text(handle.id)
-    return Exit.OK
-
-
-async def _control(connection: Connection, out: Out, name: str, verb: _Verb) -> Exit:
-    async with connection.open() as client:
-        with answered(), usage():
-            if verb == "pause":
-                await client.pause_schedule(name)
-            elif verb == "resume":
-                await client.resume_schedule(name)
-            else:
-                await client.remove_schedule(name)
-    if out.json:
-        out.data({"schedule": name, "done": verb})
-    else:
-        out.text(f"{name} {_DONE[verb]}")
-    return Exit.OK

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,18 +15,15 @@ import attrs
 import trio
 from cyclopts import Group, Parameter
 
-from actorq.cli.checks import file_of, networked
 from actorq.cli.credentials import certificate
 from actorq.cli.dialling import DEFAULT_URL, several, transports
 from actorq.cli.exits import Exit, Failure, usage
-from actorq.cli.logs import start_logging
 from actorq.cli.modules import check_names, load_lifespan, load_modules
-from actorq.cli.options import Drain, Json, LogLevel
+from actorq.cli.options import Drain, Json, Lifespan, LogLevel
 from actorq.cli.output import Out, counted
-from actorq.cli.stopping import Stopping
+from actorq.cli.stopping import Stopping, start_logging
 from actorq.client.feed import Subscription
 from actorq.contracts.instrument import Instrument
-from actorq.contracts.store import Store
 from actorq.contracts.transport import Transport
 from actorq.errors import ActorDied
 from actorq.model.events import Event, EventKind
@@ -92,25 +89,13 @@ class Listening:
         Parameter(help="Listen to other machines without TLS, or without asking for tokens."),
     ] = False
 
-    def check_metrics(self) -> None:
-        """Check the address of the metrics, if there is one.
-
-        Raises:
-            Failure: What they need is not installed.
-            ValueError: It is no address.
-        """
-        if self.metrics is not None:
-            _prometheus().read_address(self.metrics)
-
     def transports(self, max_message: int, *, open_to_all: bool) -> Sequence[Transport]:
         """Return what listens.
 
         Raises:
             Failure: An address, or the certificate, cannot be.
         """
-        addresses = several(self.listen)
-        if not addresses:
-            raise Failure("--listen: there is no address in it", Exit.USAGE)
+        addresses = several("--listen", self.listen)
         if self.tls_cert is None and any(address.startswith("wss:") for address in addresses):
             raise Failure("--listen wss:// needs --tls-cert and --tls-key", Exit.USAGE)
         return transports(
@@ -174,10 +159,7 @@ def serve(
             "modules, else 0]"
         ),
     ] = None,
-    lifespan: Annotated[
-        str | None,
-        Parameter(help="module:attribute of the async context manager around all tasks here."),
-    ] = None,
+    lifespan: Lifespan = None,
     drain: Drain = 30.0,
     log_level: LogLevel = "info",
     json: Json = False,
@@ -202,9 +184,10 @@ def serve(
     }
     with usage():
         Settings.checked(**chosen)
-        listening.check_metrics()
+        if listening.metrics is not None:
+            _prometheus().read_address(listening.metrics)
         tokens = _tokens(listening.token_file)
-        chosen["store"] = _kept(store)
+        chosen["store"] = open_store(store)
     chosen |= {
         "listen": listening.transports(bounds.max_message, open_to_all=not tokens),
         "tokens": tokens,
@@ -215,15 +198,6 @@ def serve(
     reloaded = tokens if listening.token_file else None
     node = _Node(Stopping(drain), Out(json=json), store)
     return trio.run(_serve, node, chosen, reloaded, listening.metrics)
-
-
-def _kept(url: str) -> Store:
-    """Return the store; say so if its file is where it had better not be."""
-    store = open_store(url)
-    file = file_of(store)
-    if file is not None and (wrong := networked(file)) is not None:
-        _log.warning("%s", wrong)
-    return store
 
 
 def _tokens(file: Path | None) -> Tokens:
@@ -249,10 +223,8 @@ class _Node:
         if event.kind is not EventKind.STANDING_BY:
             return
         why = str(event.details.get("why", ""))
-        if self.out.json:
-            self.out.data({"event": "standing_by", "why": why, "pid": os.getpid()})
-        else:
-            self.out.text(f"standing by: {why}")
+        said = {"event": "standing_by", "why": why, "pid": os.getpid()}
+        self.out.say(said, f"standing by: {why}")
 
     async def give_up(self) -> None:
         """End the waiting for the store when it is asked to end."""
@@ -263,23 +235,18 @@ class _Node:
     def announce(self, system: System, metrics: str | None) -> None:
         """Say where it listens."""
         self.opened = True
-        if self.out.json:
-            self.out.data(
-                {
-                    "event": "listening",
-                    "addresses": system.addresses,
-                    "store": self.store,
-                    "metrics": metrics,
-                    "pid": os.getpid(),
-                }
-            )
-            return
-        for address in system.addresses:
-            self.out.text(f"listening at {address}")
+        said = {
+            "event": "listening",
+            "addresses": system.addresses,
+            "store": self.store,
+            "metrics": metrics,
+            "pid": os.getpid(),
+        }
+        lines = [f"listening at {address}" for address in system.addresses]
         if metrics is not None:
-            self.out.text(f"metrics at {metrics}")
+            lines.append(f"metrics at {metrics}")
         ends = ": they end with this process" if self.ephemeral else ""
-        self.out.text(f"tasks are kept in {self.store}{ends}")
+        self.out.say(said, *lines, f"tasks are kept in {self.store}{ends}")
 
     @property
     def ephemeral(self) -> bool:
@@ -288,25 +255,23 @@ class _Node:
 
     def drains(self) -> None:
         """Say that it ends."""
-        if self.out.json:
-            self.out.data({"event": "draining", "seconds": self.stopping.seconds})
-        else:
-            self.out.text(f"draining, for at most {self.stopping.seconds:g} s")
+        seconds = self.stopping.seconds
+        said = f"draining, for at most {seconds:g} s"
+        self.out.say({"event": "draining", "seconds": seconds}, said)
 
     def ended(self, cut_off: int | None) -> Exit:
         """Say how it has ended: how many tasks were cut off, or None if it was told to stop."""
-        if self.out.json:
-            self.out.data({"event": "ended", "cut_off": cut_off})
-        elif cut_off is None:
-            self.out.text("stopped at once")
+        if cut_off is None:
+            said = "stopped at once"
         elif not self.opened:
-            self.out.text("ended: it was standing by")
+            said = "ended: it was standing by"
         elif cut_off:
-            self.out.text(f"ended: {counted(cut_off, 'task')} cut off")
+            said = f"ended: {counted(cut_off, 'task')} cut off"
         elif self.ephemeral:
-            self.out.text("ended: all was finished")
+            said = "ended: all was finished"
         else:
-            self.out.text(f"ended: what is left is kept in {self.store}")
+            said = f"ended: what is left is kept in {self.store}"
+        self.out.say({"event": "ended", "cut_off": cut_off}, said)
         return Exit.OK if cut_off == 0 else Exit.CUT_OFF
 
 
@@ -331,14 +296,19 @@ async def _serve(
 async def _serve_until_asked(node: _Node, chosen: dict[str, Any], address: str | None) -> int:
     """Serve; return how many tasks were cancelled because it has ended."""
     async with AsyncExitStack() as outlasting, AsyncExitStack() as stack:
-        metrics = await outlasting.enter_async_context(_published(address))
-        listeners: list[Instrument] = [LogInstrument(), node]
-        if metrics is not None:
-            listeners.append(metrics)
+        metrics: Metrics | None = None
+        if address is not None:
+            try:
+                publishing = _prometheus().open_metrics(address)
+                metrics = await outlasting.enter_async_context(publishing)
+            except OSError as error:
+                raise Failure(f"cannot listen at --metrics {address}: {error}") from error
+        listeners: list[Instrument] = [LogInstrument(), node, *([metrics] if metrics else [])]
         try:
             system = await stack.enter_async_context(open_system(**chosen, instruments=listeners))
         except OSError as error:
-            raise Failure(f"cannot listen: {error}") from error
+            where = ", ".join(transport.url for transport in chosen["listen"])
+            raise Failure(f"cannot listen at {where}: {error}") from error
         if metrics is not None:
             metrics.follow(system)
         node.announce(system, None if metrics is None else metrics.url)
@@ -349,19 +319,6 @@ async def _serve_until_asked(node: _Node, chosen: dict[str, Any], address: str |
             await anext(cancelled)  # from here on it is told of every one
         await stack.aclose()
         return await _count(cancelled)
-
-
-@asynccontextmanager
-async def _published(address: str | None) -> AsyncGenerator[Metrics | None, None]:
-    """Publish metrics while the block lasts, if somebody wants them."""
-    async with AsyncExitStack() as stack:
-        metrics = None
-        if address is not None:
-            try:
-                metrics = await stack.enter_async_context(_prometheus().open_metrics(address))
-            except OSError as error:
-                raise Failure(f"cannot listen at --metrics {address}: {error}") from error
-        yield metrics
 
 
 def _prometheus() -> ModuleType:

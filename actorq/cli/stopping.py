@@ -1,4 +1,7 @@
-"""How a long-running verb is asked to end: in order at the first signal, at once at the second."""
+"""What programs that run for long have in common: their log, and how they are asked to end.
+
+The first signal ends them in order, the second one at once.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,14 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 AT_ONCE_SECONDS = 5.0
 """Within which a program ends that was told to stop at once, whatever its tasks do."""
+
+
+def start_logging(level: str) -> None:
+    """Write log records to stderr, unless somebody has chosen otherwise."""
+    logging.basicConfig(
+        level=level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s",
+    )
 
 
 class Stopping:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json as jsonlib
-from collections.abc import Mapping
+from collections.abc import Iterator
 from datetime import datetime
+from math import inf
 from typing import Annotated, Any, Literal
 
 import trio
@@ -12,8 +13,8 @@ from cyclopts import Parameter
 
 from actorq.cli.exits import Exit, Failure, usage
 from actorq.cli.options import Connection, Json, answered
-from actorq.cli.output import Out
-from actorq.cli.plain import dumps, one_line, shown
+from actorq.cli.output import Out, Table, fields
+from actorq.cli.plain import dumps, shown
 from actorq.client.handle import TaskHandle
 from actorq.errors import RemoteError
 from actorq.model.options import OptionsDict
@@ -56,7 +57,7 @@ def submit(
         bool, Parameter(help="Wait until it has ended, and print its value instead of its id.")
     ] = False,
     json: Json = False,
-    connection: Connection = Connection(),  # noqa: B008 - frozen
+    connection: Connection = Connection(),
 ) -> int:
     """Submit a task by its name, and print its id.
 
@@ -64,12 +65,15 @@ def submit(
 
     Example: actorq submit shop.tasks:add --args '[1, 2]' --wait
     """
+    positional = _parsed("--args", args, list, "'[1, \"two\"]'")
+    keywords = _parsed("--kwargs", kwargs, dict, "'{\"width\": 3}'")
     options: dict[str, Any] = {
         "queue": queue, "priority": priority, "timeout": timeout, "delay": delay,
         "deadline": deadline, "key": key, "after": after or None,
     }  # fmt: skip
+    given: OptionsDict = {k: v for k, v in options.items() if v is not None}  # type: ignore[assignment]
     with usage():
-        message = _message(name, args, kwargs, options)
+        message = NamedTask.called(name).options(**given).message(*positional, **keywords)
     return trio.run(_submit, connection, Out(json=json), message, wait)
 
 
@@ -79,10 +83,15 @@ def result(
     *,
     wait: Wait = False,
     json: Json = False,
-    connection: Connection = Connection(),  # noqa: B008 - frozen
+    connection: Connection = Connection(),
 ) -> int:
     """Show what is known of a task: its status, its value or error, and why it waits."""
-    return trio.run(_result, connection, Out(json=json), id, wait)
+    if wait:
+        known = connection.ask(lambda client: _ended(client.handle(id)), inf)
+    else:
+        known = connection.ask(lambda client: client.result(id))
+    Out(json=json).say(known, *_all_of(known))
+    return _code(known)
 
 
 def cancel(
@@ -91,21 +100,17 @@ def cancel(
     *,
     reason: Annotated[str | None, Parameter(help="What to tell those who ask why.")] = None,
     json: Json = False,
-    connection: Connection = Connection(),  # noqa: B008 - frozen
+    connection: Connection = Connection(),
 ) -> int:
     """Cancel a task, and wait until it has ended.
 
     One that waits never runs; one that runs is stopped, and its cleanup runs first. One that had
-    ended before keeps its result, and the exit code is 1.
+    ended before keeps its result, and the exit code is 1 unless that is to be cancelled.
     """
-    return trio.run(_cancel, connection, Out(json=json), id, reason)
-
-
-def _message(name: str, args: str, kwargs: str, options: Mapping[str, Any]) -> TaskMessage[Any]:
-    positional = _parsed("--args", args, list, "'[1, \"two\"]'")
-    keywords = _parsed("--kwargs", kwargs, dict, "'{\"width\": 3}'")
-    given: OptionsDict = {k: v for k, v in options.items() if v is not None}  # type: ignore[assignment]
-    return NamedTask.called(name).options(**given).message(*positional, **keywords)
+    known = connection.ask(lambda client: client.cancel(id, reason))
+    why = f": {known.reason}" if known.reason else ""
+    Out(json=json).say(known, f"{known.id} {known.status}{why}")
+    return Exit.OK if known.status is TaskStatus.CANCELLED else Exit.FAILED
 
 
 def _parsed(option: str, text: str, kind: type[Any], example: str) -> Any:
@@ -115,58 +120,26 @@ def _parsed(option: str, text: str, kind: type[Any], example: str) -> Any:
     try:
         value = jsonlib.loads(text)
     except ValueError as error:
-        raise ValueError(f"{said}: {error}") from None
+        raise Failure(f"{said}: {error}", Exit.USAGE) from None
     except RecursionError:
-        raise ValueError(f"{said}: it is nested too deeply") from None
+        raise Failure(f"{said}: it is nested too deeply", Exit.USAGE) from None
     if not isinstance(value, kind):
-        raise TypeError(said)
+        raise Failure(said, Exit.USAGE)
     return value
 
 
 async def _submit(connection: Connection, out: Out, message: TaskMessage[Any], wait: bool) -> Exit:
     async with connection.open() as client:
-        with answered():
-            handle = await client.submit(message)
+        handle = await answered(client.submit(message))
         if not wait:
-            if out.json:
-                out.data({"id": handle.id, "name": handle.name})
-            else:
-                out.text(handle.id)
+            out.say({"id": handle.id, "name": handle.name}, handle.id)
             return Exit.OK
         ended = await _ended(handle)
-    if out.json:
-        out.data(described(ended))
-    elif ended.ok:
-        out.text(shown(ended.value))
+    out.say(ended, *([shown(ended.value)] if ended.ok else []))
     if not ended.ok:
         hint = "" if out.json else f" (actorq result {ended.id} shows more)"
         out.note(f"{_verdict(ended)}{hint}")
     return _code(ended)
-
-
-async def _result(connection: Connection, out: Out, id: str, wait: bool) -> Exit:
-    async with connection.open() as client:
-        if wait:
-            known = await _ended(client.handle(id))
-        else:
-            with answered():
-                known = await client.result(id)
-    if out.json:
-        out.data(described(known))
-    else:
-        show(out, known)
-    return _code(known)
-
-
-async def _cancel(connection: Connection, out: Out, id: str, reason: str | None) -> Exit:
-    async with connection.open() as client:
-        with answered():
-            known = await client.cancel(id, reason)
-    if out.json:
-        out.data(described(known))
-    else:
-        out.text(f"{known.id} {known.status}" + (f": {known.reason}" if known.reason else ""))
-    return Exit.OK if known.status is TaskStatus.CANCELLED else Exit.FAILED
 
 
 async def _ended(handle: TaskHandle[Any]) -> TaskResult[Any]:
@@ -186,11 +159,10 @@ def _code(known: TaskResult[Any]) -> Exit:
 
 
 def _verdict(known: TaskResult[Any]) -> str:
-    """Return how a task ended without a value, in one line."""
-    error = known.error
-    if error is not None:
-        return one_line(f"task {known.name} failed: {_short(error)}")
-    return one_line(f"task {known.name} was {known.reason or known.status}")
+    """Return how a task ended without a value."""
+    if known.error is not None:
+        return f"task {known.name} failed: {_short(known.error)}"
+    return f"task {known.name} was {known.reason or known.status}"
 
 
 def _short(error: RemoteError) -> str:
@@ -198,51 +170,29 @@ def _short(error: RemoteError) -> str:
     return f"{kind}: {error.message}" if error.message else kind
 
 
-def described(known: TaskResult[Any]) -> dict[str, Any]:
-    """Return all that is known of a task, for JSON."""
-    return {
-        "id": known.id,
-        "name": known.name,
-        "queue": known.queue,
-        "status": str(known.status),
-        "value": known.value,
-        "error": known.error,
-        "reason": known.reason,
-        "attempts": known.attempts,
-        "worker": known.worker,
-        "submitted_at": known.submitted_at,
-        "started_at": known.started_at,
-        "completed_at": known.completed_at,
-        "meta": known.meta,
-    }
-
-
-def show(out: Out, known: TaskResult[Any]) -> None:
-    """Print all that is known of a task, for people."""
+def _all_of(known: TaskResult[Any]) -> Iterator[str | Table]:
+    """Yield all that is known of a task, for people."""
     error = known.error
-    out.fields(
-        [
-            ("id", known.id),
-            ("name", known.name),
-            ("queue", known.queue),
-            ("status", known.status),
-            ("reason", None if error is not None else known.reason),
-            ("attempts", known.attempts),
-            ("worker", known.worker),
-            ("submitted", _moment(known.submitted_at)),
-            ("started", _moment(known.started_at)),
-            ("completed", _moment(known.completed_at)),
-            ("meta", dumps(known.meta) if known.meta else None),
-            ("error", None if error is None else _short(error)),
-        ]
+    yield fields(
+        ("id", known.id),
+        ("name", known.name),
+        ("queue", known.queue),
+        ("status", known.status),
+        ("reason", None if error is not None else known.reason),
+        ("attempts", known.attempts),
+        ("worker", known.worker),
+        ("submitted", _moment(known.submitted_at)),
+        ("started", _moment(known.started_at)),
+        ("completed", _moment(known.completed_at)),
+        ("meta", dumps(known.meta) if known.meta else None),
+        ("error", None if error is None else _short(error)),
     )
     if known.ok:
-        out.text(f"value\n{shown(known.value)}")
+        yield f"value\n{shown(known.value)}"
     if error is not None:
-        for note in error.notes:
-            out.text(note)
+        yield from error.notes
         if error.traceback:
-            out.text(error.traceback.rstrip())
+            yield error.traceback.rstrip()
 
 
 def _moment(at: datetime | None) -> str | None:

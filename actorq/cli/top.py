@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
@@ -12,10 +13,10 @@ import trio
 from cyclopts import Parameter, validators
 
 from actorq.cli.dialling import several
-from actorq.cli.exits import Exit
 from actorq.cli.looking import QUEUES, queue_rows, stored
 from actorq.cli.options import Connection, Json
 from actorq.cli.output import Column, Out, Table
+from actorq.cli.plain import printable
 from actorq.client.client import Client
 from actorq.errors import StoreUnavailable
 from actorq.model.results import Stats, TaskInfo, WorkerInfo
@@ -75,37 +76,29 @@ def top(
         ),
     ] = None,
     json: Json = False,
-    connection: Connection = Connection(),  # noqa: B008 - frozen
-) -> int:
+    connection: Connection = Connection(),
+) -> None:
     """Show how the queue node and its workers are, again and again, until Ctrl-C.
 
     A terminal gets one frame in place of the other, a pipe one after the other. When the queue node
     is away, it says so, and goes on when it is back.
     """
-    out = Out(json=json)
     try:
-        return trio.run(_top, connection, out, interval, count)
-    except KeyboardInterrupt:
-        return Exit.OK  # that is how one leaves it
-    except BaseExceptionGroup as group:  # as which it comes out of a nursery
-        rest = group.split(KeyboardInterrupt)[1]
-        if rest is not None:
-            raise
-        return Exit.OK
+        trio.run(_top, connection, Out(json=json), interval, count)
+    except* KeyboardInterrupt:
+        pass  # that is how one leaves it
 
 
-async def _top(connection: Connection, out: Out, interval: float, count: int | None) -> Exit:
+async def _top(connection: Connection, out: Out, interval: float, count: int | None) -> None:
     before: Reading | None = None
-    shown = 0
     async with connection.open() as client:
         with _screen(out) as screen:
-            while True:
+            for shown in itertools.count(1):
                 now = await _read(client, max(interval, PATIENCE))
                 _show(out, screen, connection, before, now)
                 before = now or before
-                shown += 1
                 if shown == count:
-                    return Exit.OK
+                    return
                 await trio.sleep(interval)
 
 
@@ -131,31 +124,29 @@ def _screen(out: Out) -> AbstractContextManager[Any]:
 def _show(
     out: Out, screen: Any, connection: Connection, before: Reading | None, now: Reading | None
 ) -> None:
-    if out.json:
-        out.data(_document(before, now))
-        return
     blocks = _blocks(connection, before, now)
     if screen is None:
-        for block in blocks:
-            if isinstance(block, str):
-                out.text(block)
-            else:
-                out.table(block.columns, block.rows)
-        out.text("")
-    else:
-        from rich.console import Group
+        out.say(_document(before, now), *blocks, "")
+        return
+    from rich.console import Group
+    from rich.text import Text
 
-        screen.update(Group(*map(out.rendered, blocks)), refresh=True)
+    width = out.console().width
+    shown = (
+        Text(printable(block)) if isinstance(block, str) else block.rendered(width)
+        for block in blocks
+    )
+    screen.update(Group(*shown), refresh=True)
 
 
 def _document(before: Reading | None, now: Reading | None) -> dict[str, Any]:
     return {
         "at": datetime.now().astimezone(),
         "answered": now is not None,
-        "per_second": None if now is None else _rates(before, now),
-        "stats": None if now is None else now.stats,
-        "tasks": None if now is None else now.tasks,
-        "workers": None if now is None else now.workers,
+        "per_second": now and _rates(before, now),
+        "stats": now and now.stats,
+        "tasks": now and now.tasks,
+        "workers": now and now.workers,
     }
 
 
@@ -179,7 +170,7 @@ def _blocks(
 ) -> Iterator[str | Table]:
     clock = f"{datetime.now().astimezone():%H:%M:%S}"
     if now is None:
-        yield f"actorq {clock}  nobody answers at {', '.join(several(connection.url))}"
+        yield f"actorq {clock}  nobody answers at {', '.join(several('--url', connection.url))}"
         return
     stats, rates = now.stats, _rates(before, now)
     yield f"actorq {clock}  workers {stats.workers}  {_ended(stats, rates)}"
@@ -198,7 +189,10 @@ def _tables(now: Reading) -> Iterator[Table]:
     pools = [(name, pool.slots - pool.free, pool.slots) for name, pool in stats.pools.items()]
     yield Table(_POOLS, pools)
     if now.workers:
-        rows = [(w.worker, w.running, w.slots, _state(w)) for w in now.workers]
+        rows = [
+            (w.worker, w.running, w.slots, "" if w.connected else "out of reach")
+            for w in now.workers
+        ]
         yield Table(_WORKERS, _cut(rows, len(_WORKERS)))
     waiting = sorted((info for info in now.tasks if info.waiting), key=lambda info: -info.waiting)
     if waiting:
@@ -208,15 +202,10 @@ def _tables(now: Reading) -> Iterator[Table]:
 
 def _ended(stats: Stats, rates: dict[str, float] | None) -> str:
     words: list[str] = []
-    for name, total in _totals(stats).items():
-        if name in _ENDS:
-            speed = "" if not rates or not rates[name] else f" (+{rates[name]:.1f}/s)"
-            words.append(f"{name} {total}{speed}")
+    for name in _ENDS:
+        speed = f" (+{rates[name]:.1f}/s)" if rates and rates[name] else ""
+        words.append(f"{name} {getattr(stats, name)}{speed}")
     return "  ".join(words)
-
-
-def _state(worker: WorkerInfo) -> str:
-    return "" if worker.connected else "out of reach"
 
 
 def _cut(rows: Sequence[Sequence[object]], width: int) -> Sequence[Sequence[object]]:

@@ -15,15 +15,14 @@ from msgspec import structs
 
 from actorq.cli import pipe
 from actorq.cli.child import KILL_SECONDS, Child
-from actorq.cli.crew import Crew, Start
+from actorq.cli.crew import Crew
 from actorq.cli.dialling import several
 from actorq.cli.exits import Exit, Failure
-from actorq.cli.logs import start_logging
 from actorq.cli.modules import check_names
-from actorq.cli.options import Concurrency, Drain, Json, LogLevel, Way
+from actorq.cli.options import SECONDS, Drain, Json, Lifespan, LogLevel, Way
 from actorq.cli.output import Out
 from actorq.cli.process import SAY_SECONDS
-from actorq.cli.stopping import Stopping
+from actorq.cli.stopping import Stopping, start_logging
 from actorq.cli.teller import Teller
 
 PARENT_SECONDS = KILL_SECONDS + 3.0
@@ -42,7 +41,14 @@ def worker(
             help="Worker processes.",
         ),
     ] = 1,
-    concurrency: Concurrency = 100,
+    concurrency: Annotated[
+        int,
+        Parameter(
+            env_var="ACTORQ_CONCURRENCY",
+            validator=validators.Number(gte=0, lte=100_000),
+            help="Tasks at once in each of them, as coroutines or in threads.",
+        ),
+    ] = 100,
     cpu_processes: Annotated[
         int | None,
         Parameter(
@@ -51,19 +57,11 @@ def worker(
             "among them]",
         ),
     ] = None,
-    lifespan: Annotated[
-        str | None,
-        Parameter(
-            help="module:attribute of the async context manager around all tasks of a process."
-        ),
-    ] = None,
+    lifespan: Lifespan = None,
     drain: Drain = 30.0,
     grace: Annotated[
         float,
-        Parameter(
-            validator=validators.Number(gte=0),
-            help="Seconds that a task which is handed back has to stop.",
-        ),
+        Parameter(validator=SECONDS, help="Seconds that a task which is handed back has to stop."),
     ] = 10.0,
     reload: Annotated[
         bool,
@@ -71,7 +69,7 @@ def worker(
     ] = False,
     log_level: LogLevel = "info",
     json: Json = False,
-    way: Way = Way(),  # noqa: B008 - frozen
+    way: Way = Way(),
 ) -> int:
     """Run tasks for a queue node, in one or several processes.
 
@@ -84,7 +82,7 @@ def worker(
         raise Failure("name at least one module with tasks, as shop.tasks", Exit.USAGE)
     check_names(modules)
     work = pipe.Work(
-        url=several(way.url),
+        url=several("--url", way.url),
         token=None,
         ca=None if way.ca is None else str(way.ca),
         insecure=way.insecure,
@@ -97,22 +95,7 @@ def worker(
         reload=reload,
         again=False,
     )
-    return run_workers(modules, work, way, processes, Out(json=json))
-
-
-def run_workers(modules: Sequence[str], work: pipe.Work, way: Way, processes: int, out: Out) -> int:
-    """Run worker processes until they are asked to end; return the exit code."""
-
-    def token() -> str | None:
-        return way.token("worker")
-
-    async def start(node: str, again: bool) -> Child:
-        now = structs.replace(work, token=token(), again=again)
-        # Programs that read our JSON are not to find what tasks print in it.
-        return await Child.start(node, modules, now, stdout=sys.stderr if out.json else None)
-
-    teller = Teller(way.transports(token()), token, random=_spread)
-    return trio.run(_run, start, processes, work, teller, out)
+    return trio.run(_run, modules, work, way, processes, Out(json=json))
 
 
 def _share(processes: int) -> int | None:
@@ -126,20 +109,24 @@ def _spread() -> float:
     return _random.uniform(-1.0, 1.0)
 
 
-async def _run(start: Start, processes: int, work: pipe.Work, teller: Teller, out: Out) -> Exit:
-    def tell(event: str, **details: object) -> None:
-        if out.json:
-            out.data({"event": event, **details})
+async def _run(modules: Sequence[str], work: pipe.Work, way: Way, processes: int, out: Out) -> Exit:
+    def token() -> str | None:
+        return way.token("worker")
+
+    async def start(node: str, again: bool) -> Child:
+        now = structs.replace(work, token=token(), again=again)
+        # Programs that read our JSON are not to find what tasks print in it.
+        return await Child.start(node, modules, now, stdout=sys.stderr if out.json else None)
 
     stopping = Stopping(work.drain, PARENT_SECONDS)
     crew = Crew(
         start,
         processes,
         stopping,
-        teller,
+        Teller(way.transports(token()), token, random=_spread),
         patience=work.drain + 2 * work.grace + SAY_SECONDS,
         random=_spread,
-        tell=tell,
+        tell=lambda event, **details: out.say({"event": event, **details}),
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(stopping.listen)

@@ -29,7 +29,7 @@ from actorq.model.checks import number
 from actorq.model.ids import ID_MAX, can_be_id
 from actorq.model.records import Cancel
 from actorq.model.results import TaskDone, TaskResult
-from actorq.registry import Registry
+from actorq.registry import Registry, check_installed
 from actorq.runtime.future import Future
 from actorq.runtime.ref import ActorRef
 from actorq.tasks import Call, EncodedCall, NamedTask, Task, TaskMessage
@@ -105,6 +105,7 @@ class BaseClient:
         task = call.task
         body: Call[Any] | EncodedCall = call
         if task.pool == "process":
+            check_installed(task)  # in a closed system nobody else can run it
             encoded = encode_call(task.name, call.args, call.kwargs)
             encode_call(task.name, (), {"meta": dict(task.settings.meta)})  # it travels too
             self._check_size(task.name, len(encoded))
@@ -349,8 +350,6 @@ class BaseClient:
             TaskNotFound: The id is unknown or its result has expired.
             ActorDied: The system has failed or is closed.
         """
-        if reason is not None and not isinstance(reason, str):
-            raise TypeError(f"reason must be a string, not {reason!r}")
         patience = self.grace if grace is None else number("grace", grace)
         snapshot: m.Snapshot = await self.ask(
             m.CancelTask(self.session.number(), _task_id(id), Cancel("user", why(reason)), patience)
@@ -421,5 +420,11 @@ def _task_id(id: object) -> str:
 
 
 def why(reason: str | None) -> str | None:
-    """Return a reason as it can go anywhere: text, and not too much of it."""
+    """Return a reason as it can go anywhere: text, and not too much of it.
+
+    Raises:
+        TypeError: It is no text.
+    """
+    if reason is not None and not isinstance(reason, str):
+        raise TypeError(f"reason must be a string, not {reason!r}")
     return None if reason is None else readable(reason)[:REASON_MAX]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from itertools import islice
 from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
@@ -19,15 +19,23 @@ from actorq.errors import ActorqError
 from actorq.model import messages as m
 from actorq.model.checks import whole
 from actorq.model.filters import PAGE_MAX, FilterDict, SubscriptionDict, build_filter
-from actorq.model.ids import can_be_id
+from actorq.model.ids import is_made
 from actorq.model.records import Cancel
 from actorq.model.results import Page, Stats, TaskInfo, TaskResult
+from actorq.model.status import TaskStatus
 from actorq.model.tree import ActorTree
 from actorq.tasks import Task, TaskMessage
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+
+_FITTING: Mapping[m.Verb, frozenset[TaskStatus]] = {
+    "cancel": frozenset(status for status in TaskStatus if not status.terminal),
+    "retry": frozenset({TaskStatus.FAILURE, TaskStatus.CANCELLED}),
+    "discard": frozenset(status for status in TaskStatus if status.terminal),
+}
+"""Which tasks each verb can be about."""
 
 
 class Client(OperatingClient):
@@ -90,6 +98,9 @@ class Client(OperatingClient):
 
         Raises:
             SubmitError: A chunk was not accepted; ``accepted`` has the handles of those before it.
+            TaskNotFound: Likewise: one comes after a task, or needs the output of one, that is not
+                known.
+            StoreUnavailable: Likewise, as far as is known: see `submit`.
             ActorDied: The system has failed or is closed.
         """
         handles: list[TaskHandle[R]] = []
@@ -273,8 +284,8 @@ class Client(OperatingClient):
         size = whole("limit", limit, most=PAGE_MAX)
         if cursor is not None and not isinstance(cursor, str):
             raise TypeError(f"cursor must be the 'next' of another page, not {cursor!r}")
-        if cursor is not None and not can_be_id(cursor):
-            raise ValueError("cursor must be the 'next' of another page")
+        if cursor is not None and not is_made(cursor):  # or it would be the first page for ever
+            raise ValueError(f"cursor must be the 'next' of another page, not {cursor!r}")
         found = await self.ask(m.Find(self.session.number(), wanted, cursor, size))
         tasks = [self.session.result(task) for task in found.tasks]
         return Page(tasks, found.next, found.scanned)
@@ -322,8 +333,9 @@ class Client(OperatingClient):
     ) -> int:
         """Cancel every live task that fits; return how many, without waiting for running ones.
 
-        With ``dry_run`` it only counts. See `find` for the keywords; ask for everything by
-        ``status=["scheduled", "waiting", "pending", "running"]``.
+        With ``dry_run`` it only counts. See `find` for the keywords, and for what they raise; ask
+        for everything by ``status=["scheduled", "waiting", "pending", "running"]``. No keyword at
+        all, or a status of tasks that have ended, is a ValueError.
         """
         return await self._bulk("cancel", which, dry_run, Cancel("user", why(reason)))
 
@@ -331,15 +343,17 @@ class Client(OperatingClient):
         """Start a new run of every failed or cancelled task that fits; return how many.
 
         The id stays; attempts, deadline and expiry begin again. A handle that has seen an outcome
-        keeps it. With ``dry_run`` it only counts. See `find` for the keywords; ask for everything
-        by ``status="failure"``.
+        keeps it. With ``dry_run`` it only counts. See `find` for the keywords, and for what they
+        raise; ask for everything that failed by ``status="failure"``. No keyword at all, or a
+        status of tasks that neither failed nor were cancelled, is a ValueError.
         """
         return await self._bulk("retry", which, dry_run)
 
     async def discard(self, *, dry_run: bool = False, **which: Unpack[FilterDict]) -> int:
         """Forget every ended task that fits, its result included; return how many.
 
-        With ``dry_run`` it only counts. See `find` for the keywords.
+        With ``dry_run`` it only counts. See `find` for the keywords, and for what they raise. No
+        keyword at all, or a status of live tasks, is a ValueError.
         """
         return await self._bulk("discard", which, dry_run)
 
@@ -348,7 +362,13 @@ class Client(OperatingClient):
     ) -> int:
         wanted = build_filter(**which)
         if wanted.everything:
-            raise ValueError(f"{verb}: say which tasks, by status=, task=, queue=, ids= or a time")
+            raise ValueError(
+                f"{verb}: say which tasks, by status=, task=, queue=, key=, ids= or a time"
+            )
+        wrong = (wanted.statuses or frozenset()) - _FITTING[verb]
+        if wrong:
+            words = ", ".join(repr(str(s)) for s in TaskStatus if s in _FITTING[verb])
+            raise ValueError(f"{verb}: filter 'status' must be of {words}, not {str(min(wrong))!r}")
         count: int = await self.ask(
             m.Bulk(self.session.number(), verb, wanted, dry_run, cancel, self.grace)
         )
@@ -383,7 +403,7 @@ class Client(OperatingClient):
         return cast(list[TaskInfo], await self.ask(m.GetTasks(self.session.number())))
 
     async def join(self) -> None:
-        """Wait until no task is live: none scheduled, pending or running.
+        """Wait until no task is live: none scheduled, waiting, pending or running.
 
         Raises:
             ActorDied: The system has failed or is closed.

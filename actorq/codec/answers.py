@@ -1,4 +1,7 @@
-"""The forms of heads, outputs and answers: what the owner tells of its tasks, on the wire."""
+"""Heads, outputs and answers on the wire: what the owner tells of its tasks.
+
+What is written of each is its fields, in order. A form says what they must be where they arrive.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,16 @@ from typing import Any, cast
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import astuple, force_setattr
 
 from actorq import errors
 from actorq.codec.options import pack_options, unpack_options
-from actorq.errors import ActorqError, RemoteError
+from actorq.errors import ActorqError
 from actorq.model import messages as m
 from actorq.model.records import Cancel, Head, Output, Pool, TrackedHead
 from actorq.model.results import Progress, ScheduleInfo, Stats, TaskInfo
-from actorq.model.status import FailureKind, TaskStatus
+from actorq.model.status import TaskStatus
 from actorq.model.tree import ActorTree
-
-_encode = msgspec.msgpack.Encoder().encode
 
 
 class HeadForm(Struct, frozen=True, gc=False, array_like=True):
@@ -44,19 +46,11 @@ class HeadForm(Struct, frozen=True, gc=False, array_like=True):
     needs: tuple[str, ...] = ()
 
 
-class OutputForm(Struct, frozen=True, gc=False, array_like=True):
-    """An `Output`, whose value is bytes."""
-
-    value: bytes | None
-    error: RemoteError | None = None
-    kind: FailureKind | None = None
-
-
 class SnapshotForm(Struct, frozen=True, gc=False, array_like=True):
     """A `Snapshot`."""
 
     head: HeadForm
-    output: OutputForm | None
+    output: Output | None
     progress: Progress | None
     unknown: bool = False
 
@@ -77,13 +71,6 @@ class StandingForm(Struct, frozen=True, array_like=True):
     tasks: tuple[SnapshotForm, ...]
 
 
-class AdmittedForm(Struct, frozen=True, array_like=True):
-    """An `Admitted`."""
-
-    known: tuple[str, ...]
-    instead: dict[str, str] = {}
-
-
 class RefusalForm(Struct, frozen=True, array_like=True):
     """An error that refuses a request: its class, if it is one of ours, and what it says."""
 
@@ -94,136 +81,93 @@ class RefusalForm(Struct, frozen=True, array_like=True):
 
 
 class ReplyForm(Struct, frozen=True, array_like=True, tag="reply"):
-    """``kind`` says what ``value`` is; see `_ANSWERS`."""
+    """``kind`` says what ``value`` is, see `_ANSWERS`; '': there is none."""
 
     request: int
     kind: str
     value: Raw
 
 
-def pack_head(head: Head) -> HeadForm:
-    """Return the form of a head."""
-    return HeadForm(
-        head.id,
-        head.name,
-        pack_options(head.options),
-        head.pool,
-        None,  # whose block owns it is nobody else's business: the name is all it takes to be them
-        head.submitted_at,
-        head.since,
-        head.rank,
-        head.due,
-        head.status,
-        head.fence,
-        head.attempts,
-        head.deaths,
-        head.worker,
-        head.started_at,
-        head.completed_at,
-        head.keep_until,
-        head.cancel,
-        head.needs,
-    )
+_OPTIONS, _SCOPE = map(Head.__struct_fields__.index, ("options", "scope"))
+
+
+def pack_head(head: Head) -> list[Any]:
+    """Return the fields of a head."""
+    fields = [*astuple(head)]
+    fields[_OPTIONS] = pack_options(head.options)
+    fields[_SCOPE] = None  # whose block owns it is its secret: the name is all it takes to be them
+    return fields
 
 
 def unpack_head(form: HeadForm) -> Head:
-    """Return the head of a form."""
+    """Return the head of a form, which is used up."""
     options = unpack_options(form.options)
-    kind = TrackedHead if options.meta else Head
-    return kind(
-        form.id,
-        form.name,
-        options,
-        form.pool,
-        form.scope,
-        form.submitted_at,
-        form.since,
-        form.rank,
-        form.due,
-        form.status,
-        form.fence,
-        form.attempts,
-        form.deaths,
-        form.worker,
-        form.started_at,
-        form.completed_at,
-        form.keep_until,
-        form.cancel,
-        form.needs,
-    )
+    force_setattr(form, "options", options)  # the shortest way to all of its fields but one
+    return TrackedHead(*astuple(form)) if options.meta else Head(*astuple(form))
 
 
-def pack_output(output: Output | None) -> OutputForm | None:
-    """Return the form of an output."""
-    return None if output is None else OutputForm(output.value, output.error, output.kind)
+def checked(output: Output | None) -> Output | None:
+    """Return an output as it arrived, if its value is still encoded.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if output is not None and output.value is not None and type(output.value) is not bytes:
+        raise ValueError(f"a value must be bytes, not {type(output.value).__name__}")
+    return output
 
 
-def unpack_output(form: OutputForm | None) -> Output | None:
-    """Return the output of a form."""
-    return None if form is None else Output(form.value, form.error, form.kind)
-
-
-def _pack_snapshot(snapshot: m.Snapshot) -> SnapshotForm:
-    output = pack_output(snapshot.output)
-    return SnapshotForm(pack_head(snapshot.head), output, snapshot.progress, snapshot.unknown)
+def _pack_snapshot(snapshot: m.Snapshot) -> tuple[Any, ...]:
+    return pack_head(snapshot.head), snapshot.output, snapshot.progress, snapshot.unknown
 
 
 def _unpack_snapshot(form: SnapshotForm) -> m.Snapshot:
-    head, output = unpack_head(form.head), unpack_output(form.output)
-    return m.Snapshot(head, output, form.progress, form.unknown)
+    return m.Snapshot(unpack_head(form.head), checked(form.output), form.progress, form.unknown)
 
 
-def _pack_error(error: Exception) -> RefusalForm:
-    if isinstance(error, errors.TaskNotFound):
-        return RefusalForm("TaskNotFound", error.id)
-    name = ""
-    if isinstance(error, errors.ScheduleNotFound):
-        name = error.name
-    elif isinstance(error, errors.RowRefused):
-        name = error.id
-    return RefusalForm(type(error).__name__, str(error), name)
-
-
-def _unpack_error(form: RefusalForm) -> Exception:
-    kind = getattr(errors, form.type, None)
-    if isinstance(kind, type) and issubclass(kind, (errors.SubmitError, errors.TaskNotFound)):
-        return kind(form.message)
-    if kind is errors.ScheduleNotFound:
-        return errors.ScheduleNotFound(form.message, name=form.name)
-    if kind is errors.RowRefused:
-        return errors.RowRefused(form.message, id=form.name)
-    if kind is errors.ActorDied or (isinstance(kind, type) and issubclass(kind, errors.StoreError)):
-        return cast(type[ActorqError], kind)(form.message)
-    return ActorqError(f"{form.type}: {form.message}")
-
-
-def _same(value: Any) -> Any:
-    return value
-
-
-def _pack_page(page: m.FoundPage) -> PageForm:
-    return PageForm([_pack_snapshot(task) for task in page.tasks], page.next, page.scanned)
+def _pack_page(page: m.FoundPage) -> tuple[Any, ...]:
+    return [_pack_snapshot(task) for task in page.tasks], page.next, page.scanned
 
 
 def _unpack_page(form: PageForm) -> m.FoundPage:
     return m.FoundPage(None, [_unpack_snapshot(t) for t in form.tasks], form.next, form.scanned)
 
 
-def _pack_standing(standing: m.Standing) -> StandingForm:
-    tasks = tuple(_pack_snapshot(task) for task in standing.tasks)
-    return StandingForm(standing.at, standing.counts, tasks)
+def _pack_standing(standing: m.Standing) -> tuple[Any, ...]:
+    return standing.at, standing.counts, [_pack_snapshot(task) for task in standing.tasks]
 
 
 def _unpack_standing(form: StandingForm) -> m.Standing:
     return m.Standing(form.at, form.counts, tuple(_unpack_snapshot(task) for task in form.tasks))
 
 
-def _pack_admitted(admitted: m.Admitted) -> AdmittedForm:
-    return AdmittedForm(admitted.known, admitted.instead)
+def _pack_error(error: Exception) -> tuple[str, str, str]:
+    said = error.id if isinstance(error, errors.TaskNotFound) else str(error)
+    name = ""
+    if isinstance(error, errors.ScheduleNotFound):
+        name = error.name
+    elif isinstance(error, errors.RowRefused):
+        name = error.id
+    return type(error).__name__, said, name
 
 
-def _unpack_admitted(form: AdmittedForm) -> m.Admitted:
-    return m.Admitted(form.known, form.instead)
+def _unpack_error(form: RefusalForm) -> Exception:
+    kind = getattr(errors, form.type, None)
+    if kind is errors.ScheduleNotFound:
+        return errors.ScheduleNotFound(form.message, name=form.name)
+    if kind is errors.RowRefused:
+        return errors.RowRefused(form.message, id=form.name)
+    if isinstance(kind, type) and issubclass(kind, _REFUSALS):
+        return cast(type[ActorqError], kind)(form.message)
+    return ActorqError(f"{form.type}: {form.message}")
+
+
+_REFUSALS = (errors.SubmitError, errors.TaskNotFound, errors.StoreError, errors.ActorDied)
+"""What is made of nothing but a message (or an id)."""
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 class _Answer(Struct, frozen=True):
@@ -245,10 +189,9 @@ def _answer(
 
 
 _ANSWERS: dict[type, _Answer] = {
-    type(None): _answer("", None),
     int: _answer("count", int),
     tuple: _answer("ids", tuple[str, ...]),
-    m.Admitted: _answer("admitted", AdmittedForm, _pack_admitted, _unpack_admitted),
+    m.Admitted: _answer("admitted", m.Admitted),
     m.Snapshot: _answer("task", SnapshotForm, _pack_snapshot, _unpack_snapshot),
     m.FoundPage: _answer("page", PageForm, _pack_page, _unpack_page),
     m.Standing: _answer("standing", StandingForm, _pack_standing, _unpack_standing),
@@ -260,17 +203,16 @@ _ANSWERS: dict[type, _Answer] = {
     Exception: _answer("error", RefusalForm, _pack_error, _unpack_error),
 }
 _BY_KIND = {answer.kind: answer for answer in _ANSWERS.values()}
-_NONE = Raw(_encode(None))
 
 
-def pack_reply(reply: m.Reply) -> ReplyForm:
-    """Return the form of an answer."""
+def pack_reply(reply: m.Reply) -> tuple[Any, ...]:
+    """Return the fields of an answer."""
     if reply.error is not None:
-        return ReplyForm(reply.request, "error", Raw(_encode(_pack_error(reply.error))))
+        return "reply", reply.request, "error", _pack_error(reply.error)
     if reply.value is None:
-        return ReplyForm(reply.request, "", _NONE)
+        return "reply", reply.request, "", None
     answer = _ANSWERS[type(reply.value)]
-    return ReplyForm(reply.request, answer.kind, Raw(_encode(answer.pack(reply.value))))
+    return "reply", reply.request, answer.kind, answer.pack(reply.value)
 
 
 def unpack_reply(form: ReplyForm) -> m.Reply:

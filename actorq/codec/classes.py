@@ -11,7 +11,7 @@ calling the constructor again may even fail, each object is built once on trial 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -28,6 +28,7 @@ from actorq.codec.packed import (
     shown,
     spelled,
     split_pairs,
+    take,
 )
 from actorq.codec.references import Blank
 from actorq.codec.shapes import ANY, Row, Shape, unlabelled, walk
@@ -113,7 +114,7 @@ def _attrs(cls: Any) -> Recipe:
         )
         for a in own
     ]
-    builder = Builder(
+    return _built(
         cls,
         fields,
         converts=any(a.converter is not None for a in own),
@@ -121,7 +122,6 @@ def _attrs(cls: Any) -> Recipe:
         hooks=("__attrs_pre_init__", "__attrs_post_init__"),
         validate=attrs.validate if any(a.validator is not None for a in own) else None,
     )
-    return Recipe(fields, builder, builder.validate, builder.doubtful)
 
 
 def _dataclass(cls: Any) -> Recipe:
@@ -135,63 +135,50 @@ def _dataclass(cls: Any) -> Recipe:
         )
         for f in dataclasses.fields(cls)
     ]
-    builder = Builder(cls, fields, generated="<string>", hooks=("__post_init__",))
-    return Recipe(fields, builder, doubtful=builder.doubtful)
+    return _built(cls, fields, generated="<string>", hooks=("__post_init__",))
 
 
-class Builder:
-    """Builds objects of an attrs class or a dataclass, in the simplest way that restores them.
+def _built(
+    cls: Any,
+    fields: Sequence[Field],
+    *,
+    generated: str,
+    hooks: Sequence[str],
+    converts: bool = False,
+    validate: Callable[[Any], None] | None = None,
+) -> Recipe:
+    """Return a recipe that builds objects in the simplest way that restores them.
 
-    Attributes:
-        validate: See `Recipe`.
-        doubtful: See `Recipe`.
+    The constructor is its library's if the name of its code's file begins with ``generated``, and
+    then calls no code of the user's but ``hooks``, converters and validators.
     """
+    names = {field.key: field.name for field in fields}
+    code = getattr(vars(cls).get("__init__"), "__code__", None)
+    ours = code is not None and code.co_filename.startswith(generated)
+    alone = cls.__new__ is object.__new__ and not any(hasattr(cls, hook) for hook in hooks)
+    takes = set(code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount] if code else ())
+    if alone and ours and not converts and takes == names.keys():
+        return Recipe(fields, lambda values: cls(**values), validate)
+    # A cached hash is state that the constructor prepares, and no field.
+    hashes = getattr(getattr(cls.__hash__, "__code__", None), "co_names", ())
+    stateless = "_attrs_cached_hash" not in hashes
+    bare = alone and stateless and (ours or cls.__init__ is object.__init__)
+    taken = {field.key for field in fields if field.init}
+    always = {field.key for field in fields if field.init or field.default}
 
-    def __init__(
-        self,
-        cls: Any,
-        fields: Sequence[Field],
-        *,
-        generated: str,
-        hooks: Sequence[str],
-        converts: bool = False,
-        validate: Callable[[Any], None] | None = None,
-    ) -> None:
-        """Look at the class.
-
-        Its constructor is its library's if the name of its code's file begins with ``generated``,
-        and then calls no code of the user's but ``hooks``, converters and validators.
-        """
-        self.validate = validate
-        self._cls = cls
-        self._names = {field.key: field.name for field in fields}
-        self._taken = {field.key for field in fields if field.init}
-        self._always = {field.key for field in fields if field.init or field.default}
-        code = getattr(vars(cls).get("__init__"), "__code__", None)
-        ours = code is not None and code.co_filename.startswith(generated)
-        alone = cls.__new__ is object.__new__ and not any(hasattr(cls, hook) for hook in hooks)
-        takes = set(code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount] if code else ())
-        self._stores = alone and ours and not converts and takes == self._names.keys()
-        # A cached hash is state that the constructor prepares, and no field.
-        hashes = getattr(getattr(cls.__hash__, "__code__", None), "co_names", ())
-        bare = (ours or cls.__init__ is object.__init__) and "_attrs_cached_hash" not in hashes
-        self._bare = alone and bare
-        self.doubtful: bool = not self._stores and not self._bare
-
-    def __call__(self, values: dict[str, Any]) -> Any:
-        """Build an object; raises whatever its class does."""
-        if self._stores:
-            return self._cls(**values)
-        if self._bare and self._always <= values.keys():
-            instance = object.__new__(self._cls)
+    def build(values: dict[str, Any]) -> Any:
+        if bare and always <= values.keys():
+            instance = object.__new__(cls)
         else:
-            given = {key: value for key, value in values.items() if key in self._taken}
-            instance = self._cls(**deepcopy(given))  # which it may change, too
+            given = {key: value for key, value in values.items() if key in taken}
+            instance = cls(**deepcopy(given))  # which it may change, too
         for key, value in values.items():
-            object.__setattr__(instance, self._names[key], value)
-        if self.validate is not None:
-            self.validate(instance)
+            object.__setattr__(instance, names[key], value)
+        if validate is not None:
+            validate(instance)
         return instance
+
+    return Recipe(fields, build, validate, doubtful=not bare)
 
 
 class Record(Shape):
@@ -341,8 +328,8 @@ class Keys(Shape):
         depth = deeper(depth)
         self._check(value)
         keys = walk(ANY, tag, value, depth)
-        steps = (self._shapes.get(key, ANY).encode for key in value)
-        return join_pairs(keys, self._each(steps, value, value.values(), depth))
+        values = ((self._shapes.get(key, ANY).encode, item) for key, item in value.items())
+        return join_pairs(keys, each_value(take, value, values, depth))
 
     def decode(self, wire: Any, depth: int) -> Any:
         pairs = split_pairs(wire)
@@ -350,20 +337,11 @@ class Keys(Shape):
             raise Misfit(self.text, untag(wire, depth))
         depth = deeper(depth)
         keys = walk(ANY, untag, pairs[0], depth)
-        steps = (self._shapes.get(key, ANY).decode for key in keys)
-        value = dict(zip(keys, self._each(steps, keys, pairs[1], depth), strict=True))
+        steps = [self._shapes.get(key, ANY).decode for key in keys]
+        values = each_value(take, keys, zip(steps, pairs[1], strict=True), depth)
+        value = dict(zip(keys, values, strict=True))
         self._check(value)
         return value
-
-    def _each(
-        self, steps: Iterable[Step], keys: Iterable[Any], values: Iterable[Any], depth: int
-    ) -> Iterator[Any]:
-        return each_value(
-            lambda pair, depth: pair[0](pair[1], depth),
-            keys,
-            zip(steps, values, strict=True),
-            depth,
-        )
 
     def _check(self, value: dict[Any, Any]) -> None:
         if missing := self._required - value.keys():

@@ -2,7 +2,8 @@
 
 A batch is a MessagePack array of messages, a message an array of its tag and its fields. Most
 messages are their own form; those that hold what the wire has no word for (options, errors, heads)
-have a form here. Calls and values are bytes that nobody on the way looks into.
+have one here, and a function that writes such fields. Calls and values are bytes that nobody on the
+way looks into.
 
 Everything that arrives is checked against its form before anybody sees it. Fields beyond those that
 are known are ignored, and so are messages with an unknown tag that begins with ``x-``.
@@ -18,13 +19,11 @@ from msgspec import Meta, Raw, Struct
 
 from actorq.codec.answers import (
     HeadForm,
-    OutputForm,
     ReplyForm,
+    checked,
     pack_head,
-    pack_output,
     pack_reply,
     unpack_head,
-    unpack_output,
     unpack_reply,
 )  # fmt: skip
 from actorq.codec.options import pack_options, unpack_options
@@ -70,7 +69,7 @@ class _Submit(Struct, frozen=True, gc=False, array_like=True, tag="submit"):
 
 class _Done(Struct, frozen=True, gc=False, array_like=True):
     head: HeadForm
-    output: OutputForm | None
+    output: Output | None
     data: bytes
 
 
@@ -91,7 +90,7 @@ class _Finish(Struct, frozen=True, gc=False, array_like=True, tag="finish"):
     id: m.Name
     fence: int
     cause: m.FinishCause
-    output: OutputForm
+    output: Output
     started_at: m.Moment | None
     retryable: bool
     delay: m.Seconds
@@ -99,7 +98,7 @@ class _Finish(Struct, frozen=True, gc=False, array_like=True, tag="finish"):
 
 class _Outcome(Struct, frozen=True, gc=False, array_like=True, tag="outcome"):
     head: HeadForm
-    output: OutputForm | None
+    output: Output | None
 
 
 class _Event(Struct, frozen=True, gc=False, array_like=True):
@@ -153,14 +152,12 @@ _encode = msgspec.msgpack.Encoder().encode
 # --- messages ------------------------------------------------------------------------------------
 
 
-def _pack_submit(submit: m.Submit) -> _Submit:
-    tasks = tuple(
-        [
-            _Task(t.id, t.name, t.pool, pack_options(t.options), t.scope, t.body, t.needs)
-            for t in submit.tasks
-        ]
-    )
-    return _Submit(submit.request, tasks, submit.resent, submit.lineage, submit.stamp)
+def _pack_submit(submit: m.Submit) -> tuple[Any, ...]:
+    tasks = [
+        (t.id, t.name, t.pool, pack_options(t.options), t.scope, t.body, t.needs)
+        for t in submit.tasks
+    ]
+    return "submit", submit.request, tasks, submit.resent, submit.lineage, submit.stamp
 
 
 def _unpack_submit(form: _Submit) -> m.Submit | Malformed:
@@ -178,31 +175,24 @@ def _unpack_submit(form: _Submit) -> m.Submit | Malformed:
     return m.Submit(form.request, tasks, form.resent, form.lineage, form.stamp)
 
 
-def _pack_grant(grant: m.Grant) -> _Grant:
+def _pack_grant(grant: m.Grant) -> tuple[Any, ...]:
     head, body, done = grant.head, grant.body, None
     if type(body) is Done:
         data = encode_plain(body.data, "callback_data")
-        done = _Done(pack_head(body.head), pack_output(body.output), data)
+        done = pack_head(body.head), body.output, data
         body = None
-    return _Grant(
-        head.id,
-        head.name,
-        pack_options(head.options),
-        head.pool,
-        head.fence,
-        head.attempts,
-        grant.remaining,
-        body,
-        done,
-        grant.inputs,
-    )
+    options = pack_options(head.options)
+    return (
+        "grant", head.id, head.name, options, head.pool, head.fence, head.attempts,
+        grant.remaining, body, done, grant.inputs,
+    )  # fmt: skip
 
 
 def _unpack_grant(form: _Grant) -> m.Grant:
     """Return a grant whose head holds no more than a worker needs."""
     body: Any = form.body
     if form.done is not None:
-        head, output = unpack_head(form.done.head), unpack_output(form.done.output)
+        head, output = unpack_head(form.done.head), checked(form.done.output)
         body = Done(None, head, output, decode_plain(form.done.data))
     options = unpack_options(form.options)
     status = TaskStatus.RUNNING
@@ -213,32 +203,18 @@ def _unpack_grant(form: _Grant) -> m.Grant:
     return m.Grant(head, body, form.remaining, form.inputs)
 
 
-def _pack_finish(finish: m.Finish) -> _Finish:
-    output = finish.output
-    return _Finish(
-        finish.id,
-        finish.fence,
-        finish.cause,
-        OutputForm(output.value, output.error, output.kind),
-        finish.started_at,
-        finish.retryable,
-        finish.delay,
-    )
+def _pack_finish(f: m.Finish) -> tuple[Any, ...]:
+    return "finish", f.id, f.fence, f.cause, f.output, f.started_at, f.retryable, f.delay
 
 
-def _unpack_finish(form: _Finish) -> m.Finish:
-    output = Output(form.output.value, form.output.error, form.output.kind)
-    return m.Finish(
-        form.id, form.fence, form.cause, output, form.started_at, form.retryable, form.delay
-    )
+def _unpack_finish(f: _Finish) -> m.Finish:
+    checked(f.output)
+    return m.Finish(f.id, f.fence, f.cause, f.output, f.started_at, f.retryable, f.delay)
 
 
-def _pack_news(news: m.News) -> _News:
-    events = [
-        _Event(event.kind, pack_head(event.head), event.time, event.progress, event.error)
-        for event in news.events
-    ]
-    return _News(news.subscription, events)
+def _pack_news(news: m.News) -> tuple[Any, ...]:
+    events = [(e.kind, pack_head(e.head), e.time, e.progress, e.error) for e in news.events]
+    return "news", news.subscription, events
 
 
 def _unpack_news(form: _News) -> m.News:
@@ -257,12 +233,12 @@ def _unpack_declare(form: _Declare) -> m.Declare | Malformed:
         return Malformed(form.request, error)
 
 
-def _pack_declared(declared: dict[str, m.Declared]) -> dict[str, _Declared]:
-    forms: dict[str, _Declared] = {}
+def _pack_declared(declared: dict[str, m.Declared]) -> dict[str, tuple[Any, ...]]:
+    forms: dict[str, tuple[Any, ...]] = {}
     for name, said in declared.items():
         if said.pool != "any":
             schedule = None if said.schedule is None else pack_schedule(said.schedule)
-            forms[name] = _Declared(said.pool, pack_options(said.options), schedule)
+            forms[name] = said.pool, pack_options(said.options), schedule
     return forms
 
 
@@ -274,18 +250,15 @@ def _unpack_declared(forms: dict[str, _Declared]) -> dict[str, m.Declared]:
     return declared
 
 
-def _pack_worker(hello: m.WorkerHello) -> _WorkerHello:
+def _pack_worker(hello: m.WorkerHello) -> tuple[Any, ...]:
     declared = _pack_declared(hello.declared)
-    return _WorkerHello(
-        hello.worker, hello.node, hello.running, hello.slots, hello.tasks or {}, declared
-    )
+    tasks = hello.tasks or {}
+    return "worker", hello.worker, hello.node, hello.running, hello.slots, tasks, declared
 
 
-def _unpack_worker(form: _WorkerHello) -> m.WorkerHello:
-    declared = _unpack_declared(form.declared)
-    return m.WorkerHello(
-        form.worker, form.node, form.running, form.slots, form.tasks, declared=declared
-    )
+def _unpack_worker(f: _WorkerHello) -> m.WorkerHello:
+    declared = _unpack_declared(f.declared)
+    return m.WorkerHello(f.worker, f.node, f.running, f.slots, f.tasks, declared=declared)
 
 
 # --- both ways -----------------------------------------------------------------------------------
@@ -294,18 +267,18 @@ _PACK: dict[type, Callable[[Any], Any]] = {
     m.Submit: _pack_submit,
     m.Grant: _pack_grant,
     m.Finish: _pack_finish,
-    m.Outcome: lambda o: _Outcome(pack_head(o.head), pack_output(o.output)),
+    m.Outcome: lambda o: ("outcome", pack_head(o.head), o.output),
     m.News: _pack_news,
-    m.Declare: lambda d: _Declare(d.request, pack_schedule(d.schedule)),
+    m.Declare: lambda d: ("declare", d.request, pack_schedule(d.schedule)),
     m.WorkerHello: _pack_worker,
-    m.Knows: lambda k: _Knows(k.tasks, _pack_declared(k.declared)),
+    m.Knows: lambda k: ("knows", k.tasks, _pack_declared(k.declared)),
     m.Reply: pack_reply,
 }
 _UNPACK: dict[type, Callable[[Any], Any]] = {
     _Submit: _unpack_submit,
     _Grant: _unpack_grant,
     _Finish: _unpack_finish,
-    _Outcome: lambda f: m.Outcome(unpack_head(f.head), unpack_output(f.output)),
+    _Outcome: lambda f: m.Outcome(unpack_head(f.head), checked(f.output)),
     _News: _unpack_news,
     _Declare: _unpack_declare,
     _WorkerHello: _unpack_worker,
@@ -327,18 +300,28 @@ _FROM_OWNER = (
 )  # fmt: skip
 
 
+_COUNT_BYTES = {b"\xdc": 2, b"\xdd": 4}
+"""By the first byte of an array of more than 15."""
+
+
 class _Direction:
     """Reads the batches that go one way."""
 
     def __init__(self, union: Any) -> None:
-        self._batch = msgspec.msgpack.Decoder(list[union])
-        self._one = msgspec.msgpack.Decoder(union)
+        self._all = msgspec.msgpack.Decoder(list[union]).decode
+        self._one = msgspec.msgpack.Decoder(union).decode
 
     def decode(self, batch: bytes) -> list[Any]:
-        if _count(batch) > MESSAGES_MAX:
+        """Return the messages of a batch.
+
+        Raises:
+            WireError: It is none, or one of its messages is not for this direction.
+        """
+        size = _COUNT_BYTES.get(batch[:1])
+        if size and int.from_bytes(batch[1 : 1 + size], "big") > MESSAGES_MAX:
             raise WireError(f"a batch of more than {MESSAGES_MAX} messages")
         try:
-            forms: Iterable[Any] = self._batch.decode(batch)
+            forms: Iterable[Any] = self._all(batch)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             forms = self._without_unknown(batch, error)
         messages = []
@@ -353,36 +336,18 @@ class _Direction:
     def _without_unknown(self, batch: bytes, error: Exception) -> Iterable[Any]:
         """Read the batch one by one, without the messages that may be ignored."""
         try:
-            pieces = _pieces.decode(batch)
-            return [self._one.decode(p) for p in pieces if not _tag(p).startswith("x-")]
+            pieces = _pieces(batch)
+            return [self._one(p) for p in pieces if not _tagged(p).tag.startswith("x-")]
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
             raise WireError(f"no batch of messages: {error}") from None
-
-
-def _count(batch: bytes) -> int:
-    """Return how many messages a batch says that it has, before anything is made of it."""
-    match batch[:1]:
-        case b"\xdc":
-            return int.from_bytes(batch[1:3], "big")
-        case b"\xdd":
-            return int.from_bytes(batch[1:5], "big")
-        case _:
-            return 0  # at most 15, or no array
 
 
 class _Tagged(Struct, array_like=True):
     tag: str
 
 
-_pieces = msgspec.msgpack.Decoder(list[Raw])
-_tagged = msgspec.msgpack.Decoder(_Tagged)
-
-
-def _tag(piece: Raw) -> str:
-    return _tagged.decode(piece).tag
-
-
-_to_owner, _from_owner = _Direction(_TO_OWNER), _Direction(_FROM_OWNER)
+_pieces = msgspec.msgpack.Decoder(list[Raw]).decode
+_tagged = msgspec.msgpack.Decoder(_Tagged).decode
 
 
 def encode(message: Any) -> bytes:
@@ -407,19 +372,8 @@ def join(messages: list[bytes]) -> bytes:
     return header + b"".join(messages)
 
 
-def decode_to_owner(batch: bytes) -> list[Any]:
-    """Return the messages of a batch that a client or a worker has sent.
+decode_to_owner = _Direction(_TO_OWNER).decode
+"""Return the messages of a batch that a client or a worker has sent."""
 
-    Raises:
-        WireError: It is none, or one of its messages is not for this direction.
-    """
-    return _to_owner.decode(batch)
-
-
-def decode_from_owner(batch: bytes) -> list[Any]:
-    """Return the messages of a batch that the owner has sent.
-
-    Raises:
-        WireError: See `decode_to_owner`.
-    """
-    return _from_owner.decode(batch)
+decode_from_owner = _Direction(_FROM_OWNER).decode
+"""Return the messages of a batch that the owner has sent."""

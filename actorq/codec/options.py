@@ -13,7 +13,7 @@ import msgspec
 
 from actorq.codec.payload import decode_plain, encode_plain
 from actorq.errors import SubmitError
-from actorq.model.options import Limit, Retry, TaskOptions
+from actorq.model.options import Limit, OptionsDict, Retry, TaskOptions
 from actorq.model.records import Follow
 from actorq.model.status import TaskPriority
 
@@ -28,6 +28,14 @@ _packed: dict[int, tuple[TaskOptions, bytes]] = {}
 _unpacked: dict[bytes, TaskOptions] = {}
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(dict[str, Any]).decode
+
+
+def are_newer(data: bytes) -> bool:
+    """Say whether these are options of which this version does not know one."""
+    try:
+        return not _decode(data).keys() <= OptionsDict.__annotations__.keys()
+    except msgspec.MsgspecError:
+        return False
 
 
 def pack_options(options: TaskOptions) -> bytes:

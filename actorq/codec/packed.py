@@ -152,6 +152,12 @@ def each(step: Step, values: Iterable[Any], depth: int) -> list[Any]:
     return done
 
 
+def take(pair: tuple[Step, Any], depth: int) -> Any:
+    """Take a step with a value, both of which are in a pair: where each value has its own."""
+    step, value = pair
+    return step(value, depth)
+
+
 def each_value(step: Step, keys: Iterable[Any], values: Iterable[Any], depth: int) -> Iterator[Any]:
     """Take a step with each value of a dict; a refusal names the key."""
     for key, value in zip(keys, values, strict=True):
@@ -175,11 +181,14 @@ def join_items(kind: type, wires: Any) -> Any:
 
 
 def split_items(kind: type, wire: Any) -> list[Any] | None:
-    """Return the wires of the items, or None if it is not a container of that kind."""
-    if kind is list:
-        return wire if type(wire) is list else None
+    """Return the wires of the items, or None if it is neither of that kind nor a list.
+
+    A list is taken for any of them, as those of JSON.
+    """
+    if type(wire) is list:
+        return wire
     code = TUPLE if kind is tuple else SET if kind is set else FROZENSET
-    return open_items(wire.data) if type(wire) is Ext and wire.code == code else None
+    return open_items(wire.data) if kind is not list and kind_of(wire) == code else None
 
 
 def open_items(data: Buffer) -> list[Any]:

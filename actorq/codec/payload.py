@@ -137,10 +137,10 @@ def _write(what: str, encode: Step, value: Any) -> bytes:
         raise EncodeError(f"{what}{_why(error)}") from _cause(error)
 
 
-def _read(what: str, decode: Step, wire: Any) -> Any:
+def _read(what: str, decode: Step, data: bytes) -> Any:
     """Decode one value; whatever goes wrong is the fault of the bytes."""
     try:
-        return decode(wire, 0)
+        return decode(unpack(data), 0)
     except Exception as error:  # noqa: BLE001 - malformed, or a user's class raised
         raise EncodeError(f"{what}{_why(error)}") from _cause(error)
 
@@ -186,7 +186,7 @@ def decode_plain(data: bytes) -> Any:
     Raises:
         EncodeError: These bytes are no value.
     """
-    return _read("this value", lambda data, depth: untag(unpack(data), depth), data)
+    return _read("this value", untag, data)
 
 
 class Signature:
@@ -205,6 +205,7 @@ class Signature:
                 names the parameter.
         """
         self._name = name
+        self._its_value = f"task {name}: its value"
         made = _Compiler(name, function)
         self._parameters = made.parameters
         self._returns = made.returns
@@ -233,7 +234,7 @@ class Signature:
         Raises:
             EncodeError: It cannot travel, or is not of the annotated type.
         """
-        return _write(f"task {self._name}: its value", self._returns.encode, value)
+        return _write(self._its_value, self._returns.encode, value)
 
     def decode_value(self, data: bytes) -> Any:
         """Decode what `encode_value` made.
@@ -241,9 +242,7 @@ class Signature:
         Raises:
             EncodeError: It is malformed, or does not fit the annotation here.
         """
-        decode = self._returns.decode
-        what = f"task {self._name}: its value"
-        return _read(what, lambda data, depth: decode(unpack(data), depth), data)
+        return _read(self._its_value, self._returns.decode, data)
 
 
 class _Compiler:

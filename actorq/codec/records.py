@@ -10,16 +10,18 @@ What is read was written by us, so only its types are checked.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import astuple, fields, replace
 
-from actorq.codec.options import pack_options, unpack_options
+from actorq.codec.options import are_newer, pack_options, unpack_options
 from actorq.codec.payload import decode_plain, encode_plain
 from actorq.codec.schedules import ScheduleForm, pack_schedule, unpack_schedule
 from actorq.errors import ActorqError, CorruptStore, EncodeError, RemoteError
+from actorq.model.options import TaskOptions
 from actorq.model.records import (
     Cancel,
     Done,
@@ -33,17 +35,32 @@ from actorq.model.records import (
     Window,
 )  # fmt: skip
 from actorq.model.schedules import Schedule
-from actorq.model.status import FailureKind, TaskStatus
+from actorq.model.status import RUNNING, FailureKind, TaskStatus
 
 _VERSION = 1
 _BYTES, _DONE = b"\x00", b"\x01"
 _SHARED_MAX = 10_000
+_FENCE_MAX = 1 << 40
+
+UNKNOWN = "?"
+"""The name of a task whose name is lost."""
 
 
-class _Head(Struct, frozen=True, gc=False, array_like=True):
-    """A `Head` without its id; times that are as usual are left out."""
+class _Versioned(Struct, frozen=True, gc=False, array_like=True):
+    """What the forms of every version begin with."""
 
     version: int
+
+
+class _Form(Struct, frozen=True, gc=False, array_like=True):
+    """What those of this version begin with; of another one, they cannot be decoded."""
+
+    version: Literal[1]
+
+
+class _Head(_Form, frozen=True):
+    """A `Head` with its version for its id; times that are as usual are left out."""
+
     name: str
     options: bytes
     pool: Pool
@@ -64,42 +81,34 @@ class _Head(Struct, frozen=True, gc=False, array_like=True):
     needs: tuple[str, ...] = ()
 
 
-class _Versioned(Struct, frozen=True, gc=False, array_like=True):
-    """What every form begins with."""
-
-    version: int
+_ID, _OPTIONS, _SINCE, _DUE = map(Head.__struct_fields__.index, ("id", "options", "since", "due"))
 
 
-class _Output(Struct, frozen=True, gc=False, array_like=True):
-    version: int
+class _Output(_Form, frozen=True):
     value: bytes | None
     error: RemoteError | None
     kind: FailureKind | None
 
 
-class _Done(Struct, frozen=True, gc=False, array_like=True):
+class _Done(_Form, frozen=True):
     """A `Done`: its call is the task's own, whose name the head of its record has."""
 
-    version: int
     id: str
     head: bytes
     output: bytes | None
     data: bytes
 
 
-class _Pause(Struct, frozen=True, gc=False, array_like=True):
-    version: int
+class _Pause(_Form, frozen=True):
     at: float
 
 
-class _Window(Struct, frozen=True, gc=False, array_like=True):
-    version: int
+class _Window(_Form, frozen=True):
     starts: tuple[tuple[float, int], ...]
     per: float = 0.0
 
 
-class _Schedule(Struct, frozen=True, array_like=True):
-    version: int
+class _Schedule(_Form, frozen=True):
     schedule: ScheduleForm
     paused: bool
     anchor: float
@@ -112,9 +121,9 @@ _read_head = msgspec.msgpack.Decoder(_Head).decode
 _read_version = msgspec.msgpack.Decoder(_Versioned).decode
 _read_output = msgspec.msgpack.Decoder(_Output).decode
 _read_done = msgspec.msgpack.Decoder(_Done).decode
-_read_pause = msgspec.msgpack.Decoder(_Pause).decode
-_read_window = msgspec.msgpack.Decoder(_Window).decode
-_read_schedule = msgspec.msgpack.Decoder(_Schedule).decode
+
+_read_pieces = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+_FIELDS = fields(_Head)
 
 _ERRORS = (msgspec.MsgspecError, ActorqError, ValueError, TypeError, RecursionError)
 
@@ -128,9 +137,20 @@ def _unreadable(what: str, data: bytes, why: object = "") -> CorruptStore:
     if version != _VERSION:
         return CorruptStore(
             f"{what} has form {version}, and this version of actorq knows {_VERSION}: it was "
-            "written by a newer one; upgrade"
+            "written by a newer one; upgrade",
+            newer=True,
         )
-    return CorruptStore(f"{what} cannot be read: {why}")
+    return CorruptStore(f"{what} cannot be read: {why}", newer=getattr(why, "newer", False))
+
+
+class _Shared(dict[str, str]):
+    """Strings that many heads have, so that a million of them have one of each."""
+
+    def __missing__(self, text: str) -> str:
+        if len(self) >= _SHARED_MAX:
+            self.clear()
+        self[text] = text
+        return text
 
 
 class Records:
@@ -140,56 +160,42 @@ class Records:
     """
 
     def __init__(self) -> None:
-        self._shared: dict[str, str] = {}
-        """Strings that many heads have, so that a million of them have one of each."""
+        self._shared = _Shared()
 
     # --- heads -----------------------------------------------------------------------------------
 
     def pack_head(self, head: Head) -> bytes:
         """Return a head, but for its id."""
-        at = head.submitted_at
-        return _encode(
-            _Head(
-                _VERSION,
-                head.name,
-                pack_options(head.options),
-                head.pool,
-                head.scope,
-                at,
-                None if head.since == at else head.since,
-                head.rank,
-                None if head.due == at else head.due,
-                head.status,
-                head.fence,
-                head.attempts,
-                head.deaths,
-                head.worker,
-                head.started_at,
-                head.completed_at,
-                head.keep_until,
-                head.cancel,
-                head.needs,
-            )
-        )
+        values = [*astuple(head)]
+        values[_ID] = _VERSION
+        values[_OPTIONS] = pack_options(head.options)
+        if head.since == head.submitted_at:
+            values[_SINCE] = None
+        if head.due == head.submitted_at:
+            values[_DUE] = None
+        return _encode(values)
 
     def unpack_head(self, id: str, data: bytes) -> Head:
         """Return the head of the record with this id."""
         try:
             form = _read_head(data)
-            options = unpack_options(form.options)
         except _ERRORS as error:
             raise _unreadable(f"the head of task {id}", data, error) from None
-        if form.version != _VERSION:
-            raise _unreadable(f"the head of task {id}", data)
-        at, scope, worker = form.submitted_at, form.scope, form.worker
+        try:
+            options = unpack_options(form.options)
+        except _ERRORS as error:
+            what, newer = f"the head of task {id} cannot be read", are_newer(form.options)
+            upgrade = " (a newer version has written it; upgrade)" if newer else ""
+            raise CorruptStore(f"{what}: {error}{upgrade}", newer=newer) from None
+        at, scope, worker, shared = form.submitted_at, form.scope, form.worker, self._shared
         opaque = options.meta or options.callback is not None or options.callback_data is not None
         kind = TrackedHead if opaque else Head
         return kind(
             id,
-            self._share(form.name),
+            shared[form.name],
             options,
             form.pool,
-            None if scope is None else self._share(scope),
+            None if scope is None else shared[scope],
             at,
             at if form.since is None else form.since,
             form.rank,
@@ -198,7 +204,7 @@ class Records:
             form.fence,
             form.attempts,
             form.deaths,
-            None if worker is None else self._share(worker),
+            None if worker is None else shared[worker],
             form.started_at,
             form.completed_at,
             form.keep_until,
@@ -206,13 +212,26 @@ class Records:
             form.needs,
         )
 
-    def _share(self, text: str) -> str:
-        shared = self._shared.get(text)
-        if shared is None:
-            if len(self._shared) >= _SHARED_MAX:
-                self._shared.clear()
-            shared = self._shared[text] = text
-        return shared
+    def salvage_head(self, id: str, data: bytes) -> Head:
+        """Return what is left of a damaged head: a running task of no worker, without times.
+
+        Its name and its options as far as they can be read, and a fence above all its grants.
+        """
+        left: dict[str, Any] = {}
+        try:
+            for field, piece in zip(_FIELDS, _read_pieces(data), strict=False):
+                with suppress(*_ERRORS):
+                    left[field.name] = msgspec.msgpack.decode(piece, type=field.type)
+        except _ERRORS:
+            pass
+        try:
+            options = unpack_options(left["options"])
+        except (KeyError, *_ERRORS):
+            options = TaskOptions()
+        fence = left.get("fence", _FENCE_MAX)
+        fence = min(fence + 1, _FENCE_MAX) if fence > 0 else 0  # (0: it was never granted)
+        name, pool = left.get("name") or UNKNOWN, left.get("pool", "any")
+        return TrackedHead(id, name, options, pool, None, 0, 0, 0, 0, RUNNING, fence)
 
     # --- bodies and outputs ----------------------------------------------------------------------
 
@@ -226,7 +245,7 @@ class Records:
             output = None if body.output is None else self.pack_output(body.output)
             data = encode_plain(body.data, "callback_data")
             head = self.pack_head(body.head)
-            return _DONE + _encode(_Done(_VERSION, body.head.id, head, output, data))
+            return _DONE + _encode((_VERSION, body.head.id, head, output, data))
         raise EncodeError(f"a call must be bytes to be kept, not {type(body).__name__}")
 
     def unpack_body(self, data: bytes | None) -> Any:
@@ -244,8 +263,6 @@ class Records:
             content = decode_plain(form.data)
         except _ERRORS as error:
             raise _unreadable("a call", data[1:], error) from None
-        if form.version != _VERSION:
-            raise _unreadable("a call", data[1:])
         return Done(None, head, output, content)
 
     def pack_output(self, output: Output) -> bytes:
@@ -253,7 +270,7 @@ class Records:
         value = output.value
         if value is not None and type(value) is not bytes:
             raise EncodeError(f"a value must be bytes to be kept, not {type(value).__name__}")
-        return _encode(_Output(_VERSION, value, output.error, output.kind))
+        return _encode((_VERSION, value, output.error, output.kind))
 
     def unpack_output(self, data: bytes) -> Output:
         """Return how it ended."""
@@ -261,8 +278,6 @@ class Records:
             form = _read_output(data)
         except _ERRORS as error:
             raise _unreadable("an outcome", data, error) from None
-        if form.version != _VERSION:
-            raise _unreadable("an outcome", data)
         return Output(form.value, form.error, form.kind)
 
     # --- notes -----------------------------------------------------------------------------------
@@ -272,52 +287,43 @@ class Records:
         value = note.value
         match value:
             case Pause():
-                return _encode(_Pause(_VERSION, value.at))
+                return _encode((_VERSION, value.at))
             case Window():
-                return _encode(_Window(_VERSION, value.starts, value.per))
+                return _encode((_VERSION, value.starts, value.per))
             case Schedule():
                 form = pack_schedule(value)
-                return _encode(
-                    _Schedule(_VERSION, form, value.paused, value.anchor, value.cursor, value.last)
-                )
+                progress = value.paused, value.anchor, value.cursor, value.last
+                return _encode((_VERSION, form, *progress))
             case _:
                 raise EncodeError(f"no value of a note: {value!r}")
 
     def unpack_note(self, kind: NoteKind, name: str, data: bytes) -> Note:
         """Return the note."""
-        unpack = _NOTES.get(kind)
-        if unpack is None:
-            raise CorruptStore(f"the note {name!r} is of a kind that is not known here: {kind!r}")
-        what = f"the {kind} {name!r}"
+        if kind not in _NOTES:
+            why = f"the note {name!r} is of a kind that is not known here: {kind!r}; upgrade"
+            raise CorruptStore(why, newer=True)
+        decode, value_of = _NOTES[kind]
         try:
-            if _read_version(data).version != _VERSION:
-                raise _unreadable(what, data)
-            return Note(kind, name, unpack(self, name, data))
-        except CorruptStore:
-            raise
+            return Note(kind, name, value_of(decode(data)))
         except _ERRORS as error:
-            raise _unreadable(what, data, error) from None
-
-    def _unpack_pause(self, name: str, data: bytes) -> Pause:  # noqa: ARG002 - as the others
-        return Pause(_read_pause(data).at)
-
-    def _unpack_window(self, name: str, data: bytes) -> Window:  # noqa: ARG002 - as the others
-        form = _read_window(data)
-        return Window(form.starts, form.per)
-
-    def _unpack_schedule(self, name: str, data: bytes) -> Schedule:  # noqa: ARG002 - as the others
-        form = _read_schedule(data)
-        return replace(
-            unpack_schedule(form.schedule),
-            paused=form.paused,
-            anchor=form.anchor,
-            cursor=form.cursor,
-            last=form.last,
-        )
+            raise _unreadable(f"the {kind} {name!r}", data, error) from None
 
 
-_NOTES: dict[str, Callable[[Records, str, bytes], Struct]] = {
-    "pause": Records._unpack_pause,
-    "limit": Records._unpack_window,
-    "schedule": Records._unpack_schedule,
+def _schedule_of(form: _Schedule) -> Schedule:
+    return replace(
+        unpack_schedule(form.schedule),
+        paused=form.paused,
+        anchor=form.anchor,
+        cursor=form.cursor,
+        last=form.last,
+    )
+
+
+_NOTES: dict[str, tuple[Callable[[bytes], _Form], Callable[[Any], Struct]]] = {
+    "pause": (msgspec.msgpack.Decoder(_Pause).decode, lambda form: Pause(form.at)),
+    "limit": (
+        msgspec.msgpack.Decoder(_Window).decode,
+        lambda form: Window(form.starts, form.per),
+    ),
+    "schedule": (msgspec.msgpack.Decoder(_Schedule).decode, _schedule_of),
 }

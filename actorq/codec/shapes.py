@@ -35,6 +35,7 @@ from actorq.codec.packed import (
     split_items,
     split_label,
     split_pairs,
+    take,
 )
 from actorq.codec.references import Blank, Reference
 from actorq.codec.tagged import KINDS, TEXTS, no_form, tag, untag
@@ -174,7 +175,7 @@ class Items(Shape):
         return items if self._kind is list else join_items(self._kind, items)
 
     def decode(self, wire: Any, depth: int) -> Any:
-        items = wire if type(wire) is list else split_items(self._kind, wire)
+        items = split_items(self._kind, wire)
         if items is None:
             raise Misfit(self.text, untag(wire, depth))
         decoded = walk(self._item, self._item.decode, items, deeper(depth))
@@ -264,7 +265,7 @@ class Fixed(Shape):
         return join_items(tuple, self._walk(self._encodes, value, deeper(depth)))
 
     def decode(self, wire: Any, depth: int) -> Any:
-        items = wire if type(wire) is list else split_items(tuple, wire)
+        items = split_items(tuple, wire)
         if items is None:
             raise Misfit(self.text, untag(wire, depth))
         return tuple(self._walk(self._decodes, items, deeper(depth)))
@@ -277,9 +278,7 @@ class Fixed(Shape):
             raise Misfit(self.text, items, f"a tuple of {len(items)}")
         if self._row.native(items):
             return items
-        return each(
-            lambda pair, depth: pair[0](pair[1], depth), zip(steps, items, strict=True), depth
-        )
+        return each(take, zip(steps, items, strict=True), depth)
 
 
 class Literals(Shape):

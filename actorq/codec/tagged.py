@@ -246,6 +246,11 @@ def _untag_int(data: memoryview, _depth: int) -> int:
     return int.from_bytes(data, "big", signed=True)
 
 
+def _untag_date(data: memoryview, _depth: int) -> date:
+    year, month, day = unpack(data)  # of bytes alone, as pickle has them, it makes the 255th of May
+    return date(year, month, day)
+
+
 def _untag_datetime(data: memoryview, _depth: int) -> datetime:
     *parts, fold, zone = unpack(data)
     year, month, day, hour, minute, second, microsecond = parts
@@ -313,7 +318,7 @@ _BACK: dict[int, Callable[[memoryview, int], Any]] = {
     BYTEARRAY: lambda data, _: bytearray(data),
     COMPLEX: _untag_complex,
     DATETIME: _untag_datetime,
-    DATE: lambda data, _: date(*unpack(data)),
+    DATE: _untag_date,
     TIME: _untag_time,
     TIMEDELTA: _untag_timedelta,
     UUID_: lambda data, _: UUID(bytes=bytes(data)),

@@ -45,7 +45,8 @@ class Found(Protocol):
 class RecordCodec(Protocol):
     """From what a record consists of to bytes and back, for stores that keep bytes.
 
-    What unpacks raises `CorruptStore` for bytes that it cannot read.
+    What unpacks raises `CorruptStore` for bytes that it cannot read; ``newer`` if a newer version
+    has written them.
     """
 
     def pack_head(self, head: Head) -> bytes:
@@ -54,6 +55,10 @@ class RecordCodec(Protocol):
 
     def unpack_head(self, id: str, data: bytes) -> Head:
         """Return the head of the record with this id."""
+        ...
+
+    def salvage_head(self, id: str, data: bytes) -> Head:
+        """Return what is left of a damaged head: a running task of no worker, without times."""
         ...
 
     def pack_body(self, body: Any) -> bytes | None:
@@ -118,11 +123,14 @@ class Store(Protocol):
         ...
 
     def load(self, ownership: Ownership) -> AsyncGenerator[Sequence[Record], None]:
-        """Yield every live record with its body, in pieces of any size, in no particular order."""
+        """Yield every live record with its body, in pieces of any size, in no particular order.
+
+        One that is damaged by itself keeps nobody from the others: it says so (`Record.damage`).
+        """
         ...
 
     async def notes(self, ownership: Ownership) -> list[Note]:
-        """Return every note."""
+        """Return every note; one that is damaged has no value."""
         ...
 
     async def commit(
@@ -141,7 +149,10 @@ class Store(Protocol):
         ...
 
     async def fetch_keyed(self, partition: str, keys: Sequence[str]) -> list[Record | None]:
-        """Return, for each key, the newest *ended* record whose options have it, or None."""
+        """Return, for each key, the *ended* record whose options have it, or None.
+
+        Of several the one that ended last, whatever their ids say.
+        """
         ...
 
     async def find(self, partition: str, filter: Filter, cursor: str | None, limit: int) -> Found:

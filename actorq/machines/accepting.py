@@ -16,7 +16,6 @@ from actorq.errors import QueueFull, RowRefused, SubmitError, TaskNotFound
 from actorq.machines.effects import Found, Send
 from actorq.machines.granting import Granting
 from actorq.machines.keys import Holder, conflict
-from actorq.machines.ledger import add_watch
 from actorq.machines.parking import Parked
 from actorq.machines.subscriptions import is_kept
 from actorq.machines.tables import closing
@@ -124,7 +123,7 @@ class Accepting(Granting):
                 else:
                     plan.instead[task.id] = holder.id
                 return conflict(key, task.name, task.body, holder)
-            plan.keys[key] = Holder(task.id, task.name, task.body)
+            plan.keys[key] = Holder(task.id, task.name, task.body, new=True)
         if task.options.after or task.needs:
             for id in (*task.options.after, *task.needs):
                 if not self._is_there(plan.instead.get(id, id), plan):
@@ -227,7 +226,7 @@ class Accepting(Granting):
         """Tell a client how a task ends, or has ended."""
         live = self._live.get(id)
         if live is not None:
-            add_watch(live, origin)
+            self._ledger.watch(live, origin)
         else:
             self._out.send(origin, m.Outcome(stored[id].head, stored[id].output))
 

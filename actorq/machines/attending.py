@@ -11,21 +11,23 @@ from __future__ import annotations
 
 from math import inf
 
+from actorq.errors import CorruptStore, RemoteError
 from actorq.machines.accepting import Accepting
 from actorq.machines.fleet import Worker
-from actorq.machines.ledger import Run
+from actorq.machines.ledger import Live, Run
 from actorq.machines.states import Move
 from actorq.machines.tables import Limits
 from actorq.machines.timers import Timers
 from actorq.model import messages as m
 from actorq.model.events import EventKind
 from actorq.model.ids import HOME
-from actorq.model.records import Cancel, Record
-from actorq.model.status import PENDING, RUNNING, WAITING
+from actorq.model.records import Cancel, Output, Record
+from actorq.model.status import PENDING, RUNNING, WAITING, FailureKind
 
 LOSSES_MAX = 10_000
 """Clients whose loss is remembered, for them to be told when they come back."""
 
+LOOK = "look"
 _CLIENT, _WORKER = "client ", "worker "
 
 
@@ -38,7 +40,10 @@ class Attending(Accepting):
         """When a peer is given up if it is not heard of."""
         self._sessions: dict[str, int] = {}
         self._expected: set[str] = set()
-        """Peers that a loaded record speaks of, before there was time to wait for them."""
+        """Peers that a loaded record speaks of, before there was time to wait for them; and `LOOK`
+        where there is something else to be done about what was loaded."""
+        self._damages: dict[str, str] = {}
+        """Loaded tasks whose records are damaged, and how."""
         self._pulse = inf
         """When somebody should look at the clock next, so that a stall can be told from silence;
         set at the end of each step."""
@@ -54,6 +59,9 @@ class Attending(Accepting):
         """Take in a live record of the store; its worker and its client have a lease to come."""
         head = record.head
         live = self._ledger.open(head, record.body, None, stored=True)
+        if record.damage is not None:
+            self._damages[head.id] = record.damage
+            self._expected.add(LOOK)
         self._stamp = max(self._stamp, head.submitted_at, head.since)
         if head.scope is not None:
             self._expected.add(_CLIENT + _session(head.scope))
@@ -82,10 +90,20 @@ class Attending(Accepting):
         late = now - self._pulse
         if late > self._look:
             # By no more than it was late: a dead peer must not gain by every stall.
-            for key, when in list(self._until.armed.items()):
-                self._until.set(key, when + late)
-            self._gates.shift(late)
-            self._out.tell(EventKind.OWNER_STALLED, seconds=late)
+            self.move_along(late)
+
+    def move_along(self, seconds: float) -> None:
+        """Wait so much longer for everybody, and for every window of a limit.
+
+        For nobody could be heard, or the clock was set forward, which is to be said before the
+        first step at the new time.
+        """
+        self._pulse += seconds
+        for key, when in list(self._until.armed.items()):
+            self._until.set(key, when + seconds)
+        self._gates.shift(seconds)
+        if self._until.armed:
+            self._out.tell(EventKind.OWNER_STALLED, seconds=seconds)
 
     def _meet(self) -> None:
         """Begin to wait for those that loaded records speak of.
@@ -95,6 +113,10 @@ class Attending(Accepting):
         """
         self._spare_until = self._now + self._limits.window
         expected, self._expected = self._expected, set()
+        damages, self._damages = self._damages, {}
+        for id, why in damages.items():
+            self._give_up_damaged(self._live[id], why)
+        expected.discard(LOOK)
         for key in sorted(expected):
             node = key[len(_WORKER) :]
             worker = self._fleet.known(node) if key.startswith(_WORKER + HOME) else None
@@ -102,6 +124,17 @@ class Attending(Accepting):
                 self._lose_worker(worker)
             else:
                 self._until.set(key, self._spare_until)
+
+    def _give_up_damaged(self, live: Live, why: str) -> None:
+        """End a task that cannot be run, as its record is damaged; a worker that runs it may."""
+        head = live.head
+        self._out.tell(EventKind.RECORD_DAMAGED, id=head.id, name=head.name, why=why)
+        if live.run is None:
+            if not head.submitted_at:  # its times are lost; these forbid most, see `_doubt`
+                at = self._next_stamp()
+                self._ledger.note(live, submitted_at=at, since=at, rank=at, due=at)
+            error = RemoteError.made_of(CorruptStore, f"it cannot be run: {why}")
+            self._end(live, Move.SPOIL, Output(error=error, kind=FailureKind.STORE))
 
     def _give_up_the_silent(self) -> None:
         """Give up every peer whose time is over."""
@@ -166,9 +199,7 @@ class Attending(Accepting):
             if _session(scope) == session
             for id in members
         ]
-        for id in ids:
-            if id in self._live:
-                self._cancel(id, cancel, self._limits.grace)
+        self._cancel_all(ids, cancel, self._limits.grace)
         if ids or not self._parting:
             self._out.tell(EventKind.CLIENT_LOST, session=session, tasks=len(ids))
 

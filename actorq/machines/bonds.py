@@ -50,14 +50,11 @@ class Bond(Struct):
         ties: The sources that it holds on to.
         open: Those that are not over.
         held: Whether nothing may be decided yet: a bulk verb may still change its sources.
-        spared: Whether it had started in an earlier run, so that what it came after, and is
-            forgotten by now, had ended well enough.
     """
 
     ties: tuple[str, ...]
     open: set[str]
     held: bool = False
-    spared: bool = False
 
 
 class Bonds:
@@ -95,13 +92,12 @@ class Bonds:
         records: Mapping[str, Record] = _NOTHING,
         *,
         held: bool = False,
-        spared: bool = False,
     ) -> Bond:
         """Bind a live task to its sources; ``records`` has those that are known to have ended."""
         needs = needs_of(head)
         wanted = dict.fromkeys(needs.values())
         ties = sources_of(head) if head.status is WAITING else tuple(wanted)
-        bond = self.bonds[head.id] = Bond(ties, set(), held, spared)
+        bond = self.bonds[head.id] = Bond(ties, set(), held)
         for id in ties:
             source = self.sources.get(id)
             if source is None:

@@ -63,8 +63,12 @@ class Depending(Ending):
 
     # --- what the others have become -------------------------------------------------------------
 
-    def _settle(self) -> None:
-        """Look at all whose sources have ended, and at what comes of that in turn."""
+    def _settle(self, most: int) -> int:
+        """Look at those whose sources have ended, and at what comes of that in turn.
+
+        Returns how many more than ``most`` may be looked at in this step; what is left then is
+        there for the next one.
+        """
         bonds = self._bonds
         if bonds.unasked:
             ids = bonds.ask()
@@ -72,13 +76,15 @@ class Depending(Ending):
                 chunk = tuple(ids[start : start + RESOLVE_CHUNK])
                 self._blind += 1
                 self._out.lookup(0, m.Resolve(chunk), *chunk)
-        while bonds.news or bonds.loose:
-            while bonds.loose:
+        while most > 0 and (bonds.news or bonds.loose):
+            while bonds.loose and most > 0:
+                most -= 1
                 id = bonds.loose.popleft()
                 if id in bonds.bonds:
                     self._look_at(self._live[id], bonds.bonds[id])
-            if bonds.news:
+            if bonds.news and not bonds.loose:
                 self._tell_followers(bonds.news.popleft())
+        return most
 
     def _resolved(self, found: Found) -> None:
         """Note what the store knows of tasks that others come after; None is forgotten."""
@@ -94,38 +100,35 @@ class Depending(Ending):
         source = bonds.sources.get(id)
         if source is None or not source.over:  # nobody is left, or it has a new run
             return
-        for follower in list(source.followers):
-            bond = bonds.bonds.get(follower)
-            if bond is None or id not in bond.open:
-                continue
-            bond.open.discard(id)
-            live = self._live[follower]
-            if bond.held or live.head.status is not WAITING:
-                continue
-            if self._spoils(live.head, bond, id):
-                self._miss(live, id)
-            elif not bond.open:
-                self._set_free(live)
+        for follower in source.followers:
+            bond = bonds.bonds[follower]
+            if id in bond.open:
+                bond.open.discard(id)
+                if not bond.open or self._spoils(self._live[follower].head, id):
+                    bonds.loose.append(follower)
 
     def _look_at(self, live: Live, bond: Bond) -> None:
         """Decide about a dependant by all that is known of its sources."""
-        if live.head.status is not WAITING:  # it has only its values to be looked up
+        if bond.held or live.head.status is not WAITING:  # it has only its values to be looked up
             return
         for id in bond.ties:
-            if id not in bond.open and self._spoils(live.head, bond, id):
+            if id not in bond.open and self._spoils(live.head, id):
                 self._miss(live, id)
                 return
         if not bond.open:
             self._set_free(live)
 
-    def _spoils(self, head: Head, bond: Bond, id: str) -> bool:
-        """Say whether a source that is over has ended so that the dependant cannot run."""
+    def _spoils(self, head: Head, id: str) -> bool:
+        """Say whether a source that is over has ended so that the dependant cannot run.
+
+        What was granted in an earlier run had all that it came after, even if that is forgotten.
+        """
         source = self._bonds.sources[id]
         if source.good:
             return False
         if id in needs_of(head).values():
             return True
-        forgiven = source.head is None and bond.spared
+        forgiven = source.head is None and head.fence > 0
         return head.options.on_dependency_failure == "fail" and not forgiven
 
     def _set_free(self, live: Live) -> None:
@@ -143,6 +146,8 @@ class Depending(Ending):
 
     def _miss(self, live: Live, id: str) -> None:
         """End a task because of one that it comes after."""
+        if self._doomed and self._cancel_if_doomed(live.head.id):
+            return
         source = self._bonds.sources.get(id)
         over = None if source is None else source.head
         needs = id in needs_of(live.head).values()

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from actorq.errors import TaskNotFound
 from actorq.machines.effects import Outbox, Searched
 from actorq.machines.fleet import Fleet
-from actorq.machines.ledger import Ledger, add_watch, snapshot
+from actorq.machines.ledger import Ledger, snapshot
 from actorq.model import messages as m
 from actorq.model.records import Cancel, Head, Record
 from actorq.model.status import CANCELLED, FAILURE, PENDING
@@ -72,7 +72,7 @@ class Desk:
         unknown = []
         for id in watch.ids:
             if (live := self._ledger.live.get(id)) is not None:
-                add_watch(live, origin)
+                self._ledger.watch(live, origin)
             else:
                 unknown.append(id)
         return unknown

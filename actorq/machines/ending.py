@@ -7,6 +7,7 @@ cancelled task back.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from math import inf
 from typing import Any
 
@@ -23,7 +24,7 @@ from actorq.errors import (
 from actorq.machines.effects import Send
 from actorq.machines.ledger import Live
 from actorq.machines.states import Move
-from actorq.machines.tables import Tables, closing
+from actorq.machines.tables import STEP_MAX, Tables, closing
 from actorq.machines.times import deadline as deadline_of
 from actorq.machines.times import expiry as expiry_of
 from actorq.model import messages as m
@@ -153,8 +154,7 @@ class Ending(Tables):
         live = self._live[id]
         head = live.head
         if head.status is not RUNNING:
-            self._ledger.note(live, cancel=cancel)
-            self._end(live, Move.CANCEL, None)
+            self._end(live, Move.CANCEL, None, cancel=cancel)
             return
         run = live.run
         assert run is not None  # whatever runs, runs somewhere
@@ -185,8 +185,28 @@ class Ending(Tables):
         waiters = self._ending.setdefault(scope, [])
         if (origin, request.request) not in waiters:  # asked again, on another connection
             waiters.append((origin, request.request))
-        for id in members:
-            self._cancel(id, Cancel("scope", request.reason), request.grace)
+        self._cancel_all(members, Cancel("scope", request.reason), request.grace)
+
+    def _cancel_all(self, ids: list[str], cancel: Cancel, grace: float) -> None:
+        """Cancel tasks at the end of this step, or as many as one step may: those that run first.
+
+        Of the others none is granted until their turn has come.
+        """
+        doom, live = (cancel, grace), self._live
+        self._doomed |= dict.fromkeys([id for id in ids if live[id].run is not None], doom)
+        self._doomed |= dict.fromkeys(ids, doom)
+
+    def _cancel_doomed(self) -> None:
+        for id in list(islice(self._doomed, STEP_MAX)):
+            self._cancel_if_doomed(id)
+
+    def _cancel_if_doomed(self, id: str) -> bool:
+        """Cancel a task now that was to be cancelled anyway; say whether it was so."""
+        doom = self._doomed.pop(id, None)
+        if doom is None or id not in self._live:  # it has ended meanwhile
+            return False
+        self._cancel(id, *doom)
+        return True
 
     def _join(self, origin: int, join: m.Join) -> None:
         self._joins.append((origin, join.request))
@@ -202,8 +222,7 @@ class Ending(Tables):
             return
         self._closes.append((origin, close))
         if close.cancel:
-            for id in list(self._live):
-                self._cancel(id, _SHUTDOWN, close.grace)
+            self._cancel_all(list(self._live), _SHUTDOWN, close.grace)
         self._answer_who_waits_for_quiet()
 
     def _drop_parked(
@@ -215,7 +234,10 @@ class Ending(Tables):
         self._answer_who_waits_for_quiet()
 
     def _tick(self, origin: int, tick: m.Tick) -> None:  # noqa: ARG002 - a handler like others
-        for id in self._timers.due(self._now):
+        for _ in range(STEP_MAX):
+            id = self._timers.pop(self._now)
+            if id is None:
+                break
             self._on_time(self._live[id])
 
     def _on_time(self, live: Live) -> None:

@@ -24,6 +24,9 @@ from actorq.model.feed import TaskEventKind
 from actorq.model.records import Head, Note, Pause
 from actorq.model.status import RUNNING, FailureKind
 
+_DOOMED_MAX = 100
+"""Tasks that stand before others and are cancelled for that, rather than in their turn."""
+
 _SPEND_NOTHING = ("later", "handed back")
 
 
@@ -33,7 +36,7 @@ class Granting(Depending):
     def _grant_what_is_ready(self) -> None:
         if self._closing or self._blind:
             return
-        free, waiting = self._fleet.free, self._ready.heaps
+        free, waiting, left = self._fleet.free, self._ready.heaps, _DOOMED_MAX
         for pool in POOLS:
             while waiting[pool] and free[pool] > 0:
                 live = self._ready.take(pool, self._fleet.able(pool))
@@ -43,6 +46,12 @@ class Granting(Depending):
                     # Too late, though no tick has come yet to say so.
                     self._ready.add(live)
                     self._on_time(live)
+                    continue
+                if self._doomed and live.head.id in self._doomed:
+                    self._ready.add(live)  # as all that is pending
+                    left -= self._cancel_if_doomed(live.head.id)
+                    if not left:
+                        return
                     continue
                 if live.head.needs and self._lacks_value(live):
                     continue

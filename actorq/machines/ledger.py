@@ -6,6 +6,7 @@ and decides nothing. A task that has ended is in none of the tables.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 from msgspec import UNSET, Struct
@@ -49,10 +50,10 @@ class Ledger:
         """The tasks of each scope, in the order in which they came."""
         self.keys: dict[str, str] = {}
         """Which live task has each key."""
+        self.clients: Container[int] = ()
+        """The connections of clients."""
         self._counts: dict[str, dict[TaskStatus, int]] = {}
-        self._heads: dict[str, Head | None] = {}
-        self._bodies: dict[str, Any] = {}
-        self._outputs: dict[str, Output | None] = {}
+        self._writes: dict[str, Write] = {}
 
     def open(self, head: Head, body: Any, watch: int | None, *, stored: bool = False) -> Live:
         """Add a live task; unless ``stored``, it is new to the store."""
@@ -66,8 +67,7 @@ class Ledger:
             counts = self._counts[head.options.queue] = dict.fromkeys(_LIVE, 0)
         counts[head.status] += 1
         if not stored:
-            self._heads[head.id] = head
-            self._bodies[head.id] = body
+            self._writes[head.id] = Write(head.id, head, body)
         return live
 
     def move(self, live: Live, move: Move, **changes: Any) -> None:
@@ -79,11 +79,19 @@ class Ledger:
         counts = self._counts[head.options.queue]
         counts[head.status] -= 1
         counts[status] += 1
-        live.head = self._heads[head.id] = replace(head, status=status, **changes)
+        self._change(live, replace(head, status=status, **changes))
 
     def note(self, live: Live, **changes: Any) -> None:
         """Change a live task's head and not its status."""
-        live.head = self._heads[live.head.id] = replace(live.head, **changes)
+        self._change(live, replace(live.head, **changes))
+
+    def _change(self, live: Live, head: Head) -> None:
+        live.head, id = head, head.id
+        former = self._writes.get(id)
+        if former is None:
+            self._writes[id] = Write(id, head)
+        else:
+            self._writes[id] = Write(id, head, former.body, former.output)
 
     def settle(self, live: Live, pool: Pool, options: TaskOptions, rank: float) -> None:
         """Note what a live task is, of which only the name was known."""
@@ -107,7 +115,7 @@ class Ledger:
             raise move.broken(head.status)
         counts = self._counts[queue]
         counts[head.status] -= 1
-        live.head = head = self._heads[id] = replace(head, status=status, **changes)
+        live.head = head = replace(head, status=status, **changes)
         del self.live[id]
         if head.scope is not None:
             members = self.scopes[head.scope]
@@ -116,13 +124,15 @@ class Ledger:
                 del self.scopes[head.scope]
         if not (counts[PENDING] or counts[RUNNING] or counts[SCHEDULED] or counts[WAITING]):
             del self._counts[queue]
-        self._outputs[id] = output
         key = head.options.key
-        if key is not None:  # its call is kept, to be compared with others
-            if self.keys.get(key) == id:
-                del self.keys[key]
-        elif status is SUCCESS:
-            self._bodies[id] = None  # nothing runs it again, so nothing needs its call
+        if key is not None and self.keys.get(key) == id:
+            del self.keys[key]
+        if key is None and status is SUCCESS:
+            body = None  # nothing runs it again, or is compared with it: nothing needs its call
+        else:
+            former = self._writes.get(id)
+            body = UNSET if former is None else former.body
+        self._writes[id] = Write(id, head, body, output)
         return head
 
     def unstarted(self, queue: str) -> int:
@@ -154,25 +164,32 @@ class Ledger:
 
     def changes(self) -> list[Any]:
         """Return and forget one `Write` per changed record, its last state."""
-        heads, bodies, outputs = self._heads, self._bodies, self._outputs
-        writes: list[Any] = []
-        for id, head in heads.items():
-            writes.append(Write(id, head, bodies.get(id, UNSET), outputs.get(id, UNSET)))
-        heads.clear()
-        bodies.clear()
-        outputs.clear()
+        writes: list[Any] = [*self._writes.values()]
+        self._writes.clear()
         return writes
 
     def reopen(self, head: Head, body: Any) -> Live:
         """Make a terminal task live again as ``head``: its output goes, its body stays stored."""
         live = self.open(head, body, None, stored=True)
-        self._heads[head.id] = head
-        self._outputs[head.id] = None
+        self._writes[head.id] = Write(head.id, head, UNSET, None)
         return live
 
     def discard(self, id: str) -> None:
         """Have the record of a terminal task forgotten."""
-        self._heads[id] = None
+        self._writes[id] = Write(id, None)
+
+    def watch(self, live: Live, connection: int) -> None:
+        """Have ``connection`` told how a task ends."""
+        watch = live.watch
+        if watch is None:
+            live.watch = connection
+        elif isinstance(watch, int):
+            if watch != connection:
+                live.watch = (watch, connection)
+        elif connection not in watch:
+            if len(watch) >= _WATCHES_SWEPT:  # a client has a new number each time it comes back
+                watch = tuple(number for number in watch if number in self.clients)
+            live.watch = (*watch, connection)
 
     def tables(self) -> dict[str, int]:
         """Return the size of every table; all are 0 when nothing is live."""
@@ -181,9 +198,12 @@ class Ledger:
             "scopes": len(self.scopes),
             "keys": len(self.keys),
             "counts": len(self._counts),
-            "changes": len(self._heads) + len(self._bodies) + len(self._outputs),
+            "changes": len(self._writes),
         }
 
+
+_WATCHES_SWEPT = 8
+"""Connections that wait for one task, from which on those are forgotten that have ended."""
 
 _LIVE = (SCHEDULED, WAITING, PENDING, RUNNING)
 _NONE = dict.fromkeys(_LIVE, 0)
@@ -197,15 +217,3 @@ def snapshot(live: Live) -> Snapshot:
     if run.started is not None:
         head = replace(head, started_at=run.started, attempts=head.attempts + 1)
     return Snapshot(head, None, run.progress)
-
-
-def add_watch(live: Live, connection: int) -> None:
-    """Have ``connection`` told how this task ends."""
-    watch = live.watch
-    if watch is None:
-        live.watch = connection
-    elif isinstance(watch, int):
-        if watch != connection:
-            live.watch = (watch, connection)
-    elif connection not in watch:
-        live.watch = (*watch, connection)

@@ -117,7 +117,8 @@ class Gates(Generic[W]):
         if limit.rate is not None:
             key, now = self._keys[limit.key], self._clock()
             self._drop_what_is_over(key, now)
-            key.per = max(key.per, limit.per) if key.starts else limit.per
+            known = key.starts or key.waiting
+            key.per = max(key.per, limit.per) if known else limit.per
             add_start(key.starts, now)
             self.changed[limit.key] = None
 
@@ -140,6 +141,8 @@ class Gates(Generic[W]):
         """Remember somebody until the limit, which is closed, is open."""
         key = self._keys[limit.key]
         key.waiting[waiter] = limit
+        if limit.rate is not None:
+            key.per = max(key.per, limit.per)
         self._arm(limit, key)
 
     def forget(self, limit: Limit, waiter: W) -> None:

@@ -42,6 +42,8 @@ class Parking:
         """By queue, oldest first; to look at, not to change."""
         self.asked: dict[Key, Parked] = {}
         """Likewise."""
+        self._of: dict[int, set[Key]] = {}
+        """Those in lines, by their connection."""
 
     def __contains__(self, queue: str) -> bool:
         """Say whether somebody waits for ``queue``, so that nobody may overtake."""
@@ -52,12 +54,13 @@ class Parking:
 
     def park(self, parked: Parked) -> None:
         """Add a submit to the end of its lines."""
+        self._of.setdefault(parked.origin, set()).add(parked.key)
         for queue in parked.needs:
             self.lines.setdefault(queue, OrderedDict())[parked.key] = parked
 
     def count(self, origin: int) -> int:
-        """Return how many submits of one connection wait."""
-        return len({key for line in self.lines.values() for key in line if key[0] == origin})
+        """Return how many submits of one connection wait in lines."""
+        return len(self._of.get(origin, ()))
 
     def next(self, room: Callable[[str], int]) -> Parked | None:
         """Return a submit that is the first of all its lines and fits, if there is one."""
@@ -108,6 +111,11 @@ class Parking:
     def remove(self, parked: Parked) -> None:
         """Take out a submit that is here."""
         self.asked.pop(parked.key, None)
+        others = self._of.get(parked.origin)
+        if others is not None:
+            others.discard(parked.key)
+            if not others:
+                del self._of[parked.origin]
         for queue in parked.needs:
             line = self.lines[queue]
             del line[parked.key]

@@ -13,7 +13,7 @@ outside. Every move is in `states`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from math import inf
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 from attrs import evolve
 from msgspec.structs import replace
 
+from actorq.machines.attending import LOOK
 from actorq.machines.desk import Desk
 from actorq.machines.effects import Complete, Effect, Found, Searched
 from actorq.machines.fleet import POOLS
@@ -28,14 +29,24 @@ from actorq.machines.reasons import Reasons
 from actorq.machines.scheduling import Scheduling
 from actorq.machines.states import Move, target
 from actorq.machines.subscriptions import is_kept
-from actorq.machines.tables import Limits, closing
+from actorq.machines.tables import STEP_MAX, Limits, closing
 from actorq.machines.times import rank
 from actorq.model import messages as m
+from actorq.model.events import EventKind
 from actorq.model.feed import TaskEventKind
 from actorq.model.ids import HOME
 from actorq.model.records import Note, Pause, Record, Window
 from actorq.model.results import PoolStats, QueueStats, Stats, TaskInfo, WorkerInfo
 from actorq.model.schedules import Schedule, moment
+
+Mail = tuple[int, Sequence[Any]]
+"""What came on a connection: its number and what was sent together."""
+
+_DAMAGES = {
+    "pause": "the queue is paused, since when is lost",
+    "limit": "its recent starts are lost, so that more may start now",
+    "schedule": "nothing is submitted for it until it is declared again, from then on",
+}
 
 
 class QueueMachine(Scheduling):
@@ -121,15 +132,26 @@ class QueueMachine(Scheduling):
         match note.value:
             case Schedule() as schedule:
                 self._schedules.load(schedule)
+                self._expected.add(LOOK)
             case Window() as window:
                 self._gates.load(note.name, window)
             case Pause() as pause:
                 self._ready.pause(note.name, pause.at)
+            case None:
+                why = f"it cannot be read: {_DAMAGES[note.kind]}"
+                what = f"{note.kind} {note.name}"
+                self._out.tell(EventKind.RECORD_DAMAGED, id=what, name=note.name, why=why)
+                if note.kind == "pause":
+                    self._ready.pause(note.name, self._now)
             case value:
                 raise AssertionError(f"nothing is noted by {value!r}")
 
     def step(self, origin: int, messages: Sequence[Any], now: float) -> list[Effect]:
-        """Apply what connection ``origin`` sent together; return what must be done, in order.
+        """Apply what connection ``origin`` sent together; see `turn`."""
+        return self.turn(((origin, messages),), now)
+
+    def turn(self, mail: Iterable[Mail], now: float) -> list[Effect]:
+        """Apply what came by several connections; return what must be done, in order.
 
         ``now`` is in seconds since the epoch and may not go backwards. Writes come first, one for
         each record that changed.
@@ -137,14 +159,18 @@ class QueueMachine(Scheduling):
         self._now = now
         if self._expected or self._pulse < now:
             self._look_at_clock()
-        for message in messages:
-            self._handlers[type(message)](origin, message)
-        bonds = self._bonds
+        handlers = self._handlers
+        for origin, messages in mail:
+            for message in messages:
+                handlers[type(message)](origin, message)
+        if self._doomed:
+            self._cancel_doomed()
+        bonds, most = self._bonds, STEP_MAX
         while True:
             if bonds.news or bonds.loose or bonds.unasked:
-                self._settle()
+                most = self._settle(most)
             self._grant_what_is_ready()
-            if bonds.news or bonds.loose:  # one was too late for its grant
+            if (bonds.news or bonds.loose) and most > 0:  # one was too late for its grant
                 continue
             if not (self._parking.lines and self._unpark()):
                 break
@@ -160,7 +186,7 @@ class QueueMachine(Scheduling):
 
     def next_deadline(self) -> float | None:
         """Return when a `Tick` has something to do, or None."""
-        if self._expected or self._bonds.loose:
+        if self._expected or self._bonds.loose or self._bonds.news or self._doomed:
             return 0.0  # nobody may come
         deadline = self._timers.next() if self._timers.armed else None
         for others in (self._gates.alarms, self._schedules.timers):
@@ -254,7 +280,8 @@ class QueueMachine(Scheduling):
 
     def _revive(self, record: Record) -> None:
         """Start a new run of an ended task: everything begins again, but never the fence."""
-        since = self._next_stamp()
+        stamp = self._next_stamp()
+        since = self._since(stamp)
         head = record.head
         waits = bool(head.options.after or head.needs)
         live = self._ledger.reopen(
@@ -264,7 +291,7 @@ class QueueMachine(Scheduling):
                 scope=None,
                 since=since,
                 due=since,
-                rank=rank(head.options.priority, since),
+                rank=rank(head.options.priority, stamp),
                 attempts=0,
                 deaths=0,
                 cancel=None,
@@ -275,8 +302,9 @@ class QueueMachine(Scheduling):
             record.body,
         )
         self._bonds.reopened(head.id)
+        self._doomed.pop(head.id, None)  # that was the run before
         if waits:
-            self._bonds.tie(live.head, held=True, spared=head.started_at is not None)
+            self._bonds.tie(live.head, held=True)
             self._waking.append(head.id)
         else:
             self._make_ready(live)

@@ -174,13 +174,13 @@ class Ready(Generic[E]):
         return counts
 
     def oldest(self) -> dict[str, float]:
-        """Return for each queue when the oldest of its tasks was submitted.
+        """Return for each queue since when the oldest of its tasks has been due.
 
         Of each lane only those are looked at that are first in some line.
         """
         oldest: dict[str, float] = {}
         for lane in self._lanes.values():
-            at = min(entry.head.submitted_at for entry in lane.first())
+            at = min(max(entry.head.due, entry.head.since) for entry in lane.first())
             queue = lane.key[1]
             oldest[queue] = min(at, oldest.get(queue, inf))
         return oldest

@@ -35,6 +35,10 @@ TICKS_MAX = 100
 ROOM_WAIT = 1.0
 """Seconds after which those who make up for a lot look again whether their queue has room."""
 
+SET_BACK_MAX = 86_400.0
+"""Seconds by which the clock may be set back for a new schedule to wait until it is as late again:
+another one of its name may have been removed."""
+
 _LISTED_MAX = 20
 
 
@@ -79,13 +83,14 @@ class Schedules:
         """Keep a schedule from now on, or return why not.
 
         What was known of it stays; but another timing counts from now. Not from before ``stamp``,
-        the time of the newest task: one of the same name may have ticked until then.
+        the time of the newest task: one of the same name may have ticked until then; but if that
+        is more than `SET_BACK_MAX` ahead, a clock had been wrong.
         """
         note = f"schedule {schedule.name}"
         if note in self._refused:
             return RowRefused(self._refused[note], id=note)
         former = self._by_name.get(schedule.name)
-        start = max(now, stamp)
+        start = stamp if now < stamp < now + SET_BACK_MAX else now
         if former is None:
             if len(self._by_name) >= SCHEDULES_MAX:
                 return SubmitError(
@@ -102,13 +107,29 @@ class Schedules:
         return None
 
     def learn(self, declared: dict[str, m.Declared], now: float, stamp: float) -> None:
-        """Keep the schedules that a worker's tasks have."""
+        """Keep the schedules that a worker's tasks have, as far as they can be."""
+        full = False
         for said in declared.values():
             if said.schedule is not None:
                 refusal = self.declare(said.schedule, now, stamp)
-                if refusal is not None:
+                no_room = isinstance(refusal, SubmitError)  # for none of the others that are new
+                if refusal is not None and not (no_room and full):
                     self._tell_of_dropped(said.schedule.name, now, str(refusal))
-                    return
+                full = full or no_room
+
+    def look_at_clock(self, now: float) -> None:
+        """Say which schedules stand still, as they have ticked far ahead of the clock.
+
+        Whether the clock was wrong then, or is now, nobody can know: a tick comes at most once.
+        """
+        for name, schedule in self._by_name.items():
+            if schedule.cursor > now + SET_BACK_MAX:
+                days = (schedule.cursor - now) / 86_400
+                why = (
+                    f"the clock is {days:.1f} days behind the last tick, and none comes twice: if "
+                    "it was wrong then, remove the schedule and declare it again"
+                )
+                self._tell_of_dropped(name, now, why)
 
     # --- what is asked ---------------------------------------------------------------------------
 

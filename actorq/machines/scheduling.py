@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from actorq.errors import RowRefused
 from actorq.machines.attending import Attending
-from actorq.machines.ledger import add_watch
 from actorq.machines.schedules import Schedules
 from actorq.machines.tables import Limits, closing
 from actorq.model import messages as m
@@ -22,6 +21,10 @@ class Scheduling(Attending):
         super()._tick(origin, tick)
         if self._schedules.timers.armed and not self._closing:
             self._schedules.tick(self._now)
+
+    def _meet(self) -> None:
+        self._schedules.look_at_clock(self._now)
+        super()._meet()
 
     def _worker_hello(self, origin: int, hello: m.WorkerHello) -> None:
         super()._worker_hello(origin, hello)
@@ -52,7 +55,7 @@ class Scheduling(Attending):
         id = request.id or self._ids.next()
         if id in self._live:
             live = self._live[id]
-            add_watch(live, origin)
+            self._ledger.watch(live, origin)
             name = live.head.name
         elif stored is not None:
             self._out.send(origin, m.Outcome(stored.head, stored.output))

@@ -47,6 +47,10 @@ class Move(Enum):
         "time out",
         dict.fromkeys((_S.SCHEDULED, _S.WAITING, _S.PENDING, _S.RUNNING), _S.FAILURE),
     )
+    SPOIL = (
+        "lose its record",
+        dict.fromkeys((_S.SCHEDULED, _S.WAITING, _S.PENDING, _S.RUNNING), _S.FAILURE),
+    )
     REVIVE = "retry", {_S.FAILURE: _S.PENDING, _S.CANCELLED: _S.PENDING}
     REVIVE_TO_WAIT = "retry, to wait", {_S.FAILURE: _S.WAITING, _S.CANCELLED: _S.WAITING}
 

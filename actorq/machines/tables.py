@@ -23,7 +23,9 @@ from actorq.machines.times import rank
 from actorq.model import messages as m
 from actorq.model.feed import TaskEventKind
 from actorq.model.ids import IdSource
-from actorq.model.records import Head, Ownership, Record, TrackedHead
+from actorq.model.options import TaskOptions
+from actorq.model.records import Cancel, Head, Ownership, Record, TrackedHead
+from actorq.model.schedules import TICK_META
 from actorq.model.status import RUNNING, SCHEDULED
 
 
@@ -85,6 +87,7 @@ class Tables:
         self._closing = False
         self._out = Outbox()
         self._ledger = Ledger()
+        self._ledger.clients = self._session_of
         self._live = self._ledger.live
         self._bonds = Bonds(self._live)
         self._blind = 0
@@ -100,6 +103,8 @@ class Tables:
         self._news = Subscriptions(self._ledger, self._out)
         self._cancels: dict[str, list[tuple[int, int]]] = {}
         self._ending: dict[str, list[tuple[int, int]]] = {}
+        self._doomed: dict[str, tuple[Cancel, float]] = {}
+        """What is to be cancelled, in this step or the next ones, and its grace."""
         self._joins: list[tuple[int, int]] = []
         self._closes: list[tuple[int, m.Close]] = []
         self._totals: dict[str, int] = dict.fromkeys(
@@ -138,6 +143,7 @@ class Tables:
                 "parked": len(self._parking),
                 "cancels": len(self._cancels),
                 "ending": len(self._ending),
+                "doomed": len(self._doomed),
                 "joins": len(self._joins),
                 "closes": len(self._closes),
                 "held": self._fleet.held(),
@@ -164,6 +170,13 @@ class Tables:
         now, last = self._now, self._stamp
         self._stamp = stamp = now if now > last else nextafter(last, inf)
         return stamp
+
+    def _since(self, stamp: float) -> float:
+        """Return when what has this stamp begins.
+
+        A clock that was set back leaves the stamps ahead: they keep the order, and time is now.
+        """
+        return stamp if stamp < self._now + _STAMPS_AHEAD else self._now
 
     def _discard(self, record: Record) -> None:
         """Forget an ended task."""
@@ -208,6 +221,9 @@ class Tables:
             declared = self._fleet.declared(head.name)
             if declared is not None:
                 options = declared.options.merge(head.options)
+                said = head.options.meta
+                if said and said.keys() <= TICK_META:  # which the owner has added itself
+                    options = options.merge(TaskOptions(meta={**declared.options.meta, **said}))
                 self._ledger.settle(live, declared.pool, options, rank(options.priority, head.due))
                 self._arm(live)
             elif self._fleet.knows(head.name):
@@ -221,8 +237,7 @@ class Tables:
         """
         options, now = task.options, self._now
         self._stamp = stamp = now if now > self._stamp else self._next_stamp()
-        # A clock that was set back leaves the stamps ahead: they keep the order, and time is now.
-        since = due = stamp if stamp < now + _STAMPS_AHEAD else now
+        since = due = self._since(stamp) if stamp > now else now
         if options.delay is not None:
             due = since + options.delay
         elif options.at is not None:
@@ -250,6 +265,10 @@ class Tables:
             self._news.publish(TaskEventKind.SUBMITTED, head, now)
         return live
 
+
+STEP_MAX = 500
+"""Tasks that one step ends, or decides about, because of others or of the time: some 20 ms. What is
+left then is done in the next steps, between which everybody else is served."""
 
 _STAMPS_AHEAD = 1.0
 """Seconds by which stamps may be ahead of the clock because many came at once."""

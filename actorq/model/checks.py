@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-_NAME_MAX = 200
+from datetime import datetime
+from typing import TypeVar
+
+from actorq.model.bounds import NAME_MAX
+
+_W = TypeVar("_W", bound=str)
 
 
 def number(
@@ -31,12 +36,18 @@ def whole(what: str, value: object, *, least: int = 1, most: int = 1_000_000_000
     return value
 
 
-def name(what: str, value: object) -> str:
-    """Return ``value`` if it can be an indexed name: 1 to 200 characters, UTF-8, no NUL."""
+def text(what: str, value: object) -> str:
+    """Return ``value`` if it is a string."""
     if not isinstance(value, str):
         raise TypeError(f"{what} must be a string, not {value!r}")
-    if not 0 < len(value) <= _NAME_MAX or "\0" in value:
-        raise ValueError(f"{what} must be 1 to {_NAME_MAX} characters without NUL, not {value!r}")
+    return value
+
+
+def name(what: str, value: object) -> str:
+    """Return ``value`` if it can be an indexed name: 1 to 200 characters, UTF-8, no NUL."""
+    value = text(what, value)
+    if not 0 < len(value) <= NAME_MAX or "\0" in value:
+        raise ValueError(f"{what} must be 1 to {NAME_MAX} characters without NUL, not {value!r}")
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -48,4 +59,25 @@ def flag(what: str, value: object) -> bool:
     """Return ``value`` if it is True or False."""
     if not isinstance(value, bool):
         raise TypeError(f"{what} must be True or False, not {value!r}")
+    return value
+
+
+def word(what: str, value: object, *words: _W) -> _W:
+    """Return ``value`` if it is one of these words."""
+    for one in words:
+        if value == one:
+            return one
+    *most, last = map(repr, words)
+    raise ValueError(f"{what} must be {', '.join(most)} or {last}, not {value!r}")
+
+
+def aware(what: str, value: object) -> datetime:
+    """Return ``value`` if it is a datetime with a time zone."""
+    if not isinstance(value, datetime):
+        raise TypeError(f"{what} must be an aware datetime, not {value!r}")
+    if value.utcoffset() is None:
+        raise ValueError(
+            f"{what} must be an aware datetime: {value!r} has no time zone; "
+            "write datetime(..., tzinfo=timezone.utc) or .astimezone()"
+        )
     return value

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from datetime import datetime
-from typing import Annotated, Any, Protocol, TypedDict
+from typing import Annotated, Any, Literal, Protocol, TypedDict
 
 from msgspec import Meta, Struct
 
-from actorq.model.checks import name
+from actorq.model.checks import aware, name
 from actorq.model.ids import can_be_id
 from actorq.model.records import Head
 from actorq.model.status import TaskStatus
@@ -32,7 +32,7 @@ class FilterDict(TypedDict, total=False):
         after: Only tasks submitted after it.
     """
 
-    status: str | Collection[str]
+    status: Status | Collection[Status]
     task: Named | Collection[Named]
     queue: str
     key: str
@@ -51,7 +51,7 @@ class SubscriptionDict(TypedDict, total=False):
         ids: Only of these; the snapshot then has what is known of each.
     """
 
-    status: str | Collection[str]
+    status: Status | Collection[Status]
     task: Named | Collection[Named]
     queue: str
     ids: Iterable[str]
@@ -67,6 +67,11 @@ class HasName(Protocol):
 
 
 Named = str | HasName
+Status = (
+    TaskStatus
+    | Literal["scheduled", "waiting", "pending", "running", "success", "failure", "cancelled"]
+)
+"""A `TaskStatus`, or its word."""
 
 
 _Moment = Annotated[float, Meta(ge=-1e11, le=1e12)]
@@ -190,10 +195,4 @@ def _not_too_many(which: str, values: Iterable[str]) -> frozenset[str]:
 
 
 def _moment(which: str, value: datetime | None) -> float | None:
-    if value is None:
-        return None
-    if not isinstance(value, datetime):
-        raise TypeError(f"filter {which!r} must be an aware datetime, not {value!r}")
-    if value.utcoffset() is None:
-        raise ValueError(f"filter {which!r} must be an aware datetime: {value!r} has no time zone")
-    return value.timestamp()
+    return None if value is None else aware(f"filter {which!r}", value).timestamp()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from hashlib import blake2b
@@ -20,6 +21,14 @@ ID_MAX = 200
 def can_be_id(id: str) -> bool:
     """Say whether a task can have this id: it has some characters, all of which can be stored."""
     return 0 < len(id) <= ID_MAX and "\0" not in id and not _is_odd(id)
+
+
+def is_made(id: str) -> bool:
+    """Say whether it is an id as they are made here, by whomever."""
+    return _MADE.fullmatch(id) is not None
+
+
+_MADE = re.compile("[0-9a-f]{31,32}")  # the 32nd is of use from the year 2112 on
 
 
 def _is_odd(text: str) -> bool:

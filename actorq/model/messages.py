@@ -313,7 +313,7 @@ class ClientWelcome(Struct, frozen=True, array_like=True, tag="hail"):
     """The owner's time."""
 
 
-class Admitted(Struct, frozen=True):
+class Admitted(Struct, frozen=True, array_like=True):
     """The answer to a `Submit` of which something was there already.
 
     Attributes:

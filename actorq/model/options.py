@@ -6,14 +6,14 @@ has it and not in a worker later.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol, Self, TypedDict, Unpack
+from typing import Any, Literal, Protocol, Self, TypedDict, Unpack, get_args
 
 import attrs
 
 from actorq.errors import ExceptionLike, qualified_name
-from actorq.model.checks import flag, name, number, whole
+from actorq.model.checks import aware, flag, name, number, whole, word
 from actorq.model.results import TaskDone
 from actorq.model.status import TaskPriority
 
@@ -186,7 +186,7 @@ class OptionsDict(TypedDict, total=False):
     at_most_once: bool
     max_deliveries: int
     key: str | None
-    after: Sequence[str | HasId]
+    after: Collection[str | HasId]
     on_dependency_failure: OnDependencyFailure
     limit: Limit | None
     when_full: WhenFull
@@ -203,29 +203,21 @@ def _priority(value: object) -> TaskPriority:
         raise TypeError(
             f"option 'priority' must be a TaskPriority or one of its words, not {value!r}"
         )
-    try:
-        return TaskPriority[value.upper()] if value == value.lower() else _unknown_priority(value)
-    except KeyError:
-        return _unknown_priority(value)
+    if value not in _PRIORITIES:
+        words = ", ".join(map(repr, _PRIORITIES))
+        raise ValueError(f"option 'priority' must be one of {words}, not {value!r}")
+    return _PRIORITIES[value]
 
 
-def _unknown_priority(value: str) -> TaskPriority:
-    words = ", ".join(repr(p.name.lower()) for p in TaskPriority)
-    raise ValueError(f"option 'priority' must be one of {words}, not {value!r}")
+_PRIORITIES = {priority.name.lower(): priority for priority in TaskPriority}
 
 
 def _at(value: object) -> datetime | None:
     if value is None:
         return None
-    if not isinstance(value, datetime):
-        raise TypeError(f"option 'at' must be an aware datetime, not {value!r}")
-    if value.utcoffset() is None:
-        raise ValueError(
-            f"option 'at' must be an aware datetime: {value!r} has no time zone; "
-            "write datetime(..., tzinfo=timezone.utc) or .astimezone()"
-        )
+    given = aware("option 'at'", value)
     try:
-        moment = value.astimezone(UTC)  # here, once: a time zone is users' code
+        moment = given.astimezone(UTC)  # here, once: a time zone is users' code
     except (OverflowError, ValueError):
         moment = None
     if moment is None or moment.year > _YEAR_MAX:
@@ -241,7 +233,7 @@ def _retry(value: object) -> Retry:
 
 def _after(value: object) -> tuple[str, ...]:
     """Return ids, each once, in order."""
-    if isinstance(value, str) or not isinstance(value, Sequence | set | frozenset):
+    if isinstance(value, str) or not isinstance(value, Collection):
         raise TypeError(f"option 'after' must be several handles or ids, not {value!r}")
     ids: dict[str, None] = {}
     for item in value:
@@ -254,26 +246,10 @@ def _after(value: object) -> tuple[str, ...]:
     return tuple(ids)
 
 
-def _on_dependency_failure(value: object) -> OnDependencyFailure:
-    if value == "fail":
-        return "fail"
-    if value == "run":
-        return "run"
-    raise ValueError(f"option 'on_dependency_failure' must be 'fail' or 'run', not {value!r}")
-
-
 def _limit(value: object) -> Limit | None:
     if value is not None and not isinstance(value, Limit):
         raise TypeError(f"option 'limit' must be an actorq.Limit, not {value!r}")
     return value
-
-
-def _when_full(value: object) -> WhenFull:
-    if value == "wait":
-        return "wait"
-    if value == "raise":
-        return "raise"
-    raise ValueError(f"option 'when_full' must be 'wait' or 'raise', not {value!r}")
 
 
 def _callback(value: object) -> Any:
@@ -393,6 +369,10 @@ class TaskOptions:
         """Return these options with another callback, unchecked."""
         return self._but({"callback": callback, "callback_data": data}, self.given)
 
+    def with_after(self, after: tuple[str, ...]) -> TaskOptions:
+        """Return these options with other ids to come after, unchecked."""
+        return self._but({"after": after}, self.given)
+
     def with_also(self, options: dict[str, Any]) -> TaskOptions:
         """Return these options with a few more that were given; faster than `merge`."""
         values = {option: _CHECKS[option](value) for option, value in options.items()}
@@ -403,13 +383,6 @@ class TaskOptions:
         for field, put in _PUT.items():  # a third of the time of attrs' own __init__
             put(other, values[field] if field in values else getattr(self, field))
         _PUT_GIVEN(other, given)
-        return other
-
-    def with_after(self, after: tuple[str, ...]) -> TaskOptions:
-        """Return these options with other ids to come after, unchecked."""
-        other = object.__new__(type(self))
-        values = {field: getattr(self, field) for field in _CHECKS} | {"after": after}
-        other.__attrs_init__(**values, given=self.given)  # pyright: ignore - attrs makes it
         return other
 
     @classmethod
@@ -447,9 +420,11 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "max_deliveries": lambda value: whole("option 'max_deliveries'", value),
     "key": lambda value: None if value is None else name("option 'key'", value),
     "after": _after,
-    "on_dependency_failure": _on_dependency_failure,
+    "on_dependency_failure": lambda value: word(
+        "option 'on_dependency_failure'", value, *get_args(OnDependencyFailure)
+    ),
     "limit": _limit,
-    "when_full": _when_full,
+    "when_full": lambda value: word("option 'when_full'", value, *get_args(WhenFull)),
     "callback": _callback,
     "callback_data": lambda value: value,
     "result_ttl": _seconds("result_ttl"),

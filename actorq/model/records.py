@@ -7,11 +7,12 @@ store share them.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from actorq.errors import RemoteError
+from actorq.model.bounds import Label, Reason
 from actorq.model.options import TaskOptions
 from actorq.model.status import FailureKind, TaskStatus
 
@@ -28,8 +29,8 @@ the task, of which the submitter had only the name."""
 class Cancel(Struct, frozen=True, gc=False):
     """A recorded wish that a task be cancelled: who (``user``, ``scope``, ``shutdown``) and why."""
 
-    by: Annotated[str, Meta(max_length=200)]
-    reason: Annotated[str, Meta(max_length=10_000)] | None = None
+    by: Label
+    reason: Reason | None = None
 
 
 class Head(Struct, frozen=True, gc=False):
@@ -109,7 +110,7 @@ def sources_of(task: Tied) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*task.options.after, *needs_of(task).values())))
 
 
-class Output(Struct, frozen=True):
+class Output(Struct, frozen=True, array_like=True):
     """How a task ended: a value, or an error and its kind."""
 
     value: Any = None
@@ -144,6 +145,8 @@ class Record(Struct, gc=False):
     head: Head
     body: Any = None
     output: Output | None = None
+    damage: str | None = None
+    """Why it cannot be read, if it is so: then the rest is what is left of it."""
 
 
 class Write(Struct, frozen=True, gc=False):
@@ -245,6 +248,7 @@ class StoreInfo(Struct, frozen=True):
         schema: The version of its layout.
         owner: Who owns it, in words, or None.
         detail: Anything else, by name.
+        warning: Why it had better not be where it is, in words, or None.
     """
 
     url: str
@@ -252,3 +256,4 @@ class StoreInfo(Struct, frozen=True):
     schema: int | None = None
     owner: str | None = None
     detail: dict[str, str] = {}
+    warning: str | None = None

@@ -157,7 +157,7 @@ class QueueStats:
     paused: bool = False
     """Whether nothing of it is started; see `Client.pause`."""
     oldest: datetime | None = None
-    """When the oldest of those that are pending was submitted (UTC)."""
+    """Since when the oldest of those that are pending has been due (UTC)."""
 
 
 @attrs.frozen

@@ -9,7 +9,7 @@ from __future__ import annotations
 from copy import copy
 from datetime import UTC, datetime, timedelta
 from math import floor
-from typing import Any
+from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
 import attrs
@@ -17,7 +17,7 @@ from cronsim import CronSim, CronSimError
 from msgspec import Struct
 
 from actorq.model.checks import name as check_name
-from actorq.model.checks import number
+from actorq.model.checks import number, text, word
 from actorq.model.ids import derived
 from actorq.model.options import TaskOptions
 from actorq.model.records import Pool
@@ -37,21 +37,15 @@ _SECOND = timedelta(seconds=1)
 _WEEK = 604_800
 
 
-def _text(what: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"Cron: {what} must be a string, not {value!r}")
-    return value
-
-
 def _expression(value: str) -> str:
-    value = _text("expression", value)
+    value = text("Cron: expression", value)
     if len(value) > EXPRESSION_MAX:
         raise ValueError(f"Cron: an expression has at most {EXPRESSION_MAX} characters")
     return " ".join(value.split())
 
 
 def _zone_name(value: str) -> str:
-    value = _text("tz", value)
+    value = text("Cron: tz", value)
     try:
         ZoneInfo(value)
     except (OSError, ValueError, KeyError):  # it is looked for among the files of this machine
@@ -354,6 +348,9 @@ class Schedule(Struct, frozen=True):
     last: str | None = None
 
 
+TICK_META = frozenset({"schedule", "tick"})
+"""What the ``meta`` of a tick says besides what was given."""
+
 _IMPOSSIBLE = {
     "key": "each tick is a task of its own, which a key would prevent; overlap= says what happens "
     "while the one before is live",
@@ -375,16 +372,8 @@ def check_schedule(schedule: Schedule) -> None:
             f"schedule {schedule.name!r}: timing must be a Cron or an Every, not "
             f"{schedule.timing!r}"
         )
-    if schedule.catch_up not in ("last", "skip", "all"):
-        raise ValueError(
-            f"schedule {schedule.name!r}: catch_up must be 'last', 'skip' or 'all', not "
-            f"{schedule.catch_up!r}"
-        )
-    if schedule.overlap not in ("skip", "queue"):
-        raise ValueError(
-            f"schedule {schedule.name!r}: overlap must be 'skip' or 'queue', not "
-            f"{schedule.overlap!r}"
-        )
+    word(f"schedule {schedule.name!r}: catch_up", schedule.catch_up, *get_args(CatchUp))
+    word(f"schedule {schedule.name!r}: overlap", schedule.overlap, *get_args(Overlap))
     check_scheduled(schedule.name, schedule.options)
 
 

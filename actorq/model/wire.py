@@ -11,6 +11,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from actorq.model.bounds import Label
+
 PROTOCOL = 1
 """The version of the protocol that this library speaks, as in ``actorq.v1``."""
 
@@ -28,9 +30,6 @@ SILENCE_AT_LISTENER = 9.0
 
 BEAT_SILENCE = 6.0
 """Seconds after which an unanswered beat connection is dialled again."""
-
-
-Label = Annotated[str, Meta(max_length=200)]
 
 
 class Close(IntEnum):

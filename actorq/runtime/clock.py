@@ -24,6 +24,7 @@ class AnchoredClock:
         # trio's own clock class is private; any other clock is virtual, and has no drift.
         self._real = type(clock).__name__ == "SystemClock"
         self.horizon: float = _HORIZON if self._real else inf
+        self.jumped: float = 0.0
         self._trio_now = clock.current_time
         self._offset = time.time() - self._trio_now()
         self._last = 0.0
@@ -46,6 +47,7 @@ class AnchoredClock:
             ahead = now - time.time()
             if ahead < -_DRIFT_MAX:
                 self._offset -= ahead
+                self.jumped -= ahead
                 now -= ahead
             elif ahead > _DRIFT_MAX:
                 # Set back: time goes on, at half its speed until it is right again. Going back, or

@@ -93,6 +93,17 @@ def _lock(file: int) -> None:
         msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
 
 
+def networked(file: Path) -> str | None:
+    """Return what is wrong with the file system of a file, in words, or None."""
+    kind = network_file_system(file)
+    if kind is None:
+        return None
+    return (
+        f"{file} is on a network file system ({kind}): its locks and the order of its writes "
+        "cannot be relied on; keep it on a disk of this machine"
+    )
+
+
 def network_file_system(path: str | Path, mounts: str = "/proc/self/mountinfo") -> str | None:
     """Return the kind of the network file system that a path is on, or None.
 

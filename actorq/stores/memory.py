@@ -59,7 +59,8 @@ class _Partition:
         """Ids of terminal records without a key, least recently used first. (Taking the first of a
         plain dict that is emptied from its front gets slower and slower.)"""
         self.keyed: dict[str, tuple[str, ...]] = {}
-        """Those of terminal records with a key, by their key: one each, in an orderly queue."""
+        """Those of terminal records with a key, by their key, in the order in which they ended: one
+        each, in an orderly queue."""
         self.keyed_count = 0
         self.expiries: list[tuple[float, str]] = []
         self._order: list[str] | None = None
@@ -229,12 +230,12 @@ class MemoryStore:
         return found
 
     async def fetch_keyed(self, partition: str, keys: Sequence[str]) -> list[Record | None]:
-        """Return the newest ended record of each key; see `Store`."""
+        """Return the record of each key that ended last; see `Store`."""
         kept = self._partitions.get(partition) or _Partition()
         found: list[Record | None] = []
         for key in keys:
             ids = kept.keyed.get(key)
-            id = max(ids) if ids else None
+            id = ids[-1] if ids else None
             found.append(None if id is None else kept.record(id, kept.records[id]))
         return found
 

@@ -21,7 +21,7 @@ from actorq.contracts.store import RecordCodec
 from actorq.errors import StoreError, StoreUnavailable
 from actorq.model.filters import Filter
 from actorq.model.records import Note, Ownership, Purged, Record, StoreInfo, Write
-from actorq.stores.locks import OwnerLock
+from actorq.stores.locks import OwnerLock, networked
 from actorq.stores.sqlite_batch import pack
 from actorq.stores.sqlite_connection import Connection
 from actorq.stores.sqlite_owners import Owners, owner_in_words
@@ -197,7 +197,7 @@ class SqliteStore:
         return await file.owner.run(lambda db: Reader(db, self._codec).fetch(partition, ids))
 
     async def fetch_keyed(self, partition: str, keys: Sequence[str]) -> list[Record | None]:
-        """Return the newest ended record of each key; see `Store`."""
+        """Return the record of each key that ended last; see `Store`."""
         file = self._open_file()
         return await file.owner.run(lambda db: Reader(db, self._codec).fetch_keyed(partition, keys))
 
@@ -244,6 +244,7 @@ class SqliteStore:
             int(db.pragma("user_version")),
             owner_in_words(db, self._clock()),
             {name: str(value) for name, value in detail.items()},
+            networked(self._path),
         )
 
     async def check(self) -> list[str]:

@@ -91,6 +91,7 @@ class Plan:
         bodiless: Ids of those that end and have nothing there.
         newest: The highest id of what ends.
         odd: All the others, one by one.
+        late: Whether something ends among those, which would get its number after the others.
     """
 
     def __init__(self, partition: str, rows: Sequence[Row], number: int) -> None:
@@ -105,6 +106,7 @@ class Plan:
         self.bodiless: list[tuple[str, str]] = []
         self.newest: str = ""
         self.odd: list[Row] = []
+        self.late: bool = False
         for row in rows:
             head, body, output = row.head, row.body, row.output
             if head is None:
@@ -112,6 +114,7 @@ class Plan:
             elif head.keep_until is not None:
                 if output is UNSET:
                     self.odd.append(row)
+                    self.late = True
                 else:
                     self._end(partition, row, head, number)
                     number += 1

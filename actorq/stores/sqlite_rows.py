@@ -10,12 +10,14 @@ from typing import Any
 import apsw
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from actorq.contracts.store import RecordCodec
-from actorq.errors import CorruptStore
+from actorq.errors import CorruptStore, RemoteError
 from actorq.model.filters import Filter
-from actorq.model.records import Head, Note, Record
-from actorq.model.status import SUCCESS
+from actorq.model.options import TaskOptions
+from actorq.model.records import Head, Note, NoteKind, Output, Record
+from actorq.model.status import SUCCESS, FailureKind, TaskStatus
 
 BEHIND_ALL = b""
 """Behind every id: SQLite sorts bytes behind texts."""
@@ -24,11 +26,15 @@ _RECORD = "head, body, output FROM {} WHERE partition = ?1 AND id = ?2"
 _FETCH = f"SELECT {_RECORD.format('live')} UNION ALL SELECT {_RECORD.format('done')}"
 _KEYED = (
     "SELECT id, head, body, output FROM done"
-    " WHERE partition = ? AND key = ? AND key IS NOT NULL ORDER BY id DESC LIMIT 1"
+    " WHERE partition = ? AND key = ? AND key IS NOT NULL ORDER BY +number DESC LIMIT 1"
 )
 _LOAD = "SELECT id, head, body, output FROM live WHERE partition = ? AND id > ? ORDER BY id LIMIT ?"
-_LOST = b""
-"""Is read for a call that lies apart and is not there: who is to run it says that it is lost."""
+_COLUMNS = (
+    "SELECT name, status, queue, key, submitted_at, completed_at, keep_until FROM done"
+    " WHERE partition = ? AND id = ?"
+)
+LOST = b""
+"""Is read for a call that is not there, or damaged: who is to run it says that it is lost."""
 
 _BODY = "SELECT data FROM body WHERE partition = ? AND id = ?"
 _FIRST_WINDOW = 64
@@ -38,6 +44,9 @@ _SCANNED_MAX = 20_000
 """Records after which a search takes a rest; those that have not ended count ten times, as each
 of their heads has to be unpacked: some 20 ms."""
 
+
+_PAGE_BYTES = 8 * 1024 * 1024
+"""Bytes of calls and outcomes after which a page ends, as all of it is in memory at once."""
 
 _Row = tuple[str, bytes, Any, Any, int]
 """Id, head, body, output, and whether it has ended."""
@@ -67,7 +76,7 @@ class Reader:
         return found
 
     def fetch_keyed(self, partition: str, keys: Sequence[str]) -> list[Record | None]:
-        """Return the newest ended record of each key, or None."""
+        """Return the record of each key that ended last, or None."""
         found: list[Record | None] = []
         for key in keys:
             row = self._db.execute(_KEYED, (partition, key)).fetchone()
@@ -77,27 +86,58 @@ class Reader:
     def load(self, partition: str, after: str, limit: int) -> list[Record]:
         """Return so many of the live records with ids above ``after``, in order."""
         rows = self._db.execute(_LOAD, (partition, after, limit))
-        return [self._record(partition, *row) for row in rows]
+        return [self._loaded(partition, *row) for row in rows]
+
+    def _loaded(self, partition: str, id: str, head: bytes, body: Any, output: Any) -> Record:
+        """Return a live record, or what is left of it."""
+        try:
+            return self._record(partition, id, head, body, output)
+        except CorruptStore as error:
+            if error.newer:
+                raise
+            left = self._codec.salvage_head(id, head)
+            lost = "" if left.options.key else "; if it had a key, that is lost with it"
+            return Record(left, self._body(partition, id, body)[0], None, f"{error}{lost}")
 
     def notes(self, partition: str) -> list[Note]:
-        """Return every note."""
+        """Return every note; what is damaged has no value."""
         sql = "SELECT kind, name, value FROM note WHERE partition = ?"
         rows = self._db.execute(sql, (partition,))
-        return [self._codec.unpack_note(kind, name, value) for kind, name, value in rows]
+        return [self._note(kind, name, value) for kind, name, value in rows]
+
+    def _note(self, kind: NoteKind, name: str, value: bytes) -> Note:
+        try:
+            return self._codec.unpack_note(kind, name, value)
+        except CorruptStore as error:
+            if error.newer:
+                raise
+            return Note(kind, name, None)
 
     def _record(self, partition: str, id: str, head: bytes, body: Any, output: Any) -> Record:
         return self._with_head(partition, self._codec.unpack_head(id, head), body, output)
 
     def _with_head(self, partition: str, head: Head, body: Any, output: Any) -> Record:
-        codec = self._codec
-        apart = type(body) is int
-        if apart:
-            body = self._db.execute(_BODY, (partition, head.id)).get
         try:
-            body = _LOST if apart and body is None else codec.unpack_body(body)
-            return Record(head, body, None if output is None else codec.unpack_output(output))
+            left = None if output is None else self._codec.unpack_output(output)
         except CorruptStore as error:
-            raise CorruptStore(f"the record of task {head.id} is damaged: {error}") from None
+            why = f"the record of task {head.id} is damaged: {error}"
+            raise CorruptStore(why, newer=error.newer) from None
+        body, damage = self._body(partition, head.id, body)
+        return Record(head, body, left, damage)
+
+    def _body(self, partition: str, id: str, body: Any) -> tuple[Any, str | None]:
+        """Return a call, and what is wrong with it if it cannot be read: then it is lost."""
+        if type(body) is int:
+            body = self._db.execute(_BODY, (partition, id)).get
+            if body is None:
+                return LOST, f"the call of task {id} is not there"
+        try:
+            return self._codec.unpack_body(body), None
+        except CorruptStore as error:
+            why = f"the record of task {id} is damaged: {error}"
+            if error.newer:
+                raise CorruptStore(why, newer=True) from None
+            return LOST, why
 
     # --- searching -------------------------------------------------------------------------------
 
@@ -116,37 +156,82 @@ class Reader:
         self, partition: str, filter: Filter, ids: frozenset[str], cursor: str | None, limit: int
     ) -> FoundRows:
         page: list[Record] = []
-        scanned = 0
+        scanned = size = 0
         for id in sorted(ids, reverse=True):
             if cursor is not None and id >= cursor:
                 continue
-            (record,) = self.fetch(partition, [id])
+            row = self._db.execute(_FETCH, (partition, id)).fetchone()
+            record = None if row is None else self._found(partition, filter, id, *row)
             scanned += 1
-            if record is not None and filter.matches(record.head):
+            if record is not None:
                 if len(page) == limit:
                     return FoundRows(page, page[-1].head.id, scanned)
                 page.append(record)
-            if scanned >= _SCANNED_MAX // 10:
+                size += _size(record)
+            if scanned >= _SCANNED_MAX // 10 or size >= _PAGE_BYTES:
                 return FoundRows(page, id, scanned)
         return FoundRows(page, None, scanned)
+
+    def _found(
+        self, partition: str, filter: Filter, id: str, data: bytes, body: Any, output: Any
+    ) -> Record | None:
+        """Return a record if it fits, or what is left of it: who looks at many wants the others."""
+        try:
+            head = self._codec.unpack_head(id, data)
+            fits = filter.matches(head)
+            return self._with_head(partition, head, body, output) if fits else None
+        except CorruptStore as error:
+            if error.newer:
+                raise
+            why = str(error)
+        left = self._left(partition, id, data)
+        if not filter.matches(left):
+            return None
+        lost = Output(error=RemoteError.made_of(CorruptStore, why), kind=FailureKind.STORE)
+        return Record(left, self._body(partition, id, body)[0], lost, why)
+
+    def _left(self, partition: str, id: str, data: bytes) -> Head:
+        """Return what is known of a task by its head, or else by the columns beside it."""
+        try:
+            return self._codec.unpack_head(id, data)
+        except CorruptStore:
+            left = self._codec.salvage_head(id, data)
+        columns = self._db.execute(_COLUMNS, (partition, id)).fetchone()
+        if columns is None:
+            return left
+        name, status, queue, key, submitted_at, completed_at, keep_until = columns
+        try:
+            status, options = TaskStatus(status), TaskOptions(queue=queue, key=key)
+        except (ValueError, TypeError):
+            return left
+        return replace(
+            left,
+            name=str(name),
+            status=status,
+            options=left.options.merge(options),
+            submitted_at=float(submitted_at or 0),
+            completed_at=float(completed_at or 0),
+            keep_until=keep_until,
+        )
 
     def _search(self, search: _Search, cursor: str | None, limit: int) -> FoundRows:
         """Look through one window of ids after the other, from the newest on."""
         page: list[Record] = []
         upper: str | bytes = BEHIND_ALL if cursor is None else cursor
-        size = min(limit + 1, _FIRST_WINDOW)
+        size, left = min(limit + 1, _FIRST_WINDOW), _PAGE_BYTES
         while True:
             lower = search.lower(upper, size)
             with closing(search.window(lower, upper)) as rows:
-                for id, data, body, output, ended in rows:
-                    head = self._codec.unpack_head(id, data)
-                    if not ended and not search.filter.matches(head):
+                for id, data, body, output, _ in rows:
+                    record = self._found(search.partition, search.filter, id, data, body, output)
+                    if record is None:
                         continue
-                    if len(page) == limit:
+                    if len(page) == limit or left <= 0:
                         last = page[-1].head.id
                         search.passed(last, upper)
                         return FoundRows(page, last, search.scanned)
-                    page.append(self._with_head(search.partition, head, body, output))
+                    page.append(record)
+                    left -= _size(record)
             search.passed(lower, upper)
             if not lower:
                 return FoundRows(page, None, search.scanned)
@@ -233,6 +318,13 @@ class _Search:
 def as_json(values: Collection[str]) -> str:
     """Return any number of values as a single one, for ``json_each``."""
     return msgspec.json.encode(list(values)).decode()
+
+
+def _size(record: Record) -> int:
+    """Return about how many bytes the call and the value take that a record has."""
+    output = record.output
+    parts = (record.body, None if output is None else output.value)
+    return sum(len(part) for part in parts if type(part) is bytes)
 
 
 def _id(row: _Row) -> str:

@@ -14,6 +14,8 @@ from actorq.errors import CorruptStore, StoreUnavailable
 APPLICATION = 0x61637471
 """``actq``, in the header of the file: nothing else is taken for one of ours."""
 
+_HEADER = b"SQLite format 3\0"
+
 _FIRST = """
 CREATE TABLE owner(
     partition TEXT PRIMARY KEY, epoch INTEGER NOT NULL, nonce TEXT NOT NULL,
@@ -87,12 +89,20 @@ def newer(path: Path, version: int, newest: int) -> CorruptStore:
     )
 
 
+def is_none(path: Path) -> CorruptStore:
+    """Return the error for a file that is something else."""
+    return CorruptStore(
+        f"{path} is no SQLite database: give another path, or, if it was one, restore a backup. "
+        "Nothing was changed"
+    )
+
+
 def check_place(path: Path) -> None:
     """Find out what is wrong with a path, before anything is opened.
 
     Raises:
         StoreUnavailable: There can be no file.
-        CorruptStore: The file has been lost.
+        CorruptStore: The file has been lost, or is something else.
     """
     folder = path.parent
     if not folder.is_dir():
@@ -119,6 +129,13 @@ def check_place(path: Path) -> None:
         raise CorruptStore(
             f"{path} is empty, but has been in use: restore a backup; or, to begin anew, delete it"
         )
+    if size and not had_owner and not log.exists() and not _has_header(path):
+        raise is_none(path)
+
+
+def _has_header(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_HEADER)) == _HEADER
 
 
 def prepare(

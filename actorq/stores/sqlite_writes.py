@@ -152,10 +152,13 @@ class Writer:
         Returns how many more without a key have ended.
 
         Raises:
-            _Unexpected: A new record is not new, or a changed one not there.
+            _Unexpected: A new record is not new, or a changed one not there; or they are such that
+                they would not be numbered in their order.
             apsw.ConstraintError: Likewise.
         """
         db, plan = self._db, Plan(partition, rows, known.number + 1)
+        if plan.late and plan.gone:
+            raise _Unexpected
         known.number += len(plan.gone)
         self._are_new(plan, known.newest)
         known.newest = max(known.newest, plan.newest)

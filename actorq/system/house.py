@@ -18,13 +18,22 @@ from actorq.actors.calls import Calls, Direct, Encoded
 from actorq.actors.executors.current import forget_task
 from actorq.actors.gateway import Gateway
 from actorq.actors.guests import Guests
-from actorq.actors.queue import Mail, Memory, QueueActor
+from actorq.actors.queue import Memory, QueueActor
 from actorq.actors.worker import WorkerActor
 from actorq.client.session import Session
 from actorq.contracts.instrument import Instrument
 from actorq.contracts.store import Store
 from actorq.contracts.transport import Authorize, Transport
-from actorq.errors import ActorDied, ActorqError, OwnedElsewhere, RowRefused, leaves
+from actorq.errors import (
+    ActorDied,
+    ActorqError,
+    OwnedElsewhere,
+    RowRefused,
+    StoreError,
+    StoreUnavailable,
+    leaves,
+)
+from actorq.machines.queue import Mail
 from actorq.machines.supervision import Supervision
 from actorq.machines.tables import Limits
 from actorq.model import messages as m
@@ -48,6 +57,10 @@ _CLOSE_SLACK = 5.0
 
 _GOODBYE_SECONDS = 2.0
 """Within which other nodes are told that the system closes, and all that they are to know."""
+
+
+_in_use: list[Store] = []
+"""What the systems of this process keep their tasks in."""
 
 
 class House:
@@ -104,14 +117,30 @@ class House:
     @trio.lowlevel.enable_ki_protection  # whatever comes, the actors are told to end
     async def open(self, session: Session) -> AsyncGenerator[None, None]:
         """Start the actors with this client, and end everything; see `actorq.open_system`."""
-        await self._store.open()
+        if any(store is self._store for store in _in_use):
+            raise StoreUnavailable(
+                f"store: {getattr(self._store, 'url', self._store)} is in use by another system of "
+                "this process, which would lose it: give each a Store of its own, or a URL"
+            )
+        _in_use.append(self._store)
         try:
+            await self._store.open()
+            await self._warn_of_store()
             async with self._run_block(session):
                 yield
         finally:
+            _in_use.remove(self._store)
             with trio.CancelScope(shield=True):
                 await self._store.close()
             del self._store
+
+    async def _warn_of_store(self) -> None:
+        """Say so if the store had better not be where it is."""
+        if self._store.durable:
+            with suppress(StoreError):
+                warning = (await self._store.describe()).warning
+                if warning is not None:
+                    self.tell(EventKind.STORE_UNSAFE, why=warning)
 
     @asynccontextmanager
     @trio.lowlevel.enable_ki_protection

@@ -59,8 +59,8 @@ class Settings:
 
         Raises:
             TypeError: One is of the wrong type; the message names it.
-            ValueError: One is out of range; the message names it.
-            RuntimeError: ``processes`` without the extra that they need.
+            ValueError: One is out of range, or ``processes`` are wanted without the extra that
+                they need; the message names it.
         """
         return cls(
             concurrency=whole("concurrency", concurrency, least=0, most=100_000),
@@ -90,5 +90,5 @@ def _processes(processes: int | None, concurrency: int) -> int:
     if processes is None:
         return (os.cpu_count() or 1) if concurrency and installed else 0
     if whole("processes", processes, least=0, most=1_000) and not installed:
-        raise RuntimeError("processes: they need trio-parallel: pip install 'actorq[process]'")
+        raise ValueError("processes: they need trio-parallel: pip install 'actorq[process]'")
     return processes

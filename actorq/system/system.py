@@ -207,7 +207,8 @@ async def open_system(
         store: Where tasks are kept: ``"memory://"``, or a `Store`.
         tasks: Tasks, and modules with tasks, that may be submitted by name.
         concurrency: Slots for coroutines and threads; 0 hosts none.
-        processes: Slots for tasks with ``run_in="process"``; by default one per CPU.
+        processes: Slots for tasks with ``run_in="process"``; by default one per CPU. 0 leaves them
+            to others.
         lifespan: Makes an async context manager that is entered before the first task and left
             after the last; what it yields is ``current().resources``.
         max_pending: Bound of each queue on tasks that wait.
@@ -236,6 +237,8 @@ async def open_system(
         TypeError: An argument of the wrong type; the message names it.
         ValueError: One out of range; the message names it.
         DuplicateTask: Two functions under one name in ``tasks``.
+        SubmitError: One of them cannot be submitted, or needs the extra ``actorq[process]``, which
+            is not installed.
         RestartIntensityExceeded: The queue or the worker crashed again and again; the block was
             cancelled, and everybody who waited got `ActorDied`.
     """
@@ -263,6 +266,8 @@ async def open_system(
         registry.declared()  # what cannot travel is refused now
     else:
         registry.scheduled()  # and what cannot be submitted
+    if processes is None and concurrency:
+        registry.check_installed()
     house = House(
         settings,
         kept,

@@ -290,7 +290,8 @@ async def open_worker(
         url: Where the queue listens, one address or several; see `connect`.
         tasks: Tasks, and modules with tasks: all that it will run.
         concurrency: Slots for coroutines and threads.
-        processes: Slots for tasks with ``run_in="process"``; by default one per CPU.
+        processes: Slots for tasks with ``run_in="process"``; by default one per CPU. 0 leaves them
+            to others.
         lifespan: Makes an async context manager that is entered before the first task and left
             after the last; what it yields is ``current().resources``.
         token: What to show there; by default the environment variable ``ACTORQ_TOKEN``.
@@ -308,6 +309,7 @@ async def open_worker(
         RestartIntensityExceeded: The worker crashed again and again; likewise.
         DuplicateTask: Two functions under one name in ``tasks``.
         EncodeError: The options of one of them cannot travel.
+        SubmitError: One of them needs the extra ``actorq[process]``, which is not installed.
         ValueError: An argument out of range; the message names it.
     """
     settings = Settings.checked(
@@ -324,6 +326,8 @@ async def open_worker(
     transports = open_dialled(url, max_message, tls=tls, insecure=insecure)
     registry = Registry(tasks, closed=False)
     registry.declared()  # or nobody would ever accept the worker
+    if processes is None and concurrency:
+        registry.check_installed()
     if node is not None:
         check_name("node", node)
         if node.startswith(HOME):

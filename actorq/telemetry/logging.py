@@ -12,6 +12,7 @@ _LEVELS = {
     EventKind.ACTOR_RESTARTED: logging.ERROR,
     EventKind.UNKILLABLE: logging.ERROR,
     EventKind.STUCK: logging.ERROR,
+    EventKind.RECORD_DAMAGED: logging.ERROR,
     EventKind.DEAD_LETTER: logging.INFO,  # a storm of them belongs to many a program's end
     EventKind.TICK_DROPPED: logging.INFO,  # as its schedule wants it
     EventKind.OWNING: logging.INFO,

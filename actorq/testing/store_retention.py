@@ -43,15 +43,19 @@ class RetentionSentences:
             record(ended(4, key="d")),
         ]
 
-    async def test_of_several_records_with_one_key_the_newest_is_found(self, store: Store) -> None:
-        """Whichever ended last; and when it is gone, the one before."""
+    async def test_of_several_records_with_one_key_the_last_to_end_is_found(
+        self, store: Store
+    ) -> None:
+        """Whatever their ids say, which go by the clocks of clients; then the one before."""
         owner = await own(store)
-        await store.commit(owner, [ended(2, key="a")])
-        await store.commit(owner, [ended(1, key="a"), ended(3, key="a")])
-        assert await keyed(store, "a") == [record(ended(3, key="a"))]
-        await store.commit(owner, [deleted(3)])
+        await store.commit(owner, [ended(3, key="a")])
+        await store.commit(owner, [ended(2, key="a"), live(1, key="a")])
         assert await keyed(store, "a") == [record(ended(2, key="a"))]
-        await store.commit(owner, [deleted(2), deleted(1)])
+        await store.commit(owner, [ended(1, key="a")])
+        assert await keyed(store, "a") == [record(ended(1, key="a"))]
+        await store.commit(owner, [deleted(1)])
+        assert await keyed(store, "a") == [record(ended(2, key="a"))]
+        await store.commit(owner, [deleted(2), deleted(3)])
 
         assert await keyed(store, "a") == [None]
 

@@ -59,7 +59,7 @@ class MemoryTransport:
             raise ConnectFailed(f"nobody listens at {self.url} in this program")
         role = judged(listener.authorize, token)
         if isinstance(role, int):
-            raise refusal(self.url, role)
+            raise refusal(self.url, role, shown=token is not None)
         end = _End()
         questions, asked = trio.open_memory_channel[bytes](_ON_THE_WAY)
         answers, answered = trio.open_memory_channel[bytes](_ON_THE_WAY)

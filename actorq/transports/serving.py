@@ -37,14 +37,18 @@ def judged(authorize: Authorize, token: str | None) -> str | int:
         return HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def refusal(url: str, status: int) -> TransportError:
-    """Return the error of one who was refused with an HTTP status.
+def refusal(url: str, status: int, *, shown: bool = True) -> TransportError:
+    """Return the error of one who was refused with an HTTP status; ``shown``: a token was.
 
     That of a server, or of a proxy whose server is away for now, is no verdict on the one who asks.
     """
     told = f"HTTP {status}"
     if status in set(HTTPStatus):
         told += f", {HTTPStatus(status).phrase}"
+    if status == HTTPStatus.UNAUTHORIZED and not shown:
+        return AuthenticationFailed(
+            f"{url} asks for a token ({told}), and none was shown: set ACTORQ_TOKEN, or give token="
+        )
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return AuthenticationFailed(f"{url} refused the token ({told}): give one that it knows")
     if status >= 500 or status == HTTPStatus.TOO_MANY_REQUESTS:

@@ -116,7 +116,7 @@ class WebSocketTransport:
         )
         async with socket.running():
             if not await socket.upgraded():
-                raise self._turned_away(socket)
+                raise self._turned_away(socket, shown=token is not None)
             yield socket
 
     def _check_token(self, token: str | None) -> None:
@@ -145,10 +145,10 @@ class WebSocketTransport:
             told = ", ".join(dict.fromkeys(str(leaf) for leaf in leaves(error.__cause__ or error)))
             raise ConnectFailed(f"nobody answers at {self.url}: {told}") from None
 
-    def _turned_away(self, socket: _WebSocket) -> TransportError:
+    def _turned_away(self, socket: _WebSocket, *, shown: bool) -> TransportError:
         """Return the error of a connection that was not upgraded."""
         if isinstance(socket.failure, trio_websocket.ConnectionRejected):
-            return refusal(self.url, socket.failure.status_code)
+            return refusal(self.url, socket.failure.status_code, shown=shown)
         if socket.failure is not None or socket.is_open:
             return IncompatiblePeer(
                 f"{self.url} answers, but does not speak {SUBPROTOCOL} over WebSocket"

@@ -19,6 +19,7 @@ from actorq.machines.queue import QueueMachine
 from actorq.model.events import Event, EventKind
 from actorq.model.records import Note, Ownership, Record, Write
 from actorq.model.status import TaskStatus
+from actorq.runtime.clock import AnchoredClock
 from actorq.stores.memory import MemoryStore
 from actorq.system import house
 from actorq.testing.faults import FaultyStore
@@ -193,8 +194,8 @@ async def test_a_crash_in_any_step_of_the_machine_is_survived(
         steps = count(1)
 
         class Broken(QueueMachine):
-            def step(self, *args: Any) -> Any:
-                effects = super().step(*args)
+            def turn(self, *args: Any) -> Any:
+                effects = super().turn(*args)
                 if next(steps) == number:  # noqa: B023 - called in this round only
                     raise ZeroDivisionError("a rule is broken")
                 return effects
@@ -667,6 +668,43 @@ async def test_a_cancel_that_nobody_waits_for_any_more_is_not_lost_in_a_crash(
         assert (await handle.wait()).status == "cancelled"
 
 
+@pytest.mark.parametrize("verbs", [("discard", "retry"), ("retry", "discard")])
+async def test_a_bulk_verb_sees_what_the_one_before_has_done(
+    verbs: tuple[str, str], autojump_clock: MockClock
+) -> None:
+    """However close they come: what is discarded is not run again, without its call."""
+    runs = 0
+
+    @actorq.task
+    async def fail(label: str) -> None:
+        nonlocal runs
+        runs += 1
+        raise ValueError(label)
+
+    store = FaultyStore(MemoryStore(), suspends=True)
+    async with open_quietly(store) as system:
+        for handle in await system.submit_many(fail.message("it") for _ in range(5)):
+            await handle.wait()
+        counts: dict[str, int] = {}
+
+        async def do(verb: str) -> None:
+            counts[verb] = await getattr(system, verb)(status="failure")
+
+        async with trio.open_nursery() as nursery:
+            with store.commits_held():
+                nursery.start_soon(system.pause, "default")
+                await wait_all_tasks_blocked()
+                for verb in verbs:
+                    nursery.start_soon(do, verb)
+                    await wait_all_tasks_blocked()
+        await system.resume("default")
+        await system.join()
+        left = (await system.find(status="failure")).tasks
+
+    assert (counts, runs) == ({verbs[0]: 5, verbs[1]: 0}, 5 + counts["retry"])
+    assert [result.reason for result in left] == ["it"] * counts["retry"]
+
+
 # --- rows that a store cannot keep ---------------------------------------------------------------
 
 
@@ -797,3 +835,42 @@ async def test_what_could_start_and_does_not_is_told_and_not_too_often(
     stuck = [event for event in told.events if event.kind is EventKind.STUCK]
     assert 3 <= len(stuck) <= 5
     assert {event.details["why"] for event in stuck} == {"a is ready, and 3 slots are free"}
+
+
+# --- the clock -----------------------------------------------------------------------------------
+
+
+async def test_a_clock_that_is_set_ahead_opens_no_window(
+    autojump_clock: MockClock, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(house, "AnchoredClock", SettableClock)
+    starts: list[float] = []
+
+    async def start() -> None:
+        starts.append(trio.current_time() - began)
+
+    began = trio.current_time()
+    limited = actorq.task(start).options(limit=actorq.Limit("k", rate=2, per=600))
+    async with open_quietly(store) as system:
+        handles = await system.submit_many(limited.message() for _ in range(5))
+        await trio.sleep(100)  # virtual
+        SettableClock.ahead = 3_600.0
+        handles.append(await system.submit(limited))
+        for handle in handles:
+            await handle.wait()
+
+    assert starts[:2] == [0, 0]
+    assert starts[2] >= 600  # in the time that has really passed, not by the clock
+    assert all(later - earlier >= 600 for earlier, later in zip(starts, starts[2:], strict=False))
+
+
+class SettableClock(AnchoredClock):
+    """Is ahead by so much as soon as anybody looks."""
+
+    ahead = 0.0
+
+    def now(self) -> float:
+        ahead, SettableClock.ahead = SettableClock.ahead, 0.0
+        self._offset += ahead
+        self.jumped += ahead
+        return super().now()

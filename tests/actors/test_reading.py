@@ -14,7 +14,7 @@ from actorq.errors import CorruptStore
 from actorq.machines.effects import Effect, Found, Lookup, Search, Searched, Send
 from actorq.model import messages as m
 from actorq.model.filters import Filter
-from actorq.model.records import Record
+from actorq.model.records import Output, Record
 from actorq.stores.memory import FoundRecords, MemoryStore
 from actorq.testing.samples import ended, live, record, task_id
 
@@ -90,8 +90,11 @@ async def test_a_question_about_a_damaged_record_is_refused_and_the_others_are_a
     assert [origin for origin, _ in stage.steps] == [8]
 
 
+FINISH = m.Finish(BAD, 3, "ok", Output(1), 0.0)
+
+
 @pytest.mark.parametrize(
-    "message", [m.Submit(1, ()), m.Resolve((BAD,)), m.Watch(1, (BAD, task_id(1)))]
+    "message", [m.Submit(1, ()), m.Resolve((BAD,)), m.Watch(1, (BAD, task_id(1))), FINISH]
 )
 async def test_where_more_depends_on_it_a_damaged_record_is_not_there_and_not_replaced(
     stage: Stage, message: Any
@@ -100,6 +103,18 @@ async def test_where_more_depends_on_it_a_damaged_record_is_not_there_and_not_re
 
     assert stage.steps == [(7, Found(message, {task_id(1): record(live(1))}))]
     assert stage.refused == [BAD]
+
+
+@pytest.mark.parametrize("ids", [(BAD,), (task_id(1), BAD)])
+async def test_who_waits_for_a_damaged_record_is_told_that_it_is_lost(
+    stage: Stage, ids: tuple[str, ...]
+) -> None:
+    [told] = await stage.reading.fetch([Lookup(7, m.Watch(1, ids), ids)])
+
+    assert isinstance(told, Send)
+    assert (told.to, told.message.head.id, told.message.head.status) == (7, BAD, "failure")
+    assert told.message.output.error.matches("actorq.errors.CorruptStore")
+    assert BAD in told.message.output.error.message
 
 
 async def test_a_late_word_about_a_damaged_record_is_dropped(stage: Stage) -> None:

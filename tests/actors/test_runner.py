@@ -168,6 +168,27 @@ async def test_no_error_of_a_task_ends_its_worker(
     assert finish.cause == "failed"
 
 
+@pytest.mark.parametrize("late", [False, True])
+async def test_nor_does_a_group_that_is_nested_more_deeply_than_python_can_call(
+    autojump_clock: MockClock, late: bool
+) -> None:
+    @actorq.task
+    async def sink() -> None:
+        error: Exception = ValueError("at the bottom")
+        for _ in range(20_000):
+            error = ExceptionGroup("group", [error])
+        try:
+            await trio.sleep(10 * late)  # virtual
+        finally:
+            raise error
+
+    finish = await Bench().attempt(sink, options=TaskOptions(timeout=5))
+
+    assert finish.cause == "failed"
+    assert finish.output.error is not None
+    assert finish.output.error.type == "builtins.ExceptionGroup"
+
+
 async def test_an_interrupt_from_the_terminal_does(autojump_clock: MockClock) -> None:
     with pytest.raises(KeyboardInterrupt):
         await Bench().attempt(fail, KeyboardInterrupt())

@@ -1,7 +1,10 @@
 """A queue node with a worker, in a thread, and the command line run against it in this one."""
 
+import io
+import json
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import attrs
 import pytest
@@ -10,6 +13,7 @@ import trio
 import actorq
 from actorq.cli.app import run
 from tests.cli import chores
+from tests.cli.programs import CHORES
 
 
 @attrs.frozen
@@ -19,6 +23,11 @@ class Done:
     code: int
     out: str
     err: str
+
+    @property
+    def json(self) -> Any:
+        """The document that it has printed."""
+        return json.loads(self.out)
 
 
 class Node(threading.Thread):
@@ -65,19 +74,49 @@ def node() -> Iterator[str]:
     thread.end()
 
 
-Cli = Callable[..., Done]
+class Cli:
+    """The command line, run in this process."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str) -> Done:
+        self._capsys.readouterr()
+        code = run(arguments)
+        printed = self._capsys.readouterr()
+        return Done(code, printed.out, printed.err)
+
+    def json(self, *arguments: str) -> Any:
+        """Return the document that a verb prints."""
+        return self(*arguments, "--json").json
+
+    def submit(self, name: str, *options: str) -> str:
+        """Submit a chore, or what has a full name; return its id."""
+        return str(self.json("submit", name if ":" in name else f"{CHORES}:{name}", *options)["id"])
 
 
 @pytest.fixture
 def cli(node: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """Run a verb against the node."""
+    """Run verbs against the node."""
     monkeypatch.setenv("ACTORQ_URL", node)
     monkeypatch.delenv("ACTORQ_TOKEN", raising=False)
+    return Cli(capsys)
 
-    def verb(*arguments: str) -> Done:
-        capsys.readouterr()
-        code = run(arguments)
-        printed = capsys.readouterr()
-        return Done(code, printed.out, printed.err)
 
-    return verb
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Terminal]:
+    """Make terminals of a width."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("LINES", "40")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+    def of_width(width: int) -> Terminal:
+        monkeypatch.setenv("COLUMNS", str(width))
+        return Terminal()
+
+    return of_width

@@ -1,8 +1,10 @@
 """The command line as a whole: help, usage, and errors as one line with an exit code."""
 
+import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import trio
@@ -82,15 +84,48 @@ def test_a_bug_keeps_its_traceback():
     assert explained(trio.BrokenResourceError()) is None
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1"])
+def test_a_letter_that_the_output_cannot_say_is_an_escape(encoding, monkeypatch, tmp_path):
+    screen = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(screen, encoding=encoding))
+    (tmp_path / "Łódź").mkdir()
+
+    assert run(["doctor", "--store", f"sqlite:///{tmp_path}/Łódź/tasks.db"]) == 0
+
+    assert rb"\u0141" in screen.getvalue()
+
+
+def printing(stdout: int) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "actorq", "doctor", "--json", "--connect-timeout", "0"],
+        cwd=ROOT, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+
+
 def test_a_reader_that_has_had_enough_is_no_error():
     reading, writing = os.pipe()
     os.close(reading)
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "actorq", "doctor", "--json", "--connect-timeout", "0"],
-            cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True, check=False,
-        )  # fmt: skip
+        done = printing(writing)
     finally:
         os.close(writing)
 
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+def test_a_full_disk_is_one_line_and_exit_code_1():
+    with Path("/dev/full").open("w") as full:
+        done = printing(full.fileno())
+
+    assert done.returncode == 1
+    assert done.stderr == "actorq: the output cannot be written: No space left on device\n"
+
+
+def test_whoever_closes_the_output_still_gets_the_exit_code():
+    command = f"{sys.executable} -m actorq doctor --connect-timeout 0 >&-"
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (4, "")

@@ -70,7 +70,6 @@ async def test_it_works_and_ends_in_order() -> None:
         work = work_at(system.addresses[0], lifespan=f"{CHORES}:lifespan")
         async with parent_of("a-node", work) as parent:
             assert await parent.report() == pipe.Ready()
-            assert parent.child.ready
             resources, stdin = await system.call(f"{CHORES}:surroundings")
             assert (resources, stdin) == ("from the lifespan", "")
             (info,) = (await system.tree()).workers
@@ -108,6 +107,20 @@ async def test_told_to_stop_while_it_starts_it_ends_at_once() -> None:
     async with parent_of("a-node", work_at("ws://127.0.0.1:1")) as parent:
         parent.child.say(pipe.Stop())
         assert await parent.end() == 0
+
+
+async def test_one_that_dies_before_it_has_read_its_order_has_ended_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dying = tmp_path / "dying"
+    dying.write_text(
+        f"#!{sys.executable}\nimport select, sys\nselect.select([0], [], [])\nsys.exit(1)\n"
+    )
+    dying.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(dying))
+
+    async with parent_of("a-node", work_at("ws://127.0.0.1:1")) as parent:
+        assert await parent.end() == 1
 
 
 async def test_one_that_cannot_be_started_leaves_nothing_open(

@@ -24,7 +24,6 @@ class FakeChild:
         self.again = again
         self.began = trio.current_time()
         self.code = 0
-        self.ready = False
         self.failure: pipe.Failed | None = None
         self.changed: tuple[str, ...] = ()
         self.orders: list[pipe.Order] = []
@@ -97,6 +96,12 @@ class Stage:
     async def run(self) -> None:
         self.code = await self.crew.run()
 
+    def finish(self) -> None:
+        """Have all of them end in order."""
+        self.stopping.ask()
+        for child in self.children:
+            child.end(0)
+
     @property
     def child(self) -> FakeChild:
         return self.children[-1]
@@ -122,7 +127,7 @@ async def test_a_process_that_dies_is_reported_and_started_again_with_a_new_node
     mock_clock: trio.testing.MockClock,
 ) -> None:
     async with crew_of(2) as stage:
-        first, second = stage.children
+        first, _ = stage.children
         first.end(-9)
         await wait_all_tasks_blocked()
         assert stage.teller.dead == [first.node]
@@ -133,9 +138,7 @@ async def test_a_process_that_dies_is_reported_and_started_again_with_a_new_node
 
         assert len(stage.children) == 3
         assert len({child.node for child in stage.children}) == 3
-        stage.stopping.ask()
-        for child in (second, stage.child):
-            child.end(0)
+        stage.finish()
         mock_clock.autojump_threshold = 0
 
 
@@ -155,8 +158,7 @@ async def test_the_wait_before_a_restart_doubles_and_begins_anew_after_a_while(
         assert waits[:4] == pytest.approx([0.1, 0.2, 0.4, 0.8])
         assert waits[9] == pytest.approx(30)
         assert waits[10] == pytest.approx(0.1)
-        stage.stopping.ask()
-        stage.child.end(0)
+        stage.finish()
 
 
 async def test_a_process_that_ends_in_order_is_not_reported_as_dead(
@@ -168,8 +170,7 @@ async def test_a_process_that_ends_in_order_is_not_reported_as_dead(
 
         assert len(stage.children) == 2
         assert stage.teller.dead == []
-        stage.stopping.ask()
-        stage.child.end(0)
+        stage.finish()
 
 
 async def test_after_a_change_of_the_sources_it_starts_again_at_once(
@@ -183,8 +184,7 @@ async def test_after_a_change_of_the_sources_it_starts_again_at_once(
 
         assert len(stage.children) == 21
         assert trio.current_time() == 0
-        stage.stopping.ask()
-        stage.child.end(0)
+        stage.finish()
 
 
 # --- failures -------------------------------------------------------------------------------
@@ -216,8 +216,7 @@ async def test_a_failure_after_one_has_worked_is_told_and_tried_again(
         assert len(stage.children) == 2
         assert stage.child.again
         assert caplog.text.count("the token was refused") == 1
-        stage.stopping.ask()
-        stage.child.end(0)
+        stage.finish()
 
 
 def flat(group: BaseException) -> list[Any]:
@@ -289,12 +288,14 @@ async def test_everything_that_happens_is_reported(autojump_clock: trio.abc.Cloc
         stage.child.report(pipe.Ready())
         stage.child.report(pipe.Changed(("tasks.py",)))
         stage.stopping.ask()
-        stage.child.end(0)
+        await wait_all_tasks_blocked()
+        stage.finish()
 
     node = {"process": 1, "node": stage.child.node, "pid": 7}
     assert stage.events == [
         ("started", node),
         ("ready", node),
         ("changed", {**node, "files": ("tasks.py",)}),
+        ("draining", {"seconds": 30.0}),
         ("ended", {**node, "code": 0}),
     ]

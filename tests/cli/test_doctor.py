@@ -1,25 +1,36 @@
 """`doctor`, against a queue node over a real socket, and against none."""
 
-import json
 import socket
 
 import pytest
+import trio
+from attrs import evolve
 
+from actorq.cli.app import run
 from actorq.cli.checks import Check
-from actorq.cli.doctor import _kept, _slots, _versions, _work, _workers
-from actorq.model.results import PoolStats, QueueStats, Stats, StoreStats, TaskInfo, WorkerInfo
+from actorq.cli.doctor import _kept, _paused, _slots, _versions, _work, _workers
+from actorq.model.results import (
+    PoolStats,
+    QueueStats,
+    ScheduleInfo,
+    Stats,
+    StoreStats,
+    TaskInfo,
+    WorkerInfo,
+)
+from tests.cli.programs import queue_node
 
 
 def checks(done):
-    return {check["check"]: check for check in json.loads(done.out)["checks"]}
+    return {check["check"]: check for check in done.json["checks"]}
 
 
-def stats(*, pending=0, parked=0, workers=1, unknown=None, paused=False, store=None):
+def stats(*, pending=0, parked=0, workers=1, paused=False, store=None, queue="default"):
     return Stats(
-        queues={"default": QueueStats(pending=pending, parked=parked, paused=paused)},
+        queues={queue: QueueStats(pending=pending, parked=parked, paused=paused)},
         pools={"main": PoolStats(slots=5, free=4)},
         workers=workers, success=0, failure=0, cancelled=0, retries=0, lost=0,
-        unknown=unknown or {}, store=store,
+        store=store,
     )  # fmt: skip
 
 
@@ -28,14 +39,14 @@ def test_a_queue_node_in_order_has_no_problem(cli):
     found = checks(done)
 
     assert done.code == 0
-    assert json.loads(done.out)["ok"] is True
+    assert done.json["ok"] is True
     assert {check["level"] for check in found.values()} == {"ok"}
     assert found["connection"]["found"].endswith("lets us in, without a token")
     assert found["slots"]["found"] == "5 of 5 free (main), 0 of 0 free (process)"
 
 
 def test_a_task_that_nobody_knows_is_a_problem(cli):
-    id = cli("submit", "nobody:knows_it").out.strip()
+    id = cli.submit("nobody:knows_it")
 
     done = cli("doctor")
 
@@ -71,6 +82,16 @@ def test_nobody_there_is_told_as_a_check_and_exit_code_4(cli):
     assert done.code == 4
     assert checks(done)["connection"]["level"] == "problem"
     assert "nobody answers at ws://127.0.0.1:1" in checks(done)["connection"]["found"]
+
+
+async def test_who_shows_no_token_is_told_by_which_option(capsys, monkeypatch):
+    monkeypatch.delenv("ACTORQ_TOKEN", raising=False)
+    async with queue_node(tokens={"client": "the-clients-own"}, instruments=()) as system:
+        url = system.addresses[0]
+        for arguments, code in (["doctor"], 4), (["doctor", "--probe"], 1):
+            assert await trio.to_thread.run_sync(run, [*arguments, "--url", url]) == code
+            printed = capsys.readouterr()
+            assert "set ACTORQ_TOKEN, or give --token-file" in printed.out + printed.err
 
 
 def test_different_versions_are_a_warning():
@@ -114,6 +135,25 @@ def test_a_queue_that_is_paused_is_a_warning_with_the_way_out():
     assert kept == Check("store", "ok", "memory://")
     assert paused.level == "warning"
     assert paused.found == "queue default; tasks that wait: 3: actorq resume default"
+
+
+def test_the_way_out_can_be_pasted_whatever_the_queue_is_called():
+    found = stats(paused=True, queue="a b", store=StoreStats("memory://"))
+
+    assert [check.found for check in _kept(found)][1] == "queue a b: actorq resume 'a b'"
+
+
+def test_a_schedule_that_is_paused_is_a_warning_with_the_way_out():
+    ticking = ScheduleInfo("hourly", "job", "every 3600 s", None, None, None, False, "last", "skip")
+    paused = evolve(ticking, name="of the night", paused=True)
+
+    assert list(_paused([ticking, paused])) == [
+        Check(
+            "paused",
+            "warning",
+            "schedule of the night: actorq schedule resume 'of the night'",
+        )
+    ]
 
 
 def test_a_slow_disk_is_a_warning():

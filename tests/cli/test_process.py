@@ -1,13 +1,15 @@
 """A worker process: how it ends, what it says when it cannot work, and when it starts again."""
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import trio
 
 from actorq.cli import pipe
-from tests.cli.programs import CHORES, queue_node, said_by
+from tests.cli.programs import CHORES, ROOT, queue_node, said_by
 from tests.cli.test_child import parent_of, work_at
 
 
@@ -48,7 +50,7 @@ async def test_what_it_cannot_do_is_said_with_its_reason() -> None:
                 said[modules[0]] = await parent.report()
                 assert await parent.end() == 1
 
-    assert "refused the token" in said[CHORES].message
+    assert "none was shown: set ACTORQ_TOKEN, or give --token-file" in said[CHORES].message
     assert said[CHORES].details == ""
     assert "no module nowhere" in said["nowhere.tasks"].message
 
@@ -92,3 +94,15 @@ async def test_one_that_has_worked_waits_for_its_modules_to_be_mended(tmp_path: 
 
         assert await parent.report() == pipe.Changed((str(file),))
         assert await parent.end() == 1
+
+
+def test_a_worker_process_needs_no_command_line_library():
+    code = (
+        "import sys, actorq.cli.process\n"
+        "print(*{name.partition('.')[0] for name in sys.modules} & {'cyclopts', 'rich'})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == "\n"

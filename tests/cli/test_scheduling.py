@@ -1,6 +1,5 @@
 """`schedule ls`, `run`, `pause`, `resume` and `remove`, against a queue node over a real socket."""
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -11,8 +10,7 @@ import actorq
 from actorq.cli.scheduling import _row
 from actorq.model.results import ScheduleInfo
 from tests.cli import chores
-
-CHORE = "tests.cli.chores:"
+from tests.cli.programs import CHORES
 
 
 async def declare(url: str, name: str) -> None:
@@ -29,7 +27,7 @@ def nightly(node: str, cli) -> Iterator[str]:
 
 
 def listed(cli):
-    found = json.loads(cli("schedule", "ls", "--json").out)["schedules"]
+    found = cli.json("schedule", "ls")["schedules"]
     return {info["name"]: info for info in found}
 
 
@@ -38,8 +36,8 @@ def test_ls_shows_what_is_submitted_when_and_when_it_was_last(cli, nightly):
     found = listed(cli)[nightly]
 
     assert heading.split() == ["NAME", "TASK", "TIMING", "NEXT", "LAST", "CATCH", "UP", "OVERLAP"]
-    assert row.startswith(f"nightly  {CHORE}add  every ")
-    assert found["task"] == f"{CHORE}add"
+    assert row.startswith(f"nightly  {CHORES}:add  every ")
+    assert found["task"] == f"{CHORES}:add"
     assert found["last_id"] is None
     assert found["paused"] is False
     assert datetime.fromisoformat(found["next_at"]) > datetime.now(UTC)
@@ -47,12 +45,12 @@ def test_ls_shows_what_is_submitted_when_and_when_it_was_last(cli, nightly):
 
 def test_run_submits_the_task_now_and_prints_its_id(cli, nightly):
     done = cli("schedule", "run", nightly)
-    found = json.loads(cli("schedule", "run", nightly, "--json").out)
+    found = cli.json("schedule", "run", nightly)
 
     assert (done.code, done.err) == (0, "")
-    assert json.loads(cli("result", done.out.strip(), "--wait", "--json").out)["value"] == 3
-    assert found["name"] == f"{CHORE}add"
-    assert json.loads(cli("result", found["id"], "--wait", "--json").out)["value"] == 3
+    assert cli.json("result", done.out.strip(), "--wait")["value"] == 3
+    assert found["name"] == f"{CHORES}:add"
+    assert cli.json("result", found["id"], "--wait")["value"] == 3
 
 
 def test_pause_and_resume_are_seen_in_the_list(cli, nightly):
@@ -62,7 +60,7 @@ def test_pause_and_resume_are_seen_in_the_list(cli, nightly):
 
     done = cli("schedule", "resume", nightly, "--json")
 
-    assert json.loads(done.out) == {"schedule": "nightly", "done": "resume"}
+    assert done.json == {"schedule": "nightly", "done": "resume"}
     assert listed(cli)[nightly]["paused"] is False
 
 

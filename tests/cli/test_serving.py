@@ -4,6 +4,8 @@ import signal
 import socket
 import sys
 import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -23,21 +25,35 @@ async def address_of(serving: Program) -> str:
     return str(address)
 
 
-async def test_it_says_where_it_listens_and_where_tasks_are_kept() -> None:
-    async with program("serve", "--listen", "ws://127.0.0.1:0") as serving:
+@asynccontextmanager
+async def serve(*arguments: str) -> AsyncIterator[tuple[Program, actorq.Client]]:
+    """Start a queue node, and connect to it."""
+    async with (
+        program("serve", *ANYWHERE, *arguments) as serving,
+        actorq.connect(await address_of(serving), instruments=()) as client,
+    ):
+        yield serving, client
+
+
+@pytest.mark.parametrize("scheme", ["memory", "sqlite"])
+async def test_it_says_where_it_listens_and_where_tasks_are_kept(
+    tmp_path: Path, scheme: str
+) -> None:
+    url, ends, left = "memory://", ": they end with this process", "all was finished"
+    if scheme == "sqlite":
+        url, ends = f"sqlite:///{tmp_path}/tasks.db", ""
+        left = f"what is left is kept in {url}"
+    async with program("serve", "--listen", "ws://127.0.0.1:0", "--store", url) as serving:
         assert (await serving.line()).startswith(b"listening at ws://127.0.0.1:")
-        assert await serving.line() == b"tasks are kept in memory://: they end with this process"
+        assert (await serving.line()).decode() == f"tasks are kept in {url}{ends}"
         serving.terminate()
 
         assert await serving.end() == 0
-        assert serving._rest.endswith(b"ended: all was finished\n")
+        assert serving._rest.decode().endswith(f"ended: {left}\n")
 
 
 async def test_running_tasks_finish_before_it_ends(tmp_path: Path) -> None:
-    async with (
-        program("serve", CHORES, *ANYWHERE) as serving,
-        actorq.connect(await address_of(serving)) as client,
-    ):
+    async with serve(CHORES) as (serving, client):
         handle = await client.submit(f"{CHORES}:until", str(tmp_path / "go"))
         await said_by(client, handle.id)
 
@@ -51,10 +67,7 @@ async def test_running_tasks_finish_before_it_ends(tmp_path: Path) -> None:
 
 
 async def test_how_many_tasks_were_cut_off_is_told_and_the_exit_code_says_so() -> None:
-    async with (
-        program("serve", CHORES, "--drain", "0.1", *ANYWHERE) as serving,
-        actorq.connect(await address_of(serving)) as client,
-    ):
+    async with serve(CHORES, "--drain", "0.1") as (serving, client):
         running = await client.submit(f"{CHORES}:announced_forever")
         await said_by(client, running.id)
         await client.submit("nobody:knows_it")
@@ -69,10 +82,7 @@ async def test_how_many_tasks_were_cut_off_is_told_and_the_exit_code_says_so() -
 
 
 async def test_a_second_signal_stops_it_at_once() -> None:
-    async with (
-        program("serve", CHORES, *ANYWHERE) as serving,
-        actorq.connect(await address_of(serving)) as client,
-    ):
+    async with serve(CHORES) as (serving, client):
         running = await client.submit(f"{CHORES}:announced_forever")
         await said_by(client, running.id)
 
@@ -89,10 +99,7 @@ async def test_a_second_signal_stops_it_at_once() -> None:
 
 async def test_what_waits_stays_in_the_store_and_is_there_again(tmp_path: Path) -> None:
     kept = ("--store", f"sqlite:///{tmp_path}/tasks.db")
-    async with (
-        program("serve", *ANYWHERE, *kept) as serving,
-        actorq.connect(await address_of(serving)) as client,
-    ):
+    async with serve(*kept) as (serving, client):
         waiting = await client.submit(f"{CHORES}:add", 1, 2)
 
         serving.terminate()
@@ -100,22 +107,8 @@ async def test_what_waits_stays_in_the_store_and_is_there_again(tmp_path: Path) 
         assert await serving.event("ended") == {"event": "ended", "cut_off": 0}
         assert await serving.end() == 0
 
-    async with (
-        program("serve", CHORES, *ANYWHERE, *kept) as serving,
-        actorq.connect(await address_of(serving)) as client,
-    ):
+    async with serve(CHORES, *kept) as (serving, client):
         assert await client.handle(waiting.id).value() == 3
-
-
-async def test_it_says_that_tasks_outlive_it(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/tasks.db"
-    async with program("serve", "--listen", "ws://127.0.0.1:0", "--store", url) as serving:
-        assert (await serving.line()).startswith(b"listening at ")
-        assert (await serving.line()).decode() == f"tasks are kept in {url}"
-        serving.terminate()
-
-        assert await serving.end() == 0
-        assert serving._rest.decode().endswith(f"ended: what is left is kept in {url}\n")
 
 
 async def test_a_second_one_stands_by_and_takes_over_when_the_first_is_killed(
@@ -153,15 +146,16 @@ async def test_a_standby_that_is_told_to_end_is_exit_code_0(tmp_path: Path) -> N
             assert second._rest == b"ended: it was standing by\n"
 
 
-async def test_a_damaged_store_is_one_line_with_advice_and_is_not_touched(tmp_path: Path) -> None:
+async def test_a_file_that_is_no_store_is_one_line_with_advice_and_is_not_touched(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "tasks.db"
     file.write_bytes(b"no database at all " * 100)
     store = ("--store", f"sqlite:///{file}", "--log-level", "error")
     async with program("serve", *ANYWHERE, *store) as serving:
         assert await serving.end() == 1
 
-    assert serving.stderr.startswith(f"actorq: {file} is damaged: ")
-    assert "restore a backup" in serving.stderr
+    assert serving.stderr.startswith(f"actorq: {file} is no SQLite database: give another path")
     assert serving.stderr.count("\n") == 1
     assert file.read_bytes() == b"no database at all " * 100
 
@@ -285,7 +279,7 @@ async def test_an_address_that_is_taken_is_one_line_and_exit_code_1() -> None:
         async with program("serve", "--listen", taken, "--log-level", "error") as serving:
             assert await serving.end() == 1
 
-    assert serving.stderr.startswith("actorq: cannot listen: ")
+    assert serving.stderr.startswith(f"actorq: cannot listen at {taken}: ")
     assert serving.stderr.count("\n") == 1
 
 

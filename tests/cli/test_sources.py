@@ -7,7 +7,7 @@ from math import inf
 
 import pytest
 
-from actorq.cli.sources import Around, Sources
+from actorq.cli.sources import Sources
 
 
 @pytest.fixture
@@ -49,6 +49,7 @@ def test_a_file_that_is_gone_has_changed(here):
     file.unlink()
 
     assert sources.changed() == [file]
+    assert sources.changed() == []
 
 
 def test_what_is_imported_later_is_watched_from_then_on(here):
@@ -85,7 +86,7 @@ def test_around_a_module_that_cannot_be_imported_every_file_matters(here):
     package = here / "shop"
     package.mkdir()
     (package / "tasks.py").write_text("1 /")
-    around = Around(here, ["shop.tasks"], inf)
+    around = Sources(here, inf, ["shop.tasks"])
     assert around.changed() == []
 
     touch(package / "tasks.py")
@@ -103,7 +104,7 @@ def test_what_is_written_while_it_is_imported_has_changed(here):
     importlib.import_module("watched_e")
     touch(file)
 
-    sources, around = Sources(here, began), Around(here, [], began)
+    sources, around = Sources(here, began), Sources(here, began, [])
 
     assert sources.changed() == around.changed() == [file]
     assert sources.changed() == around.changed() == []

@@ -1,4 +1,4 @@
-"""One signal asks to end, a second one insists."""
+"""One signal asks to end, a second one insists; and where log records go."""
 
 import signal
 import subprocess
@@ -92,3 +92,20 @@ def test_a_second_signal_ends_a_program_whose_loop_stands_still() -> None:
 
         assert process.wait() == 3
         assert "it is cut off" in process.stderr.read()
+
+
+def test_records_go_to_stderr_from_the_level_that_was_asked_for():
+    code = (
+        "import logging\n"
+        "from actorq.cli.stopping import start_logging\n"
+        "start_logging('warning')\n"
+        "logging.getLogger('actorq').info('quiet')\n"
+        "logging.getLogger('actorq').warning('loud')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "WARNING actorq[" in done.stderr

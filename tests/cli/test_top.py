@@ -15,8 +15,6 @@ from actorq.cli.top import _ROWS, Reading, _cut, _rates, _show, _tables
 from actorq.model.results import PoolStats, QueueStats, Stats, StoreStats, TaskInfo, WorkerInfo
 from tests.cli.programs import program, queue_node
 
-CHORE = "tests.cli.chores:"
-
 
 def reading(at=0.0, success=0, commits=0, workers=(), tasks=()):
     return Reading(
@@ -43,7 +41,7 @@ def text_of(before, now):
 
 
 def test_it_shows_so_many_frames(cli):
-    id = cli("submit", "nobody:knows_it").out.strip()
+    id = cli.submit("nobody:knows_it")
 
     done = cli("top", "--count", "2", "--interval", "0.1")
 
@@ -146,7 +144,7 @@ def test_names_that_wait_are_shown_those_with_the_most_first():
 
     *_, names = _tables(reading(tasks=tasks))
 
-    assert [row[0] for row in names.rows] == ["shop:sell", "shop:buy"]
+    assert [row[0] for row in names.cells] == ["shop:sell", "shop:buy"]
 
 
 def test_nobody_there_is_a_frame_too():
@@ -161,15 +159,8 @@ def test_a_table_is_cut_before_it_leaves_the_terminal():
     assert len(_cut(rows, 2)) == _ROWS
 
 
-def test_a_terminal_gets_one_frame_in_place_of_the_other(monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("LINES", "40")
-    file = Terminal()
+def test_a_terminal_gets_one_frame_in_place_of_the_other(terminal):
+    file = terminal(80)
     out = Out(file=file)
 
     with module._screen(out) as screen:

@@ -69,6 +69,7 @@ async def test_asked_to_end_it_finishes_what_it_can_and_hands_back_the_rest(
         await said_by(system, staying.id)
 
         parent.terminate()
+        assert (await parent.event("draining"))["seconds"] == 1.0
         (tmp_path / "go").touch()
 
         assert await parent.end() == 0
@@ -133,6 +134,8 @@ def test_its_token_is_not_sent_in_the_clear(capsys, monkeypatch):
         (["shop/tasks.py"], "as shop.tasks"),
         (["shop", "--url", "http://a"], "ws://"),
         (["shop", "--processes", "0"], "--processes"),
+        (["shop", "--drain", "inf"], "--drain"),
+        (["shop", "--grace", "inf"], "--grace"),
         (["shop", "--token-file", "/nowhere"], "/nowhere"),
         (["shop", "--ca", "/nowhere", "--url", "wss://a"], "/nowhere"),
     ],

@@ -9,6 +9,7 @@ from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 import actorq
 from actorq.stores.memory import MemoryStore
+from actorq.tasks import new_id
 from actorq.testing.faults import FaultyStore
 from tests.runtime.troupe import counted_steps
 
@@ -469,8 +470,41 @@ async def test_a_wrong_filter_is_an_error_that_names_it(
 async def test_a_bulk_verb_wants_to_be_told_which_tasks(
     autojump_clock: trio.abc.Clock, system: actorq.System, verb: str
 ) -> None:
-    with pytest.raises(ValueError, match="say which tasks"):
+    with pytest.raises(ValueError, match="say which tasks, by status=, task=, queue=, key=, ids="):
         await getattr(system, verb)()
+
+
+@pytest.mark.parametrize(
+    ("verb", "wrong"), [("cancel_many", "success"), ("retry", "running"), ("discard", "pending")]
+)
+async def test_a_bulk_verb_refuses_a_status_of_which_it_can_do_nothing(
+    autojump_clock: trio.abc.Clock, system: actorq.System, verb: str, wrong: str
+) -> None:
+    act = getattr(system, verb)
+    for status in (wrong, [wrong, *FITTING[verb]]):
+        words = ", ".join(map(repr, FITTING[verb]))
+        with pytest.raises(ValueError, match=f"'status' must be of {words}, not '{wrong}'$"):
+            await act(status=status, dry_run=True)
+
+    assert await act(status=FITTING[verb]) == 0
+
+
+FITTING = {
+    "cancel_many": ["scheduled", "waiting", "pending", "running"],
+    "retry": ["failure", "cancelled"],
+    "discard": ["success", "failure", "cancelled"],
+}
+
+
+async def test_a_reason_that_is_no_text_is_named(
+    autojump_clock: trio.abc.Clock, system: actorq.System
+) -> None:
+    for cancelling in (
+        system.cancel("an id", reason=3),  # type: ignore[arg-type]
+        system.cancel_many(queue="default", reason=3),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(TypeError, match="reason must be a string, not 3"):
+            await cancelling
 
 
 async def test_cancel_many_cancels_what_fits(
@@ -645,5 +679,8 @@ async def test_a_wrong_cursor_and_a_batch_of_no_messages_are_named(
     async with actorq.open_system(processes=0) as system:
         with pytest.raises(TypeError, match="cursor"):
             await system.find(cursor=5)  # type: ignore[arg-type]
+        for garbled in ("zzz", "", f"{new_id()}\n", new_id()[:-1], new_id().upper() + "0"):
+            with pytest.raises(ValueError, match="cursor must be the 'next' of another page, not"):
+                await system.find(cursor=garbled)
         with pytest.raises(TypeError, match="message"):
             await system.submit_many([len])  # type: ignore[list-item]

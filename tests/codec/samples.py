@@ -2,8 +2,10 @@
 
 import dataclasses
 import enum
+import inspect
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from functools import reduce
@@ -14,6 +16,11 @@ from zoneinfo import ZoneInfo
 
 import attrs
 from hypothesis import strategies as st
+
+from actorq.codec.annotations import Annotations
+from actorq.codec.packed import pack, unpack
+from actorq.codec.payload import Signature
+from actorq.codec.shapes import Shape
 
 T = TypeVar("T")
 
@@ -276,3 +283,41 @@ def told(value: object) -> object:
     if dataclasses.is_dataclass(value):
         return kind, [told(getattr(value, f.name)) for f in dataclasses.fields(value)]
     return kind, repr(value), getattr(value, "fold", 0)
+
+
+def shape(annotation: object) -> Shape:
+    return Annotations().shape(annotation)
+
+
+def there_and_back(of: Shape, value: object) -> Any:
+    return of.decode(unpack(pack(of.encode(value, 0))), 0)
+
+
+def signature_of(*annotations: object) -> Signature:
+    """The signature of a function with such parameters: p0, p1 and so on."""
+
+    def function(*args: object) -> None: ...
+
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        inspect.Parameter(f"p{number}", kind, annotation=annotation)
+        for number, annotation in enumerate(annotations)
+    )
+    return Signature("job", function)
+
+
+def returning(annotation: object) -> Signature:
+    def function() -> None: ...
+
+    function.__annotations__["return"] = annotation
+    return Signature("job", function)
+
+
+def is_compiled(types: Typed) -> bool:
+    with suppress(TypeError):  # a union whose branches share a type
+        signature_of(types[0])
+        return True
+    return False
+
+
+annotated = typed.filter(is_compiled)

@@ -48,8 +48,8 @@ import typing_extensions
 
 from actorq.codec.annotations import Annotations, Unresolved, closed, field_types, resolved
 from actorq.codec.packed import Misfit, Refusal, pack, unpack
-from actorq.codec.shapes import ANY, Shape
-from tests.codec.samples import Box, Color, Level, Pair, Point, Size, Tree, told
+from actorq.codec.shapes import ANY
+from tests.codec.samples import Box, Color, Level, Pair, Point, Size, Tree, shape, told
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -134,10 +134,6 @@ Json = typing_extensions.TypeAliasType(
     "Json", "bool | int | float | str | list[Json] | dict[str, Json] | None"
 )
 Pairs = typing_extensions.TypeAliasType("Pairs", list[tuple[T, T]], type_params=(T,))
-
-
-def shape(annotation: object) -> Shape:
-    return Annotations().shape(annotation)
 
 
 def takes(annotation: object, value: object) -> bool:

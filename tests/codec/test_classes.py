@@ -11,18 +11,25 @@ import pytest
 from actorq.codec.annotations import Annotations
 from actorq.codec.classes import recipe_of
 from actorq.codec.packed import DEPTH_MAX, Misfit, Refusal, pack, unpack
-from actorq.codec.shapes import Shape
 from actorq.codec.tagged import untag
-from tests.codec.samples import Box, Color, Doubled, Movie, Pair, Point, Size, Sum, Tree, told
-
-
-def shape(annotation: object) -> Shape:
-    return Annotations().shape(annotation)
+from tests.codec import samples
+from tests.codec.samples import (
+    Box,
+    Color,
+    Doubled,
+    Movie,
+    Pair,
+    Point,
+    Size,
+    Sum,
+    Tree,
+    shape,
+    told,
+)
 
 
 def there_and_back(value: object) -> Any:
-    of = shape(type(value))
-    return of.decode(unpack(pack(of.encode(value, 0))), 0)
+    return samples.there_and_back(shape(type(value)), value)
 
 
 def plain(value: object) -> Any:

@@ -1,5 +1,4 @@
 import functools
-import inspect
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -32,7 +31,10 @@ from tests.codec.samples import (
     Sum,
     Tree,
     Typed,
+    annotated,
     plain,
+    returning,
+    signature_of,
     texts,
     told,
     typed,
@@ -61,26 +63,6 @@ def job(
     return {}
 
 
-def signature_of(*annotations: object) -> Signature:
-    """The signature of a function with such parameters: p0, p1 and so on."""
-
-    def function(*args: object) -> None: ...
-
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        inspect.Parameter(f"p{number}", kind, annotation=annotation)
-        for number, annotation in enumerate(annotations)
-    )
-    return Signature("job", function)
-
-
-def returning(annotation: object) -> Signature:
-    def function() -> None: ...
-
-    function.__annotations__["return"] = annotation
-    return Signature("job", function)
-
-
 JOB = Signature("job", job)
 CALLS = [
     ((Order(1),), {}),
@@ -88,14 +70,6 @@ CALLS = [
 ]
 
 
-def is_compiled(types: Typed) -> bool:
-    with suppress(TypeError):  # a union whose branches share a type
-        signature_of(types[0])
-        return True
-    return False
-
-
-annotated = typed.filter(is_compiled)
 fewer = settings(max_examples=60)  # each is a function, and often a class, of its own
 
 

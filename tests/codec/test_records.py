@@ -250,6 +250,43 @@ def test_what_a_newer_version_has_written_says_so() -> None:
         RECORDS.unpack_note("pause", "a", newer(b""))
 
 
+def test_an_option_of_a_newer_version_says_so_too() -> None:
+    form = msgspec.msgpack.decode(RECORDS.pack_head(FULL))
+    for option, newer_ in (("colour", True), ("queue", False)):
+        form[2] = msgspec.msgpack.encode({option: 3})
+        with pytest.raises(CorruptStore, match=option) as caught:
+            RECORDS.unpack_head(ID, msgspec.msgpack.encode(form))
+        assert caught.value.newer is newer_
+        assert ("upgrade" in str(caught.value)) is newer_
+
+
+def test_of_a_damaged_head_is_left_what_can_be_read() -> None:
+    data = RECORDS.pack_head(FULL)
+    form = msgspec.msgpack.decode(data)
+    form[9], form[16] = "p\0\0ding", "never"  # its status and until when it is kept
+    left = RECORDS.salvage_head(ID, msgspec.msgpack.encode(form))
+
+    assert (left.id, left.name, left.pool, left.options) == (ID, FULL.name, "process", FULL.options)
+    assert (left.status, left.worker, left.fence) == (TaskStatus.RUNNING, None, FULL.fence + 1)
+
+
+@pytest.mark.parametrize(("fence", "found"), [(0, 0), (3, 4), (2**64 - 1, 1 << 40), ("", 1 << 40)])
+def test_a_fence_that_is_left_is_above_all_grants(fence: Any, found: int) -> None:
+    form = msgspec.msgpack.decode(RECORDS.pack_head(FULL))
+    form[9], form[10] = "never", fence
+
+    assert RECORDS.salvage_head(ID, msgspec.msgpack.encode(form)).fence == found
+
+
+@given(st.binary(max_size=60))
+def test_whatever_is_there_something_is_left_that_can_be_kept(data: bytes) -> None:
+    left = RECORDS.salvage_head(ID, data)
+
+    assert (left.id, left.status, left.worker) == (ID, TaskStatus.RUNNING, None)
+    again = RECORDS.unpack_head(ID, RECORDS.pack_head(left))
+    assert (again.name, again.options, again.fence) == (left.name, left.options, left.fence)
+
+
 def test_fields_that_came_later_are_not_asked_of_older_records() -> None:
     form = msgspec.msgpack.decode(RECORDS.pack_head(head(1)))
     older = msgspec.msgpack.encode(form[:-2])

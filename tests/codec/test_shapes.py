@@ -20,15 +20,11 @@ from actorq.codec.shapes import (
     unlabelled,
 )
 from actorq.codec.tagged import untag
-from tests.codec.samples import Color, Flags, Level, Odd, Point, Word, told
+from tests.codec.samples import Color, Flags, Level, Odd, Point, Word, there_and_back, told
 
 INT = Plain("int", frozenset({int, bool}), int)
 STR = Plain("str", frozenset({str}), str)
 PATH = Plain("Path", frozenset({type(Path())}), Path)
-
-
-def there_and_back(shape: Shape, value: object) -> Any:
-    return shape.decode(unpack(pack(shape.encode(value, 0))), 0)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from hypothesis import given
 from msgspec.msgpack import Ext
 
 from actorq.codec.packed import (
+    DATE,
     DATETIME,
     DEPTH_MAX,
     PATH,
@@ -208,6 +209,7 @@ def test_deeper_than_may_be_sent_is_refused_when_it_arrives() -> None:
         Ext(99, b""),
         Ext(TUPLE, pack({})),
         Ext(SET, pack(1)),
+        Ext(DATE, pack([b"\x07\xe8\x05\xff"])),
         Ext(DATETIME, pack([2024, 13, 1, 0, 0, 0, 0, 0, None])),
         Ext(DATETIME, pack([2024, 1, 1, 0, 0, 0, 0, 0, 1])),
         Ext(DATETIME, pack([2024, 1, 1, 0, 0, 0, 0, 0, [10**18, None]])),

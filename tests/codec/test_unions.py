@@ -6,20 +6,24 @@ from typing import Annotated, Any
 import attrs
 import pytest
 
-from actorq.codec.annotations import Annotations
 from actorq.codec.packed import LABELLED, Misfit, Refusal, join_label, kind_of, pack, unpack
-from actorq.codec.shapes import Plain, Shape
+from actorq.codec.shapes import Plain
 from actorq.codec.tagged import untag
 from actorq.codec.unions import Union, union
-from tests.codec.samples import Box, Color, Level, Movie, Pair, Point, Size, Tree, Word, told
-
-
-def shape(annotation: object) -> Shape:
-    return Annotations().shape(annotation)
-
-
-def there_and_back(of: Shape, value: object) -> Any:
-    return of.decode(unpack(pack(of.encode(value, 0))), 0)
+from tests.codec.samples import (
+    Box,
+    Color,
+    Level,
+    Movie,
+    Pair,
+    Point,
+    Size,
+    Tree,
+    Word,
+    shape,
+    there_and_back,
+    told,
+)
 
 
 @pytest.mark.parametrize(

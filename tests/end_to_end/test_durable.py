@@ -14,7 +14,9 @@ import trio
 from trio.testing import MockClock
 
 import actorq
+from actorq.contracts.store import Store
 from actorq.model.events import Event, EventKind
+from actorq.stores import locks
 from actorq.stores.memory import MemoryStore
 from actorq.system.backends import open_store
 from actorq.testing.faults import FaultyStore
@@ -82,7 +84,7 @@ def url(tmp_path: Path) -> str:
 
 
 @asynccontextmanager
-async def opened(url: str | FaultyStore, **options: Any) -> AsyncIterator[actorq.System]:
+async def opened(url: str | Store, **options: Any) -> AsyncIterator[actorq.System]:
     async with open_quietly(url, **options) as system:
         yield system
 
@@ -181,6 +183,30 @@ async def test_a_standby_takes_over_when_the_owner_has_left_and_knows_all_of_it(
     assert "another process owns the store" in waits.details["why"]
     assert seen == [8]
     assert (await told.of(EventKind.OWNING)).details["tasks"] == 1
+
+
+async def test_one_store_is_not_given_to_two_systems(url: str) -> None:
+    """It would be taken from the first, and closed under it. One after the other is fine."""
+    for store in (open_store(url), MemoryStore()):
+        async with opened(store) as system:
+            with pytest.raises(actorq.StoreUnavailable, match="in use by another system of this"):
+                async with opened(store):
+                    pytest.fail("it must not open")
+            assert await system.call(double, 1) == 2
+        async with opened(store) as system:
+            assert await system.call(double, 2) == 4
+
+
+async def test_a_file_on_a_network_file_system_is_told(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "network_file_system", lambda _: "nfs4")
+    told = Told()
+    async with opened(url, instruments=[told]):
+        pass
+
+    [event] = [event for event in told.events if event.kind is EventKind.STORE_UNSAFE]
+    assert "is on a network file system (nfs4)" in event.details["why"]
 
 
 async def test_a_standby_answers_503_and_a_client_that_knows_both_finds_the_owner(

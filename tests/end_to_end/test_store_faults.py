@@ -18,6 +18,7 @@ import trio
 
 import actorq
 from actorq.errors import StoreUnavailable
+from actorq.model.events import Event, EventKind
 from actorq.model.filters import build_filter
 from actorq.model.ids import PARTITION
 from actorq.system.backends import open_store
@@ -245,6 +246,129 @@ async def test_a_file_that_is_damaged_is_refused_with_advice_and_left_as_it_is(
 
 async def nobody(data: bytes) -> None:
     """Never runs."""
+
+
+async def test_a_damaged_record_ends_its_task_and_keeps_nobody_from_the_others(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "tasks.db"
+    url = f"sqlite:///{path}"
+    async with actorq.open_system(url, tasks=[step], concurrency=0) as system:
+        torn = await system.submit(step.options(key="mine"), "torn")
+        callless = await system.submit(step, "callless")
+        after = await system.submit(step.options(after=[torn]), "after")
+        needy = await system.submit(step, "needy", 0, callless.output)
+        others = await system.submit_many(step.message(f"other {n}") for n in range(5))
+        await system.pause("images")
+    db = apsw.Connection(str(path))
+    db.execute("UPDATE live SET head = zeroblob(100) WHERE id = ?", (torn.id,))
+    db.execute("UPDATE live SET body = zeroblob(0) WHERE id = ?", (callless.id,))
+    db.execute("UPDATE note SET value = x'c1' WHERE name = 'images'")
+    db.close()
+    ran.clear()
+
+    told: list[Event] = []
+    async with actorq.open_system(url, tasks=[step], instruments=[Teller(told)]) as system:
+        for handle in others:
+            assert (await system.handle(handle.id).wait()).status == "success"
+        results = [
+            await system.handle(handle.id).wait() for handle in (torn, callless, after, needy)
+        ]
+        page = await system.find(status="failure")
+        paused = (await system.stats()).queues["images"].paused
+
+    assert [str(result.status) for result in results] == ["failure"] * 4
+    errors = [result.error for result in results if result.error is not None]
+    assert [error.type.rpartition(".")[2] for error in errors] == [
+        "CorruptStore", "CorruptStore", "DependencyFailed", "DependencyFailed",
+    ]  # fmt: skip
+    for error, handle in zip(errors, (torn, callless), strict=False):
+        assert handle.id in error.message
+    assert "if it had a key, that is lost with it" in errors[0].message
+    assert {result.id for result in page.tasks} == {result.id for result in results}
+    assert paused
+    damages = [event.details for event in told if event.kind is EventKind.RECORD_DAMAGED]
+    assert [details["id"] for details in damages] == ["pause images", torn.id, callless.id]
+    assert ran == {f"other {n}": 1 for n in range(5)}
+
+
+async def test_what_is_left_of_a_damaged_record_counts(tmp_path: Path) -> None:
+    """Its key is not free, and it can be run again if its call is there and its name."""
+    path = tmp_path / "tasks.db"
+    url = f"sqlite:///{path}"
+    async with actorq.open_system(url, tasks=[step], concurrency=0) as system:
+        handle = await system.submit(step.options(key="mine"), "damaged")
+    db = apsw.Connection(str(path))
+    head = db.execute("SELECT head FROM live").get
+    db.execute("UPDATE live SET head = ?", (head.replace(b"pending", b"p\0\0\0ing"),))
+    db.close()
+    ran.clear()
+
+    async with actorq.open_system(url, tasks=[step], instruments=()) as system:
+        result = await system.handle(handle.id).wait()
+        again = await system.submit(step.options(key="mine"), "damaged")
+        with pytest.raises(actorq.KeyConflict):
+            await system.submit(step.options(key="mine"), "another")
+        assert (again.id, again.existing, ran) == (handle.id, True, {})
+        await system.retry(ids=[handle.id])
+        value = await system.handle(handle.id).value()
+
+    assert (str(result.status), result.name) == ("failure", step.name)
+    assert (value, ran) == ("damaged", {"damaged": 1})
+
+
+async def test_a_record_of_a_newer_version_is_not_taken_for_a_damaged_one(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.db"
+    async with actorq.open_system(f"sqlite:///{path}", tasks=[step], concurrency=0) as system:
+        await system.submit(step.options(queue="images"), "newer")
+    db = apsw.Connection(str(path))
+    head = db.execute("SELECT head FROM live").get
+    db.execute("UPDATE live SET head = ?", (head.replace(b"queue", b"color"),))
+    db.close()
+
+    with pytest.raises(actorq.CorruptStore, match=r"unknown option 'color'.*upgrade"):
+        async with actorq.open_system(f"sqlite:///{path}", tasks=[step], instruments=()):
+            pass
+
+
+async def test_how_a_task_has_ended_that_cannot_be_read_is_told_to_whoever_waits(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "tasks.db"
+    url = f"sqlite:///{path}"
+    async with actorq.open_system(url, tasks=[step], instruments=()) as system:
+        handles = await system.submit_many(step.message(f"{n}") for n in range(3))
+        for handle in handles:
+            await handle.wait()
+    db = apsw.Connection(str(path))
+    bad = handles[1].id
+    db.execute("UPDATE done SET head = x'c1' WHERE id = ?", (bad,))
+    db.close()
+
+    async with actorq.open_system(url, tasks=[step], instruments=()) as system:
+        with trio.fail_after(5):
+            result = await system.handle(bad).wait()
+        assert (str(result.status), bad in str(result.reason)) == ("failure", True)
+        with pytest.raises(actorq.CorruptStore, match=bad):
+            await system.result(bad)
+        page = await system.find(task=step)
+        assert [(t.id, str(t.status)) for t in page.tasks] == [
+            (handle.id, "success") for handle in reversed(handles)
+        ]
+        assert await system.retry(ids=[bad]) == 0
+        assert await system.discard(ids=[bad]) == 1
+        with pytest.raises(actorq.TaskNotFound):
+            await system.result(bad)
+
+
+class Teller:
+    """Tells events to a list."""
+
+    def __init__(self, told: list[Event]) -> None:
+        self._told = told
+
+    def event(self, event: Event) -> None:
+        self._told.append(event)
 
 
 # --- a commit that fails, each of them -----------------------------------------------------------

@@ -296,7 +296,7 @@ class Counted:
         self.runs = 0
 
         @actorq.task(name="order")
-        async def order(number: int) -> int:
+        async def order(number: int, b: int = 0, *, c: int = 0) -> int:
             self.runs += 1
             await trio.sleep(60)  # virtual
             return number
@@ -334,6 +334,24 @@ async def test_who_submits_the_same_under_one_key_gets_the_same_task(
         assert {first.id} == {second.id, late.id}
         assert [*values, await late.value()] == [7, 7, 7]
         assert counted.runs == 1
+
+
+@places
+async def test_a_call_under_a_key_is_the_same_however_it_is_written(
+    autojump_clock: MockClock, place: str
+) -> None:
+    async with counting(place) as (client, counted):
+        order = counted.task.options(key="order 7")
+        first = await client.submit(order, 1, c=6, b=5)
+
+        again = [
+            await client.submit(order, b=5, number=1, c=6),
+            await client.submit(order, 1, 5, c=6),
+        ]
+
+        assert [handle.id for handle in again] == [first.id] * 2
+        with pytest.raises(actorq.KeyConflict):
+            await client.submit(order, 1, b=6, c=5)
 
 
 @places

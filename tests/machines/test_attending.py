@@ -1,14 +1,15 @@
 """Who is there, and what is lost with those who are not; driven through the whole machine."""
 
 import pytest
+from msgspec.structs import replace
 
 from actorq.machines.attending import LOSSES_MAX
 from actorq.machines.effects import Send
 from actorq.model import messages as m
 from actorq.model.events import EventKind
 from actorq.model.filters import Filter
-from actorq.model.options import Retry
-from actorq.model.records import Cancel, Output
+from actorq.model.options import Retry, TaskOptions
+from actorq.model.records import Cancel, Follow, Output
 from actorq.model.status import CANCELLED, FAILURE, PENDING, RUNNING, SCHEDULED, SUCCESS
 from actorq.model.status import FailureKind as Kind
 from tests.machines.stage import CLIENT, Guest, Stage, Worker, task
@@ -1149,3 +1150,87 @@ def test_a_task_is_held_by_at_most_one_worker_whatever_happens_to_them(status: o
         running = stage.status("a") is RUNNING
         assert stage.machine.tables()["held"] == running
         assert sum(w.connected and "a" in w.grants for w in workers) <= running
+
+
+# --- what is loaded and damaged ------------------------------------------------------------------
+
+
+def damage(stage: Stage, *ids: str) -> None:
+    """Have another owner load these, whose calls are lost."""
+    for id in ids:
+        record = stage.records[id]
+        record.body, record.damage = b"", f"the record of task {id} is damaged"
+    stage.crash()
+    stage.tick()
+
+
+def why(stage: Stage, id: str) -> str:
+    output = stage.output(id)
+    assert output is not None
+    assert output.error is not None
+    return output.error.message
+
+
+def test_a_damaged_task_ends_before_anybody_can_be_granted_it_whatever_it_waited_for() -> None:
+    stage = Stage()
+    stage.submit(task("a"), task("b", delay=60), task("c", after=["a"]), task("d", key="k"))
+    damage(stage, "b", "c", "d")
+    worker = Worker(stage, 9)
+
+    assert worker.log == ["a"]
+    for id in "bcd":
+        assert stage.status(id) is FAILURE
+        assert why(stage, id) == f"it cannot be run: the record of task {id} is damaged"
+        assert stage.output(id).kind is Kind.STORE  # type: ignore[union-attr]
+    told = stage.told(EventKind.RECORD_DAMAGED)
+    assert [details["id"] for details in told] == ["b", "c", "d"]
+    worker.finish("a")
+    assert stage.left() == {}
+
+
+def test_who_comes_after_a_damaged_task_has_an_end_and_who_waits_for_it_is_told() -> None:
+    stage = Stage()
+    follow = Follow("done", "main", TaskOptions(), "call")
+    options = TaskOptions().with_callback(follow, None)
+    stage.submit(replace(task("a"), options=options))
+    stage.submit(task("b", after=["a"]), task("c", after=["a"], on_dependency_failure="run"))
+    damage(stage, "a")
+    stage.ask(m.Watch, ("a",))
+    worker = Worker(stage, 9)
+
+    assert (stage.status("a"), stage.status("b")) == (FAILURE, FAILURE)
+    assert "which ended as failure" in why(stage, "b")
+    assert ("a", FAILURE) in stage.outcomes()
+    assert sorted(grant.head.name for grant in worker.grants.values()) == ["done", "job"]
+
+
+def test_a_damaged_task_that_a_worker_runs_is_not_lost() -> None:
+    stage = Stage()
+    worker = Worker(stage, leased=True)
+    stage.submit(task("a"))
+    damage(stage, "a")
+    worker.connect(101)
+    worker.finish("a", output=Output(42))
+
+    assert (stage.status("a"), stage.output("a")) == (SUCCESS, Output(42))
+    assert len(stage.told(EventKind.RECORD_DAMAGED)) == 1
+
+
+def test_what_is_left_of_a_task_without_its_head_is_ended_and_no_late_word_changes_that() -> None:
+    stage = Stage()
+    worker = Worker(stage, leased=True)
+    stage.submit(task("a"))
+    head = replace(
+        stage.head("a"), status=RUNNING, worker=None, fence=9, submitted_at=0, since=0, rank=0
+    )
+    stage.records["a"].head = head
+    damage(stage, "a")
+    worker.connect(101)
+    assert worker.revoked == [("a", 1)]
+    worker.say(m.Finish("a", 1, "ok", Output(42), stage.now))
+
+    assert stage.status("a") is FAILURE
+    assert worker.answers[-1] == m.Finished("a", 1, accepted=False)
+    assert stage.head("a").submitted_at == stage.now
+    assert stage.bulk("retry").value == 1
+    assert stage.head("a").fence >= 9

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from actorq.errors import DependencyFailed, SubmitError, TaskNotFound
 from actorq.machines.effects import Lookup
+from actorq.machines.tables import STEP_MAX
 from actorq.model import messages as m
 from actorq.model.feed import TaskEventKind
 from actorq.model.filters import Filter
@@ -363,12 +364,25 @@ def test_without_a_value_that_its_arguments_stand_for_it_cannot_run(late: bool) 
     assert why(stage, "b") == "it needs the result of task job (a), which ended as failure"
 
 
+class Steps(Stage):
+    """Counts what is written in each step."""
+
+    def __init__(self, **limits: Any) -> None:
+        super().__init__(**limits)
+        self.sizes: list[int] = []
+
+    def commit(self, writes: list[Write]) -> None:
+        super().commit(writes)
+        self.sizes.append(len(writes))
+
+
 @pytest.mark.parametrize("end", ["fail", "cancel", "expire"])
-def test_a_long_chain_ends_in_one_step(end: str) -> None:
-    stage = Stage(max_pending=MANY + 1)
+def test_a_long_chain_ends_at_once_in_steps_that_hold_up_nobody(end: str) -> None:
+    stage = Steps(max_pending=MANY + 1)
     ids = [f"{n:05}" for n in range(MANY)]
     chain = [task(id, after=[before]) for before, id in pairwise(ids)]
     stage.submit(task("00000", expires=9), *chain)
+    stage.sizes.clear()
 
     if end == "fail":
         Worker(stage).fail("00000")
@@ -376,9 +390,9 @@ def test_a_long_chain_ends_in_one_step(end: str) -> None:
         stage.cancel("00000")
     else:
         stage.pass_time(9)
+    stage.tick()
 
-    writes = [effect for effect in stage.last if isinstance(effect, Write)]
-    assert len({write.id for write in writes}) == MANY
+    assert max(stage.sizes) <= STEP_MAX + 1
     assert {record.head.status for record in stage.records.values()} <= {FAILURE, CANCELLED}
     assert len(stage.outcomes()) == MANY
     stage.workers.clear()
@@ -386,16 +400,33 @@ def test_a_long_chain_ends_in_one_step(end: str) -> None:
 
 
 @pytest.mark.parametrize("cause", ["ok", "failed"])
-def test_a_wide_fan_is_decided_in_one_step(cause: m.FinishCause) -> None:
-    stage = Stage(max_pending=MANY + 1)
+def test_a_wide_fan_is_decided_at_once_in_steps_that_hold_up_nobody(cause: m.FinishCause) -> None:
+    stage = Steps(max_pending=MANY + 1)
     worker = Worker(stage)
     stage.submit(task("a"), *(task(f"{n:05}", needs=("a",)) for n in range(MANY)))
+    stage.sizes.clear()
 
     worker.finish("a", cause, output=Output("value"))
+    stage.tick()
 
     rest = [record.head.status for id, record in stage.records.items() if id != "a"]
     expected = [RUNNING, *[PENDING] * (MANY - 1)] if cause == "ok" else [FAILURE] * MANY
     assert rest == expected
+    assert max(stage.sizes) <= STEP_MAX + 1
+
+
+def test_what_is_not_decided_yet_when_the_owner_dies_is_decided_by_the_next_one() -> None:
+    stage = Stage(max_pending=MANY + 1)
+    worker = Worker(stage)
+    stage.submit(task("a"), *(task(f"{n:05}", after=["a"]) for n in range(MANY)))
+
+    worker.fail("a")
+    assert WAITING in {record.head.status for record in stage.records.values()}
+    stage.crash()
+    stage.tick()
+
+    assert {record.head.status for record in stage.records.values()} == {FAILURE}
+    assert stage.left() == {}
 
 
 def test_a_task_may_come_after_very_many() -> None:
@@ -825,6 +856,30 @@ def test_a_retried_task_that_had_begun_does_not_need_what_it_came_after_any_more
 
     assert stage.status("b") is RUNNING
     assert "nothing is left" in why(stage, "d")
+
+
+def test_that_it_had_begun_is_known_after_any_number_of_retries_and_crashes() -> None:
+    stage = Stage(result_ttl=60)
+    worker = Worker(stage)
+    stage.submit(task("a", result_ttl=1), task("b", after=["a"]))
+    worker.finish("a")
+    worker.fail("b", retryable=False)
+    stage.pass_time(2)
+    stage.purge()
+    stage.disconnect(worker.connection)
+
+    stage.bulk("retry")
+    stage.cancel("b")
+    stage.bulk("retry")
+    revived = stage.records["b"]
+    stage.crash()
+    stage.tick()
+    assert stage.status("b") is PENDING
+    stage.records["b"].head = replace(revived.head, status=WAITING)  # it had not got further
+    stage.crash()
+    stage.tick()
+
+    assert stage.status("b") is PENDING
 
 
 def test_a_retried_task_fails_if_a_value_that_it_needs_is_gone() -> None:

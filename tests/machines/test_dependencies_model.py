@@ -182,7 +182,7 @@ class Model:
         return not waits
 
     def retry(self, heads: dict[str, bool]) -> None:
-        """Start these anew, with whether they had started before, and then look at all."""
+        """Start these anew, with whether they were granted before, and then look at all."""
         for id, spared in heads.items():
             one = self.tasks[id]
             one.spared, one.submitted, one.scope = spared, self.now, None
@@ -347,9 +347,7 @@ class DependenciesBesideModel(RuleBasedStateMachine):
         if verb == "retry":
             failed = {id for id in fitting if self.model.tasks[id].status is not SUCCESS}
             fitting = {id for id in failed if not self.has_rival(id)}
-            self.model.retry(
-                {id: self.stage.head(id).started_at is not None for id in sorted(fitting)}
-            )
+            self.model.retry({id: self.stage.head(id).fence > 0 for id in sorted(fitting)})
         else:
             fitting -= self.model.pinned()
             self.model.forget(iter(fitting))

@@ -4,6 +4,7 @@ import pytest
 
 from actorq.errors import ActorDied, SubmitError
 from actorq.machines.effects import Lookup
+from actorq.machines.tables import STEP_MAX
 from actorq.model import messages as m
 from actorq.model.events import EventKind
 from actorq.model.filters import Filter
@@ -331,6 +332,62 @@ def test_a_scope_ends_in_one_step_so_that_none_of_its_tasks_starts_afterwards() 
     assert [stage.status(id) for id in "abc"] == [CANCELLED] * 3
     assert stage.head("b").cancel == Cancel("scope")
     assert end.answered
+
+
+def test_a_large_scope_ends_in_steps_that_hold_up_nobody_and_none_of_it_starts() -> None:
+    """Those that run are told first; a dependant of one of them is cancelled too, not failed."""
+    stage = Stage()
+    worker = Worker(stage, 1)
+    many = [f"{n:04}" for n in range(4 * STEP_MAX)]
+    stage.submit(*(task(id, scope="block") for id in many), task("last", scope="other"))
+    stage.submit(task("after", scope="block", after=[many[-1], "0001"]))
+    sizes: list[int] = []
+    commit = stage.commit
+    stage.commit = lambda writes: (sizes.append(len(writes)), commit(writes))[1]  # type: ignore[method-assign, func-returns-value, return-value]
+
+    end = stage.ask(m.EndScope, "block", 10.0)
+    assert [interrupt.id for interrupt in worker.interrupts] == ["0000"]
+    worker.finish("0000", "cancelled")
+    assert not end.answered
+    stage.tick()
+
+    assert worker.log == ["0000", "last"]
+    assert {stage.status(id) for id in (*many, "after")} == {CANCELLED}
+    assert max(sizes) <= 2 * STEP_MAX
+    assert end.answered
+    worker.finish("last")
+    assert stage.left() == {}
+
+
+def test_what_a_large_scope_has_left_is_cancelled_when_its_owner_dies_meanwhile() -> None:
+    stage = Stage()
+    many = [f"{n:04}" for n in range(3 * STEP_MAX)]
+    stage.submit(*(task(id, scope="main:1") for id in many))
+
+    stage.ask(m.EndScope, "main:1", 10.0)
+    stage.crash()
+    end = stage.ask(m.EndScope, "main:1", 10.0)  # as its client asks again, before all else
+    worker = Worker(stage, 1)
+    stage.tick()
+
+    assert ({stage.status(id) for id in many}, worker.log) == ({CANCELLED}, [])
+    assert end.answered
+
+
+def test_what_has_ended_and_is_retried_before_its_turn_is_not_cancelled() -> None:
+    stage = Stage()
+    worker = Worker(stage, 1)
+    many = [f"{n:04}" for n in range(3 * STEP_MAX)]
+    stage.submit(*(task(id, scope="block") for id in many))
+
+    end = stage.ask(m.EndScope, "block", 10.0)
+    stage.cancel("1400")
+    stage.bulk("retry", Filter(ids=frozenset({"1400"})))
+    stage.tick()
+    worker.finish("0000", "cancelled")
+
+    assert end.answered
+    assert (worker.log, stage.status("1400")) == (["0000", "1400"], RUNNING)
 
 
 def test_the_end_of_a_scope_is_answered_when_all_its_tasks_are_terminal() -> None:

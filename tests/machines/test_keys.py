@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from actorq.codec.payload import encode_call
 from actorq.errors import KeyConflict, SubmitError, TaskNotFound
 from actorq.machines.effects import Lookup
 from actorq.machines.keys import Holder, conflict, same_call
@@ -41,6 +42,41 @@ def test_calls_are_the_same_if_they_say_so() -> None:
     assert same_call(b"call", b"call")
     assert not same_call(b"call", b"other")
     assert not same_call(None, b"call")
+
+
+CALL = (1, [2, {"a": 1, "b": 2}]), {"n": 1, "m": {"c", "d"}}
+REORDERED = (1, [2, {"b": 2, "a": 1}]), {"m": {"d", "c"}, "n": 1}
+
+
+def test_encoded_calls_are_the_same_whatever_the_order_of_keywords_and_keys() -> None:
+    one, other = encode_call("job", *CALL), encode_call("job", *REORDERED)
+
+    assert one != other
+    assert same_call(one, other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [([1, 2], [2, 1]), ({"a": 1, "b": 2}, {"a": 2, "b": 1}), (1, True), (0.0, -0.0), (1, 1.0)],
+)
+def test_encoded_calls_of_which_more_than_the_order_differs_are_not_the_same(
+    one: object, other: object
+) -> None:
+    assert not same_call(encode_call("job", (one,), {}), encode_call("job", (other,), {}))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(b"\xc1a", b"\xc1b"), (b"\x91" * 20_000, b"\x90" * 20_000)]
+)
+def test_bytes_that_are_no_calls_are_not_the_same(one: bytes, other: bytes) -> None:
+    assert not same_call(one, other)
+
+
+def test_a_large_call_is_not_looked_through() -> None:
+    large = "x" * 70_000
+    one, other = ({"a": large, "b": 1}, {"b": 1, "a": large})
+
+    assert not same_call(encode_call("job", (one,), {}), encode_call("job", (other,), {}))
 
 
 @pytest.mark.parametrize("answer", [ValueError("which?"), RecursionError(), [True], None, "yes"])
@@ -111,6 +147,10 @@ def test_two_equal_keys_in_one_submit_are_one_task() -> None:
 
     assert both.value == m.Admitted((), {"b": "a"})
     assert isinstance(odd.error, KeyConflict)
+    assert str(odd.error) == (
+        "key 'new' is also that of another task of the same submit, job, which was submitted with "
+        "other arguments: use another key"
+    )
     assert worker.log == ["a", "c"]
 
 

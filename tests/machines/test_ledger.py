@@ -1,7 +1,7 @@
 import pytest
 from msgspec import UNSET
 
-from actorq.machines.ledger import Ledger, Live, add_watch
+from actorq.machines.ledger import Ledger, Live
 from actorq.machines.states import BrokenRule, Move
 from actorq.model.options import TaskOptions
 from actorq.model.records import Head, Output, Write
@@ -206,12 +206,27 @@ def test_counts_follow_every_move() -> None:
     assert ledger.unstarted("default") == 0
 
 
+def test_connections_that_have_ended_are_forgotten_where_there_are_many() -> None:
+    """A client has another one each time it comes back to a task that takes long."""
+    ledger = Ledger()
+    live = Live(head(), "call")
+
+    for connection in range(1_000):
+        ledger.clients = {7, connection}
+        ledger.watch(live, connection)
+        assert isinstance(live.watch, int) or len(live.watch) <= 8
+
+    assert isinstance(live.watch, tuple)
+    assert {7, 999} <= {*live.watch}
+
+
 def test_a_connection_watches_a_task_once() -> None:
+    ledger = Ledger()
     live = Live(head(), "call")
     seen = []
 
     for connection in (1, 1, 2, 2, 1, 3, 3):
-        add_watch(live, connection)
+        ledger.watch(live, connection)
         seen.append(live.watch)
 
     assert seen == [1, 1, (1, 2), (1, 2), (1, 2), (1, 2, 3), (1, 2, 3)]

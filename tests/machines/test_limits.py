@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from actorq.machines.limits import BUCKETS, Gates, Starts, add_start
 from actorq.model import messages as m
+from actorq.model.events import EventKind
 from actorq.model.options import Limit, Retry
 from actorq.model.records import Note, Window
 from actorq.model.status import FAILURE, PENDING, RUNNING, SCHEDULED, TaskStatus
@@ -508,6 +509,44 @@ def test_a_stall_of_the_owner_lets_no_more_start_than_the_rate() -> None:
     assert worker.log == ["a"]
 
 
+@pytest.mark.parametrize("leased", [False, True])
+def test_a_clock_that_is_set_ahead_lets_no_more_start_than_the_rate(*, leased: bool) -> None:
+    stage = Stage()
+    worker = Worker(stage, 10, leased=leased)
+    stage.submit(*(limited(id, Limit("k", rate=1, per=60)) for id in "ab"))
+
+    stage.set_ahead(3_600)
+    stage.tick()
+    stage.submit(limited("c", Limit("k", rate=1, per=60)))
+    assert worker.log == ["a"]
+
+    until = stage.now + 60
+    while stage.now < until - 0.5:
+        stage.pass_time(1)
+        worker.beat()
+        assert worker.log == (["a"] if stage.now < until else ["a", "b"])
+    assert worker.log == ["a", "b"]
+
+
+def test_a_clock_that_is_set_ahead_is_told_where_somebody_may_run_out_of_time() -> None:
+    alone, watched = Stage(), Stage()
+    Worker(alone, 1)
+    worker = Worker(watched, 1, leased=True)
+    watched.submit(task("a"))
+
+    for stage in (alone, watched):
+        stage.set_ahead(3_600)
+        stage.say(0, m.Tick())
+
+    assert alone.told(EventKind.OWNER_STALLED) == []
+    assert watched.told(EventKind.OWNER_STALLED) == [{"seconds": 3_600}]
+    watched.pass_time(14)
+    assert watched.told(EventKind.WORKER_LOST) == []
+    worker.beat()
+    watched.pass_time(16)
+    assert len(watched.told(EventKind.WORKER_LOST)) == 1
+
+
 def test_a_limit_may_have_both_numbers() -> None:
     stage = Stage()
     worker = Worker(stage, 10)
@@ -549,6 +588,26 @@ def test_a_rate_of_a_longer_time_sees_what_one_of_a_shorter_time_has_started() -
     assert worker.log == ["a", "b", "c", "d"]
 
 
+def test_starts_are_kept_for_as_long_as_matters_to_anybody_who_waits() -> None:
+    stage = Stage()
+    worker = Worker(stage, 10)
+    short = Limit("k", rate=5, per=1, concurrency=1)
+    long = Limit("k", rate=2, per=60, concurrency=1)
+    stage.submit(limited("a", short))
+    stage.pass_time(10)
+    stage.submit(limited("b", short, priority="high"), limited("c", long))
+    worker.finish("a")
+    stage.pass_time(10)
+
+    worker.finish("b")
+
+    assert worker.log == ["a", "b"]
+    stage.pass_time(39)
+    assert worker.log == ["a", "b"]
+    stage.pass_time(1)
+    assert worker.log == ["a", "b", "c"]
+
+
 # --- many ----------------------------------------------------------------------------------------
 
 
@@ -576,3 +635,16 @@ def test_thousands_of_closed_limits_are_not_looked_at_by_each_grant(
 
     assert len(worker.log) == 2_100
     assert next(looks) == before + 1
+
+
+def test_a_window_that_has_run_out_is_dropped_by_itself() -> None:
+    """Nobody has to submit anything for that; its note goes too."""
+    stage = Stage()
+    worker = Worker(stage)
+    stage.submit(task("a", limit=Limit("key", rate=2, per=60)))
+    worker.finish("a")
+    assert stage.left() == {"gates": 1}
+
+    stage.pass_time(60)
+
+    assert (stage.left(), stage.notes) == ({}, {})

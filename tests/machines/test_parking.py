@@ -103,7 +103,7 @@ def test_everybody_can_be_sent_away() -> None:
     parking = parking_with(*waiting)
 
     assert parking.drop(lambda _, submit: submit.request >= 0) == waiting
-    assert len(parking) == 0
+    assert (len(parking), parking.count(1)) == (0, 0)
 
 
 def test_who_is_asked_about_waits_and_is_in_no_line() -> None:

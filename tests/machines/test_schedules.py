@@ -176,6 +176,42 @@ def test_a_tick_that_the_store_cannot_keep_is_dropped_and_no_other() -> None:
     assert dropped["why"] == "its call is too large"
 
 
+def learnt(stage: Stage, *schedules: Schedule) -> None:
+    Worker(stage, declared={s.name: m.Declared(s.pool, s.options, s) for s in schedules})
+
+
+def test_a_schedule_of_a_worker_that_the_store_cannot_keep_hides_no_other() -> None:
+    stage = Stage()
+    stage.machine.refuse("schedule b", "its call is too large")
+
+    learnt(stage, schedule("a"), schedule("b"), schedule("c"))
+
+    assert list(infos(stage)) == ["a", "c"]
+    assert [(event["schedule"], event["why"]) for event in stage.told(EventKind.TICK_DROPPED)] == [
+        ("b", "its call is too large")
+    ]
+
+
+def test_where_there_is_no_room_for_schedules_of_a_worker_those_that_are_there_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "SCHEDULES_MAX", 2)
+    stage = Stage()
+    declare(stage, "a")
+    declare(stage, "z")
+    stage.machine.refuse("schedule y", "its call is too large")
+
+    names = ("b", "y", "c", "z")
+    learnt(stage, *(schedule(name, timing=Every(30.0)) for name in names))
+
+    assert {name: info.timing for name, info in infos(stage).items()} == {
+        "a": str(Every(MINUTE)), "z": str(Every(30.0)),
+    }  # fmt: skip
+    told = stage.told(EventKind.TICK_DROPPED)
+    assert [event["schedule"] for event in told] == ["b", "y"]
+    assert "no room for more" in told[0]["why"]
+
+
 # --- overlap -------------------------------------------------------------------------------------
 
 
@@ -390,6 +426,51 @@ def test_a_schedule_that_is_declared_anew_does_not_tick_where_one_of_its_name_ha
     schedules.declare(schedule(timing=daily), now=three - 3_600, stamp=three + 0.1)
 
     assert schedules.timers.next() == three + 86_400
+
+
+@pytest.mark.parametrize("days", [0.5, 3_650])
+def test_after_a_clock_was_far_ahead_a_schedule_says_that_it_stands_still_and_how_it_goes_on(
+    days: float,
+) -> None:
+    """It ticks nothing twice, as nobody knows which of the clocks was wrong; a new one ticks."""
+    stage = Stage()
+    declare(stage, overlap="queue")
+    stage.pass_time(60.0)
+    stage.submit(task("newest"))
+    before = set(stage.records)
+    stage.now -= days * 86_400
+
+    stage.crash()
+    stage.tick()
+    declare(stage, overlap="queue")
+    stage.pass_time(61.0)
+    assert set(stage.records) == before
+    told = [d["why"] for d in stage.told(EventKind.TICK_DROPPED)]
+    assert [why.partition(",")[0] for why in told] == (
+        ["the clock is 3650.0 days behind the last tick"] if days > 1 else []
+    )
+
+    control(stage, "remove")
+    declare(stage, overlap="queue")
+    stage.pass_time(61.0)
+    assert len(stage.records.keys() - before) == (days > 1)
+
+
+@pytest.mark.parametrize(("given", "found"), [({}, {"by": "decorator"}), ({"own": 1}, {"own": 1})])
+def test_a_tick_by_name_has_the_meta_of_its_decorator_unless_another_was_given(
+    given: dict[str, Any], found: dict[str, Any]
+) -> None:
+    stage = Stage()
+    options = TaskOptions(meta={"by": "decorator"}, timeout=9)
+    Worker(stage, tasks=["job"], declared={"job": m.Declared("main", options)})
+    declare(stage, pool="any", options=TaskOptions(meta=given) if given else TaskOptions())
+
+    stage.pass_time(60.0)
+
+    said = stage.head(minute(1)).options
+    when = moment(MORNING + MINUTE).isoformat()
+    assert dict(said.meta) == found | {"schedule": "nightly", "tick": when}
+    assert said.timeout == 9
 
 
 def test_a_schedule_stays_paused() -> None:

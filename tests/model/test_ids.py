@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actorq.model.ids import PARTITION, IdSource, can_be_id, derived
+from actorq.model.ids import PARTITION, IdSource, can_be_id, derived, is_made
 
 
 def source(*times: float, tail: str = "0123456789abcdef") -> IdSource:
@@ -53,4 +53,13 @@ def test_what_the_owner_submits_for_one_cause_has_one_id_in_order_with_the_other
 )
 def test_what_no_task_can_be_called_is_no_id(id: str) -> None:
     assert not can_be_id(id)
+    assert not is_made(id)
     assert can_be_id(IdSource().next())
+
+
+def test_an_id_that_was_made_here_is_known_by_its_form() -> None:
+    for now in (0.0, 1.7e9, 5e9):
+        assert is_made(IdSource(lambda now=now: now).next())
+        assert is_made(derived("a tick", now))
+    for other in ("zzz", "00", "0" * 30, "0" * 33, "0" * 30 + "\n", "0" * 30 + "G"):
+        assert not is_made(other)

@@ -1,4 +1,5 @@
 import pickle
+from collections import deque
 from datetime import UTC, datetime
 from math import inf, nan
 from typing import Any
@@ -246,6 +247,12 @@ def test_a_single_exception_needs_no_tuple() -> None:
 def test_a_wrong_field_of_a_retry_is_named(field: str, value: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match=f"Retry: {field}"):
         Retry(**{field: value})
+
+
+def test_what_a_task_comes_after_may_be_in_any_collection() -> None:
+    for ids in (["a", "b"], ("a", "b"), deque(["a", "b"]), {"a": 1, "b": 2}.keys()):
+        assert TaskOptions(after=ids).after == ("a", "b")
+    assert set(TaskOptions(after={"a", "b"}).after) == {"a", "b"}
 
 
 def test_what_a_task_comes_after_can_be_replaced_by_who_stands_for_it() -> None:

@@ -85,6 +85,7 @@ async def test_it_follows_a_wall_clock_that_was_set_ahead(
     wall.seconds += 2 + ahead
 
     assert clock.now() == wall.seconds
+    assert clock.jumped == ahead
 
 
 async def test_a_wall_clock_that_was_set_back_is_met_at_half_speed(
@@ -102,6 +103,7 @@ async def test_a_wall_clock_that_was_set_back_is_met_at_half_speed(
     assert told[:3] == [1, 2, 3]
     assert told == sorted(told)
     assert abs(clock.now() - wall.seconds) <= 1
+    assert clock.jumped == 0
 
 
 async def test_time_that_the_machine_slept_is_caught_up(

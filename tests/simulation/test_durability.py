@@ -4,7 +4,7 @@ Two queue nodes share a disk, and take over from one another. (Rules 5, 6 and 16
 machine's alone; see tests/machines.)
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import Any
 
@@ -21,7 +21,7 @@ from actorq.errors import ActorqError, RowRefused, StoreError, StoreUnavailable,
 from actorq.machines import attending
 from actorq.machines.effects import Effect, Send
 from actorq.machines.limits import Gates
-from actorq.machines.queue import QueueMachine
+from actorq.machines.queue import Mail, QueueMachine
 from actorq.machines.schedules import Schedules
 from actorq.machines.states import Move
 from actorq.machines.tables import Tables
@@ -480,8 +480,11 @@ async def a_commit_has_each_record_once(stage: Stage) -> None:
 
 def without_rule_13(patch: Patch) -> None:
     """A commit has everything in the order in which it was decided."""
-    carry_out, commit = QueueActor._carry_out, Owner.commit
+    turn, carry_out, commit = QueueMachine.turn, QueueActor._carry_out, Owner.commit
     decided: list[list[Write]] = []
+
+    def one_by_one(self: QueueMachine, mail: Iterable[Mail], now: float) -> list[Effect]:
+        return [effect for item in mail for effect in turn(self, (item,), now)]
 
     async def note(self: QueueActor, effects: list[Effect]) -> list[Effect]:
         decided.append([effect for effect in effects if type(effect) is Write])
@@ -490,6 +493,7 @@ def without_rule_13(patch: Patch) -> None:
     async def commit_all(self: Owner, writes: Sequence[Write], notes: Sequence[Note] = ()) -> None:
         await commit(self, decided.pop() if writes else writes, notes)
 
+    patch.setattr(QueueMachine, "turn", one_by_one)
     patch.setattr(QueueActor, "_carry_out", note)
     patch.setattr(Owner, "commit", commit_all)
 

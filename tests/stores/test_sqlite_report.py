@@ -71,13 +71,17 @@ def test_an_empty_file_has_no_layout_yet(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"no database at all " * 100, b"SQLite format 3\0" + b"x" * 5_000]
+    ("data", "what"),
+    [
+        (b"no database at all " * 100, "is no SQLite database: give another path"),
+        (b"SQLite format 3\0" + b"x" * 5_000, "is damaged"),
+    ],
 )
-def test_what_is_no_database_is_damaged(tmp_path: Path, data: bytes) -> None:
+def test_what_is_no_database_is_told(tmp_path: Path, data: bytes, what: str) -> None:
     path = tmp_path / "tasks.db"
     path.write_bytes(data)
 
-    with pytest.raises(CorruptStore, match="is damaged"):
+    with pytest.raises(CorruptStore, match=what):
         examine(path)
 
     assert contents(tmp_path) == {"tasks.db": data}

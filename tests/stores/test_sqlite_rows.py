@@ -3,6 +3,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,12 +11,12 @@ from hypothesis import strategies as st
 from actorq.codec.records import Records
 from actorq.errors import CorruptStore
 from actorq.model.filters import Filter
-from actorq.model.records import Record, Write
+from actorq.model.records import Note, Record, Write
 from actorq.model.status import TaskStatus
 from actorq.stores.locks import OwnerLock
 from actorq.stores.sqlite_batch import pack
 from actorq.stores.sqlite_owners import Owners
-from actorq.stores.sqlite_rows import Reader
+from actorq.stores.sqlite_rows import LOST, Reader
 from actorq.stores.sqlite_schema import STEPS, prepare
 from actorq.stores.sqlite_writes import Writer
 from actorq.testing.samples import EVERYTHING, PARTITION, ended, head, live, record, task_id
@@ -117,18 +118,117 @@ def test_many_ids_are_asked_for_in_pages(path: Path) -> None:
         assert (numbers(second.records), second.next, second.scanned) == ([1], None, 1_000)
 
 
+def test_a_page_ends_where_it_would_take_much_memory(path: Path) -> None:
+    large = bytes(3_000_000)
+    with filled(path, *(Write(task_id(n), live(n).head, large) for n in range(8))) as db:
+        reader, ids = Reader(db, CODEC), frozenset(task_id(n) for n in range(8))
+        for filter in (EVERYTHING, Filter(ids=ids)):
+            cursor: str | None = None
+            pages = []
+            while True:
+                found = reader.find(PARTITION, filter, cursor, 10)
+                pages.append(numbers(found.records))
+                cursor = found.next
+                if cursor is None:
+                    break
+
+            assert pages == [[7, 6, 5], [4, 3, 2], [1, 0]]
+
+
+def damage(db: apsw.Connection, table: str, number: int, column: str) -> None:
+    db.execute(f"UPDATE {table} SET {column} = x'77' WHERE id = ?", (task_id(number),))
+
+
 def test_what_is_damaged_is_named(path: Path) -> None:
-    with filled(path, live(1), ended(2), live(3)) as db:
+    with filled(path, ended(2), live(3)) as db:
         reader = Reader(db, CODEC)
-        db.execute("UPDATE live SET body = x'77' WHERE id = ?", (task_id(1),))
-        db.execute("UPDATE done SET output = x'77' WHERE id = ?", (task_id(2),))
-        db.execute("UPDATE live SET head = x'77' WHERE id = ?", (task_id(3),))
-        for number in (1, 2, 3):
+        damage(db, "done", 2, "output")
+        damage(db, "live", 3, "head")
+        for number in (2, 3):
             with pytest.raises(CorruptStore, match=f"task {task_id(number)}"):
                 reader.fetch(PARTITION, [task_id(number)])
-        with pytest.raises(CorruptStore, match=f"task {task_id(3)}"):
+
+
+def test_a_damaged_call_is_lost_and_the_outcome_is_not(path: Path) -> None:
+    with filled(path, ended(1)) as db:
+        damage(db, "done", 1, "body")
+        [record] = Reader(db, CODEC).fetch(PARTITION, [task_id(1)])
+
+    assert record is not None
+    assert (record.head, record.body, record.output) == (ended(1).head, LOST, ended(1).output)
+
+
+def test_damaged_live_records_are_loaded_with_what_is_left_of_them(path: Path) -> None:
+    with filled(path, *(live(n, key=f"k{n}") for n in range(4))) as db:
+        damage(db, "live", 1, "head")
+        damage(db, "live", 2, "body")
+        whole, headless, callless, last = Reader(db, CODEC).load(PARTITION, "", 10)
+
+    assert [whole, last] == [record(live(0, key="k0")), record(live(3, key="k3"))]
+    assert (headless.head.id, headless.head.status) == (task_id(1), TaskStatus.RUNNING)
+    assert headless.body == live(1).body
+    assert "if it had a key, that is lost with it" in str(headless.damage)
+    assert (callless.head, callless.body) == (live(2, key="k2").head, LOST)
+    assert task_id(2) in str(callless.damage)
+
+
+def test_a_damaged_note_is_known_by_its_name(path: Path) -> None:
+    with filled(path) as db:
+        db.execute("INSERT INTO note VALUES(?, 'pause', 'images', x'77')", (PARTITION,))
+
+        assert Reader(db, CODEC).notes(PARTITION) == [Note("pause", "images", None)]
+
+
+NEWER = msgspec.msgpack.encode([2])
+
+
+@pytest.mark.parametrize(("column", "data"), [("head", NEWER), ("body", b"\x01" + NEWER)])
+def test_what_a_newer_version_has_written_is_not_taken_for_damaged(
+    path: Path, column: str, data: bytes
+) -> None:
+    with filled(path, live(1)) as db:
+        db.execute(f"UPDATE live SET {column} = ?", (data,))
+        reader = Reader(db, CODEC)
+        with pytest.raises(CorruptStore, match="newer one; upgrade"):
+            reader.load(PARTITION, "", 10)
+        with pytest.raises(CorruptStore, match="newer one; upgrade"):
             reader.find(PARTITION, EVERYTHING, None, 10)
-        assert not db.in_transaction
+
+
+def test_a_note_of_a_newer_version_is_not_taken_for_damaged(path: Path) -> None:
+    with filled(path) as db:
+        db.execute("INSERT INTO note VALUES(?, 'pause', 'images', ?)", (PARTITION, NEWER))
+        with pytest.raises(CorruptStore, match="newer one; upgrade"):
+            Reader(db, CODEC).notes(PARTITION)
+
+
+def test_a_search_finds_what_is_left_of_damaged_records(path: Path) -> None:
+    """By what lies beside the head, so that it can be seen, discarded, and not run by mistake."""
+    with filled(path, ended(1, key="a", queue="q"), ended(2), ended(3), live(4)) as db:
+        damage(db, "done", 1, "head")
+        damage(db, "done", 2, "output")
+        damage(db, "live", 4, "head")
+        reader = Reader(db, CODEC)
+        page = reader.find(PARTITION, EVERYTHING, None, 10).records
+        by_key = reader.find(PARTITION, Filter(key="a", queue="q"), None, 10).records
+        by_id = reader.find(PARTITION, Filter(ids=frozenset({task_id(1)})), None, 10).records
+        others = reader.find(PARTITION, Filter(queue="other"), None, 10).records
+
+    assert numbers(page) == [4, 3, 2, 1]
+    lost, whole, outcomeless, headless = page
+    assert whole == record(ended(3))
+    assert [lost.head.status, headless.head.status] == [TaskStatus.RUNNING, TaskStatus.SUCCESS]
+    known = ended(1, key="a", queue="q").head
+    assert known is not None
+    for field in ("name", "submitted_at", "completed_at", "keep_until"):
+        assert getattr(headless.head, field) == getattr(known, field)
+    assert outcomeless.head == ended(2).head
+    for found in (headless, outcomeless, lost):
+        assert found.output is not None
+        assert found.output.error is not None
+        assert found.output.error.matches("actorq.errors.CorruptStore")
+    assert by_key == by_id == [headless]
+    assert others == []
 
 
 @settings(max_examples=60)

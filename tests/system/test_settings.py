@@ -1,5 +1,6 @@
 """Every bound of a system is checked when it opens, and the message names it."""
 
+import sys
 from typing import Any
 
 import pytest
@@ -69,6 +70,46 @@ async def test_open_system_checks_its_bounds_before_it_does_anything() -> None:
             pytest.fail("it must not open")
 
 
+async def never() -> None: ...
+
+
+def aside(done: object = None) -> None: ...
+
+
+@pytest.mark.parametrize("where", [{}, {"listen": "ws://127.0.0.1:0"}])
+async def test_a_system_whose_tasks_need_an_extra_that_is_missing_does_not_open(
+    where: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "trio_parallel", None)
+    tasks = [actorq.task(never), actorq.task(name="aside", run_in="process")(aside)]
+
+    with pytest.raises(actorq.SubmitError, match=r"aside: .*actorq\[process\]'.* processes=0 "):
+        async with actorq.open_system(tasks=tasks, **where):
+            pytest.fail("it must not open")
+    others_run_it: list[dict[str, Any]] = [{"processes": 0}, {"concurrency": 0}]
+    for elsewhere in others_run_it:
+        async with actorq.open_system(tasks=tasks, **elsewhere, **where) as system:
+            assert (await system.stats()).pools["process"].slots == 0
+
+
+@pytest.mark.parametrize("encode", [False, True])
+async def test_a_task_that_nobody_can_run_for_want_of_an_extra_is_refused(
+    encode: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "trio_parallel", None)
+    task = actorq.task(name="aside", run_in="process")(aside)
+
+    async with actorq.open_system(encode=encode) as system:
+        for submit in (
+            system.submit(task),
+            system.submit_many([task.message()]),
+            system.schedule(task.message(), actorq.Every(60), name="nightly"),
+            system.submit(actorq.task(never).options(callback=task)),
+        ):
+            with pytest.raises(actorq.SubmitError, match=r"aside: .*actorq\[process\]'$"):
+                await submit
+
+
 async def test_without_the_extra_a_system_has_no_processes_and_says_so_if_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -76,6 +117,6 @@ async def test_without_the_extra_a_system_has_no_processes_and_says_so_if_asked(
 
     async with actorq.open_system() as system:
         assert (await system.stats()).pools["process"].slots == 0
-    with pytest.raises(RuntimeError, match=r"actorq\[process\]"):
+    with pytest.raises(ValueError, match=r"^processes: .*actorq\[process\]"):
         async with actorq.open_system(processes=2):
             pass

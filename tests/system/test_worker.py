@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -417,6 +418,19 @@ async def test_a_call_that_is_too_large_for_a_worker_is_that_tasks_failure(
 @actorq.task(name="pid", run_in="process")
 def pid() -> int:
     return os.getpid()
+
+
+async def test_a_worker_whose_tasks_need_an_extra_that_is_missing_does_not_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "trio_parallel", None)
+
+    with pytest.raises(actorq.SubmitError, match=r"task pid: .*actorq\[process\]'.* processes=0 "):
+        async with open_worker(URL, tasks=[pid], instruments=()):
+            pytest.fail("it must not open")
+    async with open_queue() as system, open_worker(URL, tasks=[pid], processes=0, instruments=()):
+        handle = await system.submit(pid)  # another worker may have what it needs
+        assert await handle.status() == "pending"
 
 
 async def test_a_worker_node_has_processes_too() -> None:

@@ -13,6 +13,7 @@ LEVELS = {
     EventKind.ACTOR_RESTARTED: logging.ERROR,
     EventKind.UNKILLABLE: logging.ERROR,
     EventKind.STUCK: logging.ERROR,
+    EventKind.RECORD_DAMAGED: logging.ERROR,
     EventKind.DEAD_LETTER: logging.INFO,
     EventKind.TICK_DROPPED: logging.INFO,
     EventKind.OWNING: logging.INFO,

@@ -78,7 +78,7 @@ class FindsLiveKeys(MemoryStore):
 class FindsTheOldestOfAKey(MemoryStore):
     async def fetch_keyed(self, partition: str, keys: Sequence[str]) -> list[Record | None]:
         kept = self._partitions.get(partition)
-        ids = {key: min(ids) for key, ids in kept.keyed.items()} if kept else {}
+        ids = {key: ids[0] for key, ids in kept.keyed.items()} if kept else {}
         return [(await self.fetch(partition, [ids[k]]))[0] if k in ids else None for k in keys]
 
 
@@ -164,7 +164,7 @@ class PurgesTheFirstFewOnly(MemoryStore):
         (SaysHowManyItForgot, "purge_counts_no_record_that_was_deleted"),
         (FindsLiveKeys, "an_ended_record_is_found_by_its_key"),
         (FindsLiveKeys, "a_key_follows_every_change_of_its_record"),
-        (FindsTheOldestOfAKey, "of_several_records_with_one_key_the_newest_is_found"),
+        (FindsTheOldestOfAKey, "of_several_records_with_one_key_the_last_to_end_is_found"),
         (KeysOfAllPartitions, "keys_of_partitions_are_strangers"),
         (SparesNothing, "purge_takes_nothing_that_is_to_be_spared"),
         (CountsWhatItSpares, "purge_takes_nothing_that_is_to_be_spared"),

@@ -57,6 +57,12 @@ def test_a_refusal_is_told_in_words() -> None:
     assert "HTTP 503, Service Unavailable" in str(refusal("ws://there", 503))
 
 
+def test_who_shows_no_token_is_told_that_one_is_asked_for() -> None:
+    assert "set ACTORQ_TOKEN, or give token=" in str(refusal("ws://there", 401, shown=False))
+    assert "refused the token" in str(refusal("ws://there", 401))
+    assert "refused the token" in str(refusal("ws://there", 403, shown=False))
+
+
 def test_authorize_is_asked_with_the_token() -> None:
     answers: dict[str | None, str | int] = {"a": "client", None: 401}
 

@@ -23,7 +23,7 @@ async def every_filter(client: Client, tasks: list[Task[..., Any]]) -> None:
     await client.find(status=["failure", "cancelled"])
     await client.find(status={TaskStatus.FAILURE, TaskStatus.CANCELLED})
     await client.find(status=("failure", TaskStatus.CANCELLED))
-    await client.find(status=deque(["failure"]))
+    await client.find(status=deque([TaskStatus.FAILURE]))
     await client.find(task=fetch)
     await client.find(task="pkg.mod:func")
     await client.find(task=[fetch, thumbnail, tail, "pkg.mod:func"])
@@ -57,6 +57,8 @@ async def wrong_filters(client: Client) -> None:
     await client.find(10)  # type: ignore[call-arg]
     await client.find(state="failure")  # type: ignore[call-arg]
     await client.find(status=3)  # type: ignore[arg-type]
+    await client.find(status="failed")  # type: ignore[arg-type]
+    await client.find(status=["failure", "failed"])  # type: ignore[list-item]
     await client.find(status=[3])  # type: ignore[list-item]
     await client.find(task=3)  # type: ignore[arg-type]
     await client.find(task=spell)  # type: ignore[arg-type]

@@ -41,6 +41,9 @@ def every_option() -> None:
         meta={"customer": 7},
     )
     fetch.options(at=datetime.now(UTC), priority="low", when_full="wait")
+    fetch.options(after=["an id"])
+    fetch.options(after={"an id", "another"})
+    fetch.options(after={"an id": 1}.keys())
     fetch.options(timeout=None, deadline=None, delay=None, at=None, expires=None, result_ttl=None)
 
 
@@ -59,6 +62,8 @@ async def wrong_options() -> None:
     fetch.options(delay="soon")  # type: ignore[arg-type]
     fetch.options(at=60)  # type: ignore[arg-type]
     fetch.options(at="2030-01-01")  # type: ignore[arg-type]
+    fetch.options(after=3)  # type: ignore[arg-type]
+    fetch.options(after=[3])  # type: ignore[list-item]
     fetch.options(expires="30")  # type: ignore[arg-type]
     fetch.options(retry=3)  # type: ignore[arg-type]
     fetch.options(at_most_once="yes")  # type: ignore[arg-type]

@@ -226,9 +226,9 @@ async def test_progress_is_reported_in_the_loop_wherever_it_is_made() -> None:
     stepped: set[int] = set()
 
     class Watching(QueueMachine):
-        def step(self, origin: int, messages: Any, now: float) -> Any:
+        def turn(self, mail: Any, now: float) -> Any:
             stepped.add(threading.get_ident())
-            return super().step(origin, messages, now)
+            return super().turn(mail, now)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
