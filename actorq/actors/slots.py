@@ -14,7 +14,6 @@ from actorq.actors.executors.current import Current
 from actorq.model.messages import FinishCause, Grant
 from actorq.model.records import Pool
 
-
 BURST = 128
 """Attempts that all slots of a pool together begin without having waited, before they let the rest
 of the program run: some 10 ms of tasks that do nothing."""

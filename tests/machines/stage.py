@@ -197,7 +197,7 @@ class Stage:
         self.now += seconds
 
     def set_ahead(self, seconds: float) -> None:
-        """Have somebody set the clock; the owner is told of that before it hears what time it is."""
+        """Have somebody set the clock; the owner is told of that before it hears the time."""
         self.now += seconds
         self.machine.move_along(seconds)
 
