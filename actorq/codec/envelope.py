@@ -372,8 +372,8 @@ def join(messages: list[bytes]) -> bytes:
     return header + b"".join(messages)
 
 
-decode_to_owner = _Direction(_TO_OWNER).decode
+decode_to_owner: Callable[[bytes], list[Any]] = _Direction(_TO_OWNER).decode
 """Return the messages of a batch that a client or a worker has sent."""
 
-decode_from_owner = _Direction(_FROM_OWNER).decode
+decode_from_owner: Callable[[bytes], list[Any]] = _Direction(_FROM_OWNER).decode
 """Return the messages of a batch that the owner has sent."""
