@@ -26,6 +26,9 @@ from actorq.model.status import FailureKind, TaskStatus
 from actorq.runtime.exchange import Exchange
 from actorq.runtime.wire import BACKLOG_MAX, Wire, message_max
 
+_BRIEF_MAX = 200
+"""Characters that are left of an error where all of them are too many."""
+
 Kind = Literal["client", "worker", "parent"]
 Hello = m.ClientHello | m.WorkerHello
 
@@ -223,6 +226,9 @@ class Guest:
                 if self._port is not None:
                     self._port.send(replace(page.asked, limit=len(page.tasks) // 2))
                 return
+            if isinstance(page, m.Standing):
+                data = encode(replace(reply, value=_brief(page)))
+        if len(data) > self._most:
             why = f"the answer takes {len(data)} bytes, over max_message: ask for less at a time"
             data = encode(m.Reply(reply.request, error=PayloadTooLarge(why)))
         self._open.discard(reply.request)
@@ -251,6 +257,20 @@ def _bare(head: Head) -> Head:
     """Return the head of a task without what may be large."""
     options = TaskOptions(queue=head.options.queue, priority=head.options.priority)
     return replace(head, options=options, needs=())
+
+
+def _brief(standing: m.Standing) -> m.Standing:
+    """Return how things stand without what events do not have either, or may be long."""
+    tasks = []
+    for task in standing.tasks:
+        output = task.output
+        if output is not None:
+            error = output.error
+            if error is not None:
+                error = RemoteError(error.type, error.message[:_BRIEF_MAX], mro=error.mro)
+            output = replace(output, value=None, error=error)
+        tasks.append(replace(task, head=_bare(task.head), output=output, progress=None))
+    return replace(standing, tasks=tuple(tasks))
 
 
 class Guests:

@@ -204,7 +204,7 @@ class QueueActor:
             self._spare_until = self._clock.now() + OWNERSHIP_TTL
             self._purge_at = self._spare_until
         machine = self._machine
-        machine.own(ownership)
+        machine.own(ownership, self._clock.now())
         for note in await self._owner.insist(lambda: self._store.notes(ownership)):
             machine.load_note(note)
         records = await self._owner.insist(lambda: self._load(ownership))

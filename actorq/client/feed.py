@@ -24,7 +24,7 @@ class Subscription:
 
     __slots__ = (
         "_aside", "_buffer", "_burst", "_error", "_filter", "_items", "_lag", "_late", "_newest",
-        "_number", "_reader", "_resumed", "_session", "_told_until",
+        "_number", "_reader", "_resumed", "_session", "_told_at", "_told_until",
     )  # fmt: skip
 
     def __init__(self, session: Session, filter: Filter, buffer: int) -> None:
@@ -42,6 +42,8 @@ class Subscription:
         self._burst = BURST
         self._error: BaseException | None = None
         self._told_until: float | None = None
+        self._told_at = 0.0
+        """When that was, by our own clock."""
         self._newest: list[TaskEvent] = []
         """The events up to then, of which the owner tells again."""
         self._resumed = False
@@ -53,7 +55,10 @@ class Subscription:
 
     def request(self, number: int) -> m.Subscribe:
         """Return the request for what this has not been told yet."""
-        return m.Subscribe(number, self._number, self._filter, self._told_until)
+        away = (
+            None if self._told_until is None else max(0.0, self._session.elapsed() - self._told_at)
+        )
+        return m.Subscribe(number, self._number, self._filter, self._told_until, away)
 
     def begin(self, standing: m.Standing) -> None:
         """Take how things stand; it comes again on a new connection."""
@@ -61,13 +66,14 @@ class Subscription:
         self._items.append(Snapshot(standing.counts, tasks))
         self._resumed = self._told_until is not None
         if not self._resumed:
-            self._told_until = standing.at
+            self._told_until, self._told_at = standing.at, self._session.elapsed()
         self._reader.wake()
 
     def tell(self, events: list[TaskEvent]) -> None:
         """Take news."""
         if self._resumed:
             events = self._without_repeats(events)
+        self._told_at = self._session.elapsed()
         if not events:
             return
         newest = events[-1].time

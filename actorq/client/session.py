@@ -168,6 +168,10 @@ class Session:
         stamp = self.stamp()
         return None if stamp is None else stamp + _STAMP_MARGIN
 
+    def elapsed(self) -> float:
+        """Return what a clock shows that nobody sets; 0.0 until there was a welcome."""
+        return 0.0 if self._clock is None else self._clock()
+
     def stamp(self) -> float | None:
         """Return a time that the owner's clock has passed, or None if that was never heard of.
 
@@ -336,7 +340,7 @@ class Session:
                     again = msgspec.structs.replace(request, resent=True, stamp=stamp)
                     self._unanswered[request.request] = (again, future)
                     port.send(again)
-            elif isinstance(request, m.ControlSchedule):
+            elif isinstance(request, m.ControlSchedule | m.Bulk):
                 port.send(msgspec.structs.replace(request, resent=True))
             elif not isinstance(request, m.Subscribe | m.Close):
                 port.send(request)
@@ -349,8 +353,8 @@ class Session:
     def _subscribe_again(self, port: Port) -> None:
         """Before all else, so that no listener misses what comes of the rest."""
         asked = [r for r, _ in self._unanswered.values() if isinstance(r, m.Subscribe)]
-        for request in asked:
-            port.send(request)
+        for request in asked:  # anew, as it says for how long it was away
+            port.send(self._listeners[request.subscription].request(request.request))
         for number in self._listeners.keys() - {request.subscription for request in asked}:
             self._subscribe(self._listeners[number].request(self.number()))
 

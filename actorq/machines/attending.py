@@ -15,8 +15,9 @@ from actorq.errors import CorruptStore, RemoteError
 from actorq.machines.accepting import Accepting
 from actorq.machines.fleet import Worker
 from actorq.machines.ledger import Live, Run
+from actorq.machines.ready import has_last_chance
 from actorq.machines.states import Move
-from actorq.machines.tables import Limits
+from actorq.machines.tables import STEP_MAX, Limits
 from actorq.machines.timers import Timers
 from actorq.model import messages as m
 from actorq.model.events import EventKind
@@ -50,6 +51,8 @@ class Attending(Accepting):
         self._look = limits.look
         self._spare_until = 0.0
         """Until when a peer that this owner has not met yet may take to come back."""
+        self._named = False
+        """Whether something that waits by its name alone may be known by now."""
         self._home = home
         """The node of the worker in this process."""
         self._parting = False
@@ -74,6 +77,8 @@ class Attending(Accepting):
             worker.held[head.id] = None
             worker.leased = True  # wherever it is; its hello will say
             live.run = Run(worker)
+            if has_last_chance(head):
+                worker.last = head.id
             if head.options.limit is not None:
                 self._gates.hold(head.options.limit, head.id)
             self._expected.add(_WORKER + worker.node)
@@ -215,7 +220,7 @@ class Attending(Accepting):
             self._lose_worker(former, origin)
         worker = self._fleet.connect(origin, hello.node, hello.worker, hello.slots)
         self._fleet.learn(worker, hello.tasks, hello.declared)
-        self._resolve_names(worker)
+        self._named = True
         worker.leased = hello.leased
         if hello.leased:
             self._until.set(_WORKER + hello.node, self._now + self._limits.lease)
@@ -255,11 +260,19 @@ class Attending(Accepting):
         worker = self._fleet.by_connection.get(origin)
         if worker is not None:
             self._fleet.learn(worker, knows.tasks, knows.declared)
-            self._resolve_names(worker)
+            self._named = True
 
-    def _resolve_names(self, worker: Worker) -> None:
-        """Have what was submitted by a name that this worker knows wait as what it is."""
-        while (live := self._ready.take("any", worker.knows)) is not None:
+    def _resolve_names(self) -> None:
+        """Have what was submitted by a name that is known by now wait as what it is.
+
+        Or as much of it as one step may.
+        """
+        names = self._fleet.names()
+        for _ in range(STEP_MAX):
+            live = self._ready.take("any", names)
+            if live is None:
+                self._named = False
+                return
             self._make_ready(live)
             assert live.head.pool != "any"  # or this had no end
 

@@ -38,6 +38,7 @@ class Desk:
         revive: Callable[[Record], None],
         discard: Callable[[Record], None],
         pinned: Container[str],
+        began: Callable[[], float],
     ) -> None:
         self._ledger = ledger
         self._fleet = fleet
@@ -46,6 +47,7 @@ class Desk:
         self._revive = revive
         self._discard = discard
         self._pinned = pinned
+        self._began = began
 
     def inspect(self, origin: int, inspect: m.Inspect) -> None:
         """Answer with what is known of one task."""
@@ -131,7 +133,7 @@ class Desk:
                 if fits and not bulk.dry_run:
                     self._cancel(id, bulk.cancel or Cancel("user"), bulk.grace)
             case "retry":
-                fits = live is None and status in _REVIVABLE
+                fits = live is None and status in _REVIVABLE and not self._is_done(bulk, record)
                 # (Its key is another one's only if its time was over, but for the store's delay.)
                 fits = fits and record.head.options.key not in self._ledger.keys
                 if fits and not bulk.dry_run:
@@ -141,3 +143,8 @@ class Desk:
                 if fits and not bulk.dry_run:
                     self._discard(record)
         return fits
+
+    def _is_done(self, bulk: m.Bulk, record: Record) -> bool:
+        """Say whether a retry that is said again may have been what has started this run."""
+        ended = record.head.completed_at
+        return bulk.resent and ended is not None and ended >= self._began()

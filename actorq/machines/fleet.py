@@ -21,8 +21,8 @@ class Worker:
     """A worker (one incarnation of a node), connected or not, and the ids of what it holds."""
 
     __slots__ = (
-        "connection", "declared", "digests", "free", "granted", "held", "knows", "leased", "name",
-        "node", "origin", "slots", "suspended", "turn",
+        "connection", "declared", "digests", "free", "granted", "held", "knows", "last", "leased",
+        "name", "node", "origin", "slots", "suspended", "turn",
     )  # fmt: skip
 
     def __init__(self, node: str, name: str) -> None:
@@ -36,6 +36,8 @@ class Worker:
         self.free: dict[Pool, int] = {}
         self.held: dict[str, None] = {}
         """In the order of the grants."""
+        self.last: str | None = None
+        """What was granted to it last of those that have their last chance."""
         self.knows: Names | None = None
         """The names of the tasks that it can run; None is all."""
         self.digests: Mapping[str, str] = {}
@@ -46,6 +48,11 @@ class Worker:
         """When it was granted something last, as a number that grows."""
         self.suspended: bool = False
         """Whether its loop stands still, so that it is offered nothing new."""
+
+    @property
+    def spare(self) -> bool:
+        """Whether it may be granted a task that has its last chance."""
+        return not self.suspended and self.last not in self.held
 
 
 class Fleet:
@@ -153,9 +160,15 @@ class Fleet:
 
     # --- who is granted what ---------------------------------------------------------------------
 
-    def able(self, pool: Pool) -> Names | None:
-        """Return the names that some worker with a free slot knows; None is all."""
+    def able(self, pool: Pool, *, apart: bool = False) -> Names | None:
+        """Return the names that some worker with a free slot knows; None is all.
+
+        ``apart``: of those that hold nothing that has its last chance.
+        """
         workers = self.by_connection.values()
+        if apart:
+            names = [w.knows for w in workers if w.free.get(pool) and w.spare]
+            return None if None in names else frozenset(n for some in names for n in some or ())
         if len(workers) == 1:
             return next(iter(workers)).knows
         kinds = {id(w.knows): w.knows for w in workers if w.free.get(pool) and not w.suspended}
@@ -171,7 +184,7 @@ class Fleet:
             union = self._unions[key] = frozenset[str]().union(*known)
         return union
 
-    def freest(self, pool: Pool, name: str) -> Worker | None:
+    def freest(self, pool: Pool, name: str, *, apart: bool = False) -> Worker | None:
         """Return the worker with most free slots that knows ``name``, so that equals share evenly.
 
         Of several, the one that was granted something longest ago; None if there is none.
@@ -179,7 +192,7 @@ class Fleet:
         best, most = None, 0
         for worker in self.by_connection.values():
             free = worker.free.get(pool, 0)
-            if free < most or free == 0 or worker.suspended:
+            if free < most or free == 0 or worker.suspended or (apart and not worker.spare):
                 continue
             if best is None or free > most or worker.turn < best.turn:
                 knows = worker.knows
@@ -197,6 +210,11 @@ class Fleet:
     def knows(self, name: str) -> bool:
         """Say whether a worker that is connected knows ``name``."""
         return any(w.knows is None or name in w.knows for w in self.by_connection.values())
+
+    def names(self) -> Names | None:
+        """Return the names that some worker knows that is connected; None is all."""
+        known = [worker.knows for worker in self.by_connection.values()]
+        return None if None in known else frozenset(n for some in known for n in some or ())
 
     # --- to look at ------------------------------------------------------------------------------
 

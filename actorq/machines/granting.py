@@ -14,18 +14,25 @@ from actorq.machines.dependencies import Depending
 from actorq.machines.effects import Send
 from actorq.machines.ending import failure, has_started
 from actorq.machines.fleet import POOLS, Worker
+from actorq.machines.lanes import Apart
 from actorq.machines.ledger import Live, Run
+from actorq.machines.ready import APART, has_last_chance
 from actorq.machines.retry import backoff
 from actorq.machines.states import GRANT, SUCCEED, Move
 from actorq.machines.times import over
 from actorq.model import messages as m
 from actorq.model.events import EventKind
 from actorq.model.feed import TaskEventKind
-from actorq.model.records import Head, Note, Pause
+from actorq.model.records import Head, Note, Pause, Pool
 from actorq.model.status import RUNNING, FailureKind
 
 _DOOMED_MAX = 100
 """Tasks that stand before others and are cancelled for that, rather than in their turn."""
+
+_Lines = tuple[tuple[Pool | Apart, Pool, bool], ...]
+_MOST_LINES: _Lines = tuple((pool, pool, False) for pool in POOLS)
+_LINES: _Lines = (*((APART[pool], pool, True) for pool in POOLS), *_MOST_LINES)
+"""What waits for a slot of which pool; first those of which each worker holds one at most."""
 
 _SPEND_NOTHING = ("later", "handed back")
 
@@ -37,9 +44,10 @@ class Granting(Depending):
         if self._closing or self._blind:
             return
         free, waiting, left = self._fleet.free, self._ready.heaps, _DOOMED_MAX
-        for pool in POOLS:
-            while waiting[pool] and free[pool] > 0:
-                live = self._ready.take(pool, self._fleet.able(pool))
+        lines = _LINES if waiting["main, apart"] or waiting["process, apart"] else _MOST_LINES
+        for line, pool, apart in lines:
+            while waiting[line] and free[pool] > 0:
+                live = self._ready.take(line, self._fleet.able(pool, apart=apart))
                 if live is None:
                     break  # nobody who is free knows any of it
                 if self._timers.armed.get(live.head.id, inf) <= self._now >= over(live.head):
@@ -55,7 +63,7 @@ class Granting(Depending):
                     continue
                 if live.head.needs and self._lacks_value(live):
                     continue
-                worker = self._fleet.freest(pool, live.head.name)
+                worker = self._fleet.freest(pool, live.head.name, apart=apart)
                 assert worker is not None  # `able` says so
                 self._grant(worker, live)
 
@@ -82,9 +90,9 @@ class Granting(Depending):
         pending = self._ledger.pending()
         if pending != len(self._ready):
             return f"{pending} tasks are pending, and {len(self._ready)} of them are in a line"
-        for pool in POOLS:
+        for line, pool, apart in _LINES:
             if self._fleet.free[pool] > 0:
-                name = self._ready.idle(pool, self._fleet.able(pool))
+                name = self._ready.idle(line, self._fleet.able(pool, apart=apart))
                 if name is not None:
                     return (
                         f"{self._fleet.free[pool]} slots of pool {pool!r} are free, and a task "
@@ -99,6 +107,8 @@ class Granting(Depending):
         if self._timers.armed:
             self._timers.clear(head.id)
         self._fleet.charge(worker, head.pool, head.id)
+        if head.deaths and has_last_chance(head):
+            worker.last = head.id
         if head.options.limit is not None:
             self._ready.enter(head)
         deadline = head.options.deadline

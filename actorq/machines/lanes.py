@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections import deque
 from heapq import heapify, heappop, heappush
 from math import inf
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 from actorq.model.records import Head, Pool
 from actorq.model.status import PENDING, TaskPriority
 
 _SLACK = 64
 
-Key = tuple[Pool, str, str] | tuple[Pool, str, str, TaskPriority]
+Apart = Literal["main, apart", "process, apart"]
+
+Key = tuple[Pool | Apart, str, str] | tuple[Pool | Apart, str, str, TaskPriority]
 """What a lane is for: pool, queue and name, and of tasks with a limit the level."""
 
 

@@ -74,6 +74,7 @@ class QueueMachine(Scheduling):
             self._revive,
             self._discard,
             self.pinned(),
+            lambda: self._began,
         )
         self._waking: list[str] = []
         self._revived: dict[tuple[int, int], list[str]] = {}
@@ -165,6 +166,8 @@ class QueueMachine(Scheduling):
                 handlers[type(message)](origin, message)
         if self._doomed:
             self._cancel_doomed()
+        if self._named:
+            self._resolve_names()
         bonds, most = self._bonds, STEP_MAX
         while True:
             if bonds.news or bonds.loose or bonds.unasked:
@@ -186,7 +189,7 @@ class QueueMachine(Scheduling):
 
     def next_deadline(self) -> float | None:
         """Return when a `Tick` has something to do, or None."""
-        if self._expected or self._bonds.loose or self._bonds.news or self._doomed:
+        if self._expected or self._bonds.loose or self._bonds.news or self._doomed or self._named:
             return 0.0  # nobody may come
         deadline = self._timers.next() if self._timers.armed else None
         for others in (self._gates.alarms, self._schedules.timers):

@@ -13,10 +13,13 @@ from heapq import heapify, heappop, heappush, heapreplace
 from math import inf
 from typing import Any, Generic
 
-from actorq.machines.lanes import E, Key, Lane
+from actorq.machines.lanes import Apart, E, Key, Lane
 from actorq.machines.limits import Gates
 from actorq.machines.turns import Line, Turns
 from actorq.model.records import Head, Pool
+
+APART: dict[Pool, Apart] = {"main": "main, apart", "process": "process, apart"}
+"""Where those wait for a slot of a pool that have their last chance."""
 
 _HEAP_SLACK = 64
 
@@ -38,12 +41,13 @@ class Ready(Generic[E]):
         self.paused: dict[str, float] = {}
         """Since when a queue is paused; to look at, not to change."""
         self._lanes: dict[Key, AnyLane[E]] = {}
-        self.heaps: dict[Pool, list[tuple[float, int, AnyLane[E]]]] = {
+        self.heaps: dict[Pool | Apart, list[tuple[float, int, AnyLane[E]]]] = {
             "main": [],
             "process": [],
             "any": [],
         }
         """By pool; empty if nothing waits for a slot. To look at, not to change."""
+        self.heaps |= {apart: [] for apart in APART.values()}
         self._numbers = 0
 
     def __len__(self) -> int:
@@ -83,7 +87,7 @@ class Ready(Generic[E]):
         if not lane.alive:
             self._close(lane)
 
-    def take(self, pool: Pool, knows: Collection[str] | None = None) -> E | None:
+    def take(self, pool: Pool | Apart, knows: Collection[str] | None = None) -> E | None:
         """Remove and return the task whose turn it is, of those whose name is in ``knows``.
 
         None for ``knows`` is every name. Returns None if there is no such task.
@@ -185,7 +189,7 @@ class Ready(Generic[E]):
             oldest[queue] = min(at, oldest.get(queue, inf))
         return oldest
 
-    def idle(self, pool: Pool, knows: Collection[str] | None) -> str | None:
+    def idle(self, pool: Pool | Apart, knows: Collection[str] | None) -> str | None:
         """Return the name of a task that may start on a free slot, if there is one."""
         for lane in self._lanes.values():
             fits = lane.key[0] == pool and (knows is None or lane.name in knows)
@@ -201,7 +205,7 @@ class Ready(Generic[E]):
         if len(self.heaps[lane.key[0]]) > 2 * len(self._lanes) + _HEAP_SLACK or not self._lanes:
             self._sweep(lane.key[0])
 
-    def _sweep(self, pool: Pool) -> None:
+    def _sweep(self, pool: Pool | Apart) -> None:
         self.heaps[pool][:] = [
             (lane.queued, lane.number, lane)
             for lane in self._lanes.values()
@@ -211,7 +215,17 @@ class Ready(Generic[E]):
 
 
 def _key(head: Head) -> Key:
-    options = head.options
-    if options.limit is None or head.pool == "any":
-        return head.pool, options.queue, head.name
-    return head.pool, options.queue, head.name, options.priority
+    options, pool = head.options, head.pool
+    place: Pool | Apart = APART[pool] if head.deaths and has_last_chance(head) else pool
+    if options.limit is None or pool == "any":
+        return place, options.queue, head.name
+    return place, options.queue, head.name, options.priority
+
+
+def has_last_chance(head: Head) -> bool:
+    """Say whether one more death of a worker ends a task under which others have died.
+
+    No worker holds two of these, so that the one that kills workers takes none of those with it
+    that only were there.
+    """
+    return head.deaths > 0 and head.deaths + 1 >= head.options.max_deliveries

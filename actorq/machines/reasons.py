@@ -12,7 +12,7 @@ from actorq.machines.effects import Outbox
 from actorq.machines.fleet import Fleet
 from actorq.machines.ledger import Ledger, Live
 from actorq.machines.parking import Parking
-from actorq.machines.ready import Ready
+from actorq.machines.ready import Ready, has_last_chance
 from actorq.model import messages as m
 from actorq.model.options import Limit
 from actorq.model.outcomes import reason_of
@@ -141,6 +141,11 @@ class Reasons:
             yield f"no worker that knows {head.name!r} has a slot in pool {head.pool!r}"
         elif all(worker.suspended for worker in able):
             yield f"every worker that knows {head.name!r} stands still: none of their loops runs"
+        elif has_last_chance(head) and not any(worker.spare for worker in able):
+            yield (
+                f"{head.deaths} workers died under it: it waits for one that runs no other task of "
+                "which that is true"
+            )
         elif self._fleet.freest(head.pool, head.name) is None:
             pending = self._ledger.stats({})[head.options.queue].pending
             taken = "the only slot is" if slots == 1 else f"all {slots} slots are"

@@ -68,6 +68,8 @@ class Schedules:
         self._room = room
         self._refused = refused
         self._by_name: dict[str, Schedule] = {}
+        self._begun_behind: dict[str, None] = {}
+        """Those that began when the clock was far behind the newest task."""
         self.timers: Timers = Timers()
         """When each that ticks is to be looked at, by name."""
 
@@ -98,6 +100,8 @@ class Schedules:
                     "for more; remove some by remove_schedule()"
                 )
             kept = replace(schedule, paused=False, anchor=now, cursor=start, last=None)
+            if stamp >= now + SET_BACK_MAX:
+                self._begun_behind[schedule.name] = None
         elif former.timing == schedule.timing:
             kept = _like(schedule, former, former.anchor, former.cursor)
         else:
@@ -131,6 +135,18 @@ class Schedules:
                 )
                 self._tell_of_dropped(name, now, why)
 
+    def clock_was_set(self, now: float, stamp: float) -> None:
+        """Have those begin anew that began by a clock which was behind, and is right by now.
+
+        All the time in between, in which nobody had declared them, would be made up for.
+        """
+        if self._begun_behind and stamp < now + SET_BACK_MAX:
+            for name in self._begun_behind.keys() & self._by_name.keys():
+                schedule = self._by_name[name]
+                start = max(now, stamp, schedule.cursor)
+                self._keep(replace(schedule, anchor=now, cursor=start))
+            self._begun_behind.clear()
+
     # --- what is asked ---------------------------------------------------------------------------
 
     def control(self, request: m.ControlSchedule, now: float) -> ScheduleNotFound | None:
@@ -149,6 +165,7 @@ class Schedules:
                 self._keep(replace(schedule, paused=False, cursor=cursor))
             case "remove":
                 del self._by_name[name]
+                self._begun_behind.pop(name, None)
                 self.timers.clear(name)
                 self._out.append(Note("schedule", name, None))
             case _:

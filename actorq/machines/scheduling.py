@@ -15,10 +15,19 @@ class Scheduling(Attending):
 
     def __init__(self, limits: Limits, tail: str, home: str) -> None:
         super().__init__(limits, tail, home)
+        self._clock_was_set = False
         self._schedules = Schedules(self._out, self._live, self._take_in, self._room, self._refused)
+
+    def move_along(self, seconds: float) -> None:
+        """See the chapter before; and look at once which schedules began by a wrong clock."""
+        super().move_along(seconds)
+        self._clock_was_set = True
 
     def _tick(self, origin: int, tick: m.Tick) -> None:
         super()._tick(origin, tick)
+        if self._clock_was_set:
+            self._clock_was_set = False
+            self._schedules.clock_was_set(self._now, self._stamp)
         if self._schedules.timers.armed and not self._closing:
             self._schedules.tick(self._now)
 

@@ -30,6 +30,13 @@ REPLAY_CHUNK = 1_000
 """Ended tasks that are looked at in one step for a subscriber that has come back."""
 
 
+_CLOCKS_DIFFER = 1.0
+"""Seconds by which a subscriber may have been told of later times than we know of; if it is more,
+the owner's clock was ahead then, and only how long it was away is to be relied on."""
+
+_IN_FLIGHT = 10.0
+"""Seconds for which news may have been on their way when it was told for the last time."""
+
 _ANY = ""
 """The only key of the table of those that are about any task."""
 
@@ -76,6 +83,10 @@ class Subscriptions:
     def subscribe(self, origin: int, request: m.Subscribe, now: float) -> None:
         """Answer with how things stand, and tell everything from now on."""
         self._drop(origin, request.subscription)
+        if request.since is not None and request.away is not None:
+            left = now - request.away
+            if request.since > left + _CLOCKS_DIFFER:
+                request = replace(request, since=max(0.0, left - _IN_FLIGHT))
         filter = request.filter
         number = request.subscription
         subscription = Subscription(origin, request.request, number, filter, _simple(filter))

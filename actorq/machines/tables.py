@@ -70,6 +70,8 @@ class Tables:
     def __init__(self, limits: Limits, tail: str) -> None:
         self._limits = limits
         self._epoch = 0
+        self._began = 0.0
+        """When this machine became the owner."""
         self._lineage = ""
         """What the records are called that this machine rests on."""
         self._forgotten_until = 0.0
@@ -111,8 +113,9 @@ class Tables:
             ("success", "failure", "cancelled", "retries", "lost"), 0
         )
 
-    def own(self, ownership: Ownership) -> None:
+    def own(self, ownership: Ownership, now: float) -> None:
         """Take in what the store says of itself, before anything else."""
+        self._began = now
         self._lineage = ownership.lineage
         self._epoch = ownership.epoch
         self._stamp = ownership.stamp
@@ -214,13 +217,14 @@ class Tables:
         """Let a pending task wait for a slot of the pool that it needs.
 
         One that was submitted by its name alone gets what its decorator says, once somebody is
-        there who knows that; but for a delay, as it is due already.
+        there who knows that; but for a delay, as it is due already, and for what is decided when
+        a task is accepted: its key, and what it comes after.
         """
         head = live.head
         if head.pool == "any":
             declared = self._fleet.declared(head.name)
             if declared is not None:
-                options = declared.options.merge(head.options)
+                options = declared.options.with_after(()).with_key(None).merge(head.options)
                 said = head.options.meta
                 if said and said.keys() <= TICK_META:  # which the owner has added itself
                     options = options.merge(TaskOptions(meta={**declared.options.meta, **said}))

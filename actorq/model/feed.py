@@ -116,7 +116,10 @@ class Snapshot:
 
     Attributes:
         counts: How many live tasks fit the subscription, by status.
-        tasks: With ``ids=``: what is known of each of them; unknown ones are left out.
+        tasks: With ``ids=``: what is known of each of them; unknown ones are left out. If that is
+            more than ``max_message`` of a client elsewhere takes, it is without their values,
+            progress and most options, and errors are cut; ask for the `result` of those that
+            matter.
     """
 
     counts: Mapping[TaskStatus, int]

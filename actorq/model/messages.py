@@ -199,7 +199,10 @@ Verb = Literal["cancel", "retry", "discard"]
 
 
 class Bulk(Struct, frozen=True, array_like=True, tag="bulk"):
-    """Do this to every matching task; answered by their number."""
+    """Do this to every matching task; answered by their number.
+
+    ``resent``: an earlier owner may have done a part of it.
+    """
 
     request: int
     verb: Verb
@@ -207,19 +210,21 @@ class Bulk(Struct, frozen=True, array_like=True, tag="bulk"):
     dry_run: bool
     cancel: Cancel | None = None
     grace: Seconds = 0.0
+    resent: bool = False
 
 
 class Subscribe(Struct, frozen=True, array_like=True, tag="subscribe"):
     """Answer with `Standing`, and send `News` of every task that fits from that moment on.
 
     ``since``: until when this subscriber was told by an earlier connection; what has ended from
-    then on is told anew.
+    then on is told anew. ``away``: how long ago that was, whatever clock the owner had then.
     """
 
     request: int
     subscription: int
     filter: Filter
     since: Moment | None = None
+    away: Seconds | None = None
 
 
 class Unsubscribe(Struct, frozen=True, array_like=True, tag="unsubscribe"):

@@ -373,6 +373,10 @@ class TaskOptions:
         """Return these options with other ids to come after, unchecked."""
         return self._but({"after": after}, self.given)
 
+    def with_key(self, key: str | None) -> TaskOptions:
+        """Return these options with another key, unchecked."""
+        return self._but({"key": key}, self.given)
+
     def with_also(self, options: dict[str, Any]) -> TaskOptions:
         """Return these options with a few more that were given; faster than `merge`."""
         values = {option: _CHECKS[option](value) for option, value in options.items()}

@@ -10,7 +10,14 @@ from msgspec.structs import replace
 from actorq.actors import guests as module
 from actorq.actors.guests import Guest, Guests, Kind
 from actorq.codec.envelope import decode_from_owner, join
-from actorq.errors import ActorDied, EncodeError, OwnedElsewhere, PayloadTooLarge, StoreUnavailable
+from actorq.errors import (
+    ActorDied,
+    EncodeError,
+    OwnedElsewhere,
+    PayloadTooLarge,
+    RemoteError,
+    StoreUnavailable,
+)
 from actorq.model import messages as m
 from actorq.model import wire as w
 from actorq.model.feed import TaskEvent, TaskEventKind
@@ -18,7 +25,7 @@ from actorq.model.filters import Filter
 from actorq.model.options import NO_OPTIONS, TaskOptions
 from actorq.model.records import Cancel, Head, Output
 from actorq.model.results import TaskInfo
-from actorq.model.status import SUCCESS, TaskStatus
+from actorq.model.status import SUCCESS, FailureKind, TaskStatus
 from actorq.runtime.wire import message_max
 from tests.actors.callers import CLIENT, WORKER, Clerk
 
@@ -504,6 +511,41 @@ def test_news_that_are_too_large_together_come_one_after_the_other(lodge: Lodge)
     assert len(news) > 1
     assert [event.id for part in news for event in part.events] == [e.id for e in events]
     assert {part.subscription for part in news} == {7}
+
+
+def test_how_things_stand_comes_without_values_where_they_are_too_many(lodge: Lodge) -> None:
+    _, wire = lodge.come()
+    large = head(options=TaskOptions(queue="images", meta={"text": "x" * 10_000}))
+    failed = Output(
+        error=RemoteError("m.Boom", "b" * 30_000, "t" * 30_000, mro=("m.Boom",)),
+        kind=FailureKind.ERROR,
+    )
+    tasks = tuple(
+        m.Snapshot(replace(large, id=f"id {number}"), output, None)
+        for number, output in enumerate([Output(b"x" * 30_000), failed] * 50)
+    )
+
+    lodge.clerk.say(m.Reply(1, m.Standing(5.0, {}, tasks)))
+    lodge.clerk.say(m.Reply(2, m.Standing(5.0, {}, tasks[:2])))
+
+    brief, whole = (reply.value for reply in wire.said())
+    assert [task.head.id for task in brief.tasks] == [task.head.id for task in tasks]
+    assert {task.head.options.queue for task in brief.tasks} == {"images"}
+    assert brief.tasks[0].output == Output()
+    error = brief.tasks[1].output.error
+    assert (error.type, error.message, error.mro) == ("m.Boom", "b" * 200, ("m.Boom",))
+    assert brief.tasks[1].output.kind is FailureKind.ERROR
+    assert [task.output for task in whole.tasks] == [task.output for task in tasks[:2]]
+
+
+def test_how_things_stand_is_refused_where_even_that_is_too_much(lodge: Lodge) -> None:
+    _, wire = lodge.come(max_message=1_024)
+    tasks = tuple(m.Snapshot(head(id=f"{n:032}"), None, None) for n in range(10_000))
+
+    lodge.clerk.say(m.Reply(1, m.Standing(5.0, {}, tasks)))
+
+    (reply,) = wire.said()
+    assert isinstance(reply.error, PayloadTooLarge)
 
 
 def test_an_event_that_is_too_large_by_itself_comes_without_its_meta(lodge: Lodge) -> None:

@@ -482,6 +482,23 @@ def test_a_new_connection_asks_for_what_was_not_told_yet() -> None:
     assert len({request.request for request in line.requests}) == 3
 
 
+async def test_a_new_connection_hears_how_long_ago_this_was_told_something(
+    mock_clock: MockClock,
+) -> None:
+    line = Line()
+    line.session.received(m.ClientWelcome("here", 0, at=100.0))
+    line.reconnect()
+    mock_clock.jump(5)
+    line.begin(at=110)
+    line.tell("progress a", at=120)
+    mock_clock.jump(30)
+    line.reconnect()
+    mock_clock.jump(4)
+    line.reconnect()
+
+    assert [request.away for request in line.requests[-2:]] == [30, 34]
+
+
 async def test_a_new_connection_gives_another_snapshot_and_the_ends_that_were_missed(
     autojump_clock: MockClock,
 ) -> None:

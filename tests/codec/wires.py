@@ -124,6 +124,7 @@ TO_OWNER: list[Any] = [
     m.Find(1, FILTER, "cursor", 100),
     m.Bulk(1, "cancel", FILTER, True, Cancel("user"), 3.0),
     m.Subscribe(1, 2, FILTER, NOW),
+    m.Subscribe(1, 2, FILTER, NOW, 3.5),
     m.Unsubscribe(2),
     m.GetStats(1),
     m.GetTasks(1),

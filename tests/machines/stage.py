@@ -88,8 +88,8 @@ class Stage:
         self.notes: dict[tuple[str, str], Note] = {}
         self.crashes = 0
         self.machine = QueueMachine(self.limits)
-        self.machine.own(self.ownership())
         self.now = MORNING
+        self.machine.own(self.ownership(), self.now)
         self.records: dict[str, Record] = {}
         self.events: list[Tell] = []
         self.workers: dict[int, Worker] = {}
@@ -213,7 +213,7 @@ class Stage:
         """End the machine and every connection; a new one takes over what is stored."""
         self.crashes += 1
         self.machine = QueueMachine(self.limits, f"{self.crashes:016x}")
-        self.machine.own(self.ownership())
+        self.machine.own(self.ownership(), self.now)
         for note in self.notes.values():
             self.machine.load_note(note)
         self.workers.clear()
@@ -249,8 +249,15 @@ class Stage:
     ) -> Question:
         return self.ask(m.CancelTask, id, Cancel("user", reason), grace, origin=origin)
 
-    def bulk(self, verb: m.Verb, filter: Filter = Filter(), *, dry_run: bool = False) -> Question:  # noqa: B008 - frozen
-        return self.ask(m.Bulk, verb, filter, dry_run, Cancel("user"), 10.0)
+    def bulk(
+        self,
+        verb: m.Verb,
+        filter: Filter = Filter(),  # noqa: B008 - frozen
+        *,
+        dry_run: bool = False,
+        resent: bool = False,
+    ) -> Question:
+        return self.ask(m.Bulk, verb, filter, dry_run, Cancel("user"), 10.0, resent)
 
     # --- what is known ---------------------------------------------------------------------------
 

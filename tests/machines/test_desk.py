@@ -50,6 +50,7 @@ class Office:
             lambda record: self.done.append(("revive", record.head.id)),
             lambda record: self.done.append(("discard", record.head.id)),
             self.pinned,
+            lambda: 0.0,
         )
 
     def replies(self) -> list[Any]:

@@ -6,6 +6,7 @@ import pytest
 
 from actorq.machines.effects import Send
 from actorq.machines.states import Move
+from actorq.machines.tables import STEP_MAX
 from actorq.model import messages as m
 from actorq.model.events import EventKind
 from actorq.model.options import NO_OPTIONS, Limit, Retry, TaskOptions
@@ -806,6 +807,20 @@ def test_what_is_submitted_by_name_has_the_deadline_that_its_decorator_says() ->
     assert stage.output("a").kind is Kind.TIMEOUT
 
 
+def test_what_is_submitted_by_name_has_only_the_key_and_the_sources_that_were_given() -> None:
+    stage = Stage()
+    options = TaskOptions(key="k", after=("x",), timeout=7)
+    stage.submit(*(task(id, name="f", pool="any") for id in "ab"))
+    stage.submit(task("c", name="f", pool="any", key="mine"))
+
+    worker = Worker(stage, 3, tasks=["f"], declared={"f": m.Declared("main", options)})
+
+    heads = [worker.grants[id].head for id in "abc"]
+    assert [head.options.key for head in heads] == [None, None, "mine"]
+    assert {head.options.after for head in heads} == {()}
+    assert {head.options.timeout for head in heads} == {7}
+
+
 def test_what_was_submitted_by_name_is_still_what_it_is_after_a_crash() -> None:
     stage = Stage()
     stage.submit(task("a", name="f", pool="any"), task("b", name="g", pool="any"))
@@ -834,6 +849,40 @@ def test_a_name_that_is_known_and_not_declared_runs_on_the_loop() -> None:
 
     assert worker.log == ["a"]
     assert worker.grants["a"].head.pool == "main"
+
+
+def test_a_name_under_which_a_lot_waits_is_learned_in_steps_that_hold_up_nobody() -> None:
+    many = [f"{n:05}" for n in range(3 * STEP_MAX)]
+    stage = Stage(max_pending=len(many))
+    stage.submit(*(task(id, name="f", pool="any") for id in many))
+
+    worker = Worker(stage, 0, 1, tasks=["f"], declared={"f": DECLARED})
+    sizes = [len(stage.last)]
+    assert worker.log == [many[0]]
+    while stage.machine.next_deadline() is not None:
+        stage.say(0, m.Tick())
+        sizes.append(len(stage.last))
+
+    assert {stage.head(id).pool for id in many} == {"process"}
+    assert len(sizes) <= 5
+    assert max(sizes) <= STEP_MAX + 5
+    assert stage.machine.stuck() is None
+    worker.finish(many[0])
+    assert worker.log == many[:2]
+
+
+def test_a_name_that_is_unknown_again_before_all_of_it_is_learned_waits() -> None:
+    many = [f"{n:05}" for n in range(2 * STEP_MAX)]
+    stage = Stage(max_pending=len(many))
+    stage.submit(*(task(id, name="f", pool="any") for id in many))
+    worker = Worker(stage, 0, tasks=["f"], declared={"f": DECLARED})
+
+    stage.disconnect(worker.connection)
+    stage.tick()
+
+    pools = [stage.head(id).pool for id in many]
+    assert pools == ["process"] * STEP_MAX + ["any"] * STEP_MAX
+    assert stage.machine.next_deadline() is None
 
 
 # --- lost workers --------------------------------------------------------------------------------
@@ -879,6 +928,84 @@ def test_a_task_under_which_workers_keep_dying_is_given_up() -> None:
     assert stage.output("a").kind is Kind.LOST
     assert "max_deliveries is 3" in stage.output("a").error.message
     assert stage.outcomes() == [("a", FAILURE)]
+
+
+def test_no_worker_holds_two_tasks_that_have_their_last_chance() -> None:
+    stage = Stage()
+    worker = Worker(stage, 4)
+    stage.submit(*(task(id, max_deliveries=3) for id in "abc"))
+
+    worker.vanish(101)
+    assert worker.log == [*"abc", *"abc"]
+    worker.vanish(102)
+    assert worker.log[6:] == ["a"]
+    stage.submit(task("d", max_deliveries=3), task("e", max_deliveries=1))
+    assert worker.log[6:] == ["a", "d", "e"]
+    assert stage.machine.stuck() is None
+    assert stage.ask(m.Why, "b").value == (
+        "pending: 2 workers died under it: it waits for one that runs no other task of which that "
+        "is true"
+    )
+    Worker(stage, 2, name="other.0", at=200)
+    assert [id for id in "bc" if stage.status(id) is RUNNING] == ["b"]
+    worker.finish("a")
+    assert worker.log[6:] == ["a", "d", "e", "c"]
+
+
+def test_one_task_that_kills_its_workers_takes_none_with_it_that_came_together_with_it() -> None:
+    stage = Stage()
+    worker = Worker(stage, 10)
+    harmless = [f"{n}" for n in range(30)]
+    stage.submit(*(task(id) for id in harmless[:15]), task("poison"))
+    stage.submit(*(task(id) for id in harmless[15:]))
+
+    at = 101
+    while worker.grants:
+        if "poison" in worker.grants:
+            worker.vanish(at)
+            at += 1
+        else:
+            worker.finish(next(iter(worker.grants)))
+
+    assert (stage.status("poison"), stage.output("poison").kind) == (FAILURE, Kind.LOST)
+    assert {stage.status(id) for id in harmless} == {SUCCESS}
+    assert stage.left() == {}
+
+
+def test_a_new_owner_knows_who_holds_what_has_its_last_chance() -> None:
+    stage = Stage()
+    worker = Worker(stage, 4, leased=True)
+    stage.submit(*(task(id, max_deliveries=2) for id in "ab"))
+    worker.vanish(101)
+    assert worker.log == [*"ab", "a"]
+
+    stage.crash()
+    worker.back()
+
+    assert worker.log == [*"ab", "a"]
+    worker.finish("a")
+    assert worker.log == [*"ab", "a", "b"]
+
+
+def test_what_waits_apart_can_be_cancelled_and_paused_like_all_else() -> None:
+    stage = Stage()
+    worker = Worker(stage, 4)
+    limit = Limit("k", concurrency=4)
+    stage.submit(
+        *(task(id, max_deliveries=2) for id in "ab"), task("c", max_deliveries=2, limit=limit)
+    )
+    worker.vanish(101)
+    stage.ask(m.PauseQueue, "default", True)
+
+    worker.finish("a")
+    stage.cancel("b")
+    assert worker.log == [*"abc", "a"]
+    stage.ask(m.PauseQueue, "default", False)
+    assert worker.log == [*"abc", "a", "c"]
+    worker.finish("c")
+
+    assert [stage.status(id) for id in "abc"] == [SUCCESS, CANCELLED, SUCCESS]
+    assert stage.left() == {}
 
 
 def test_deaths_are_not_counted_on_the_fence_or_the_attempts() -> None:

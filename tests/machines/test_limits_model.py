@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from actorq.machines.effects import Effect, Send
+from actorq.machines.ready import has_last_chance
 from actorq.model import messages as m
 from actorq.model.options import Limit, Retry
 from actorq.model.records import Head, Write
@@ -126,15 +127,21 @@ class Referee(Stage):
         return True
 
     def check_nothing_waits_for_nothing(self) -> None:
+        last = {
+            head.worker
+            for head in self.heads.values()
+            if head.status is RUNNING and has_last_chance(head)
+        }
         free = {
-            pool
+            (pool, apart)
             for worker in self.workers.values()
             for pool in ("main", "process")
             if worker.free(pool) > 0
+            for apart in ([False] if worker.name in last else [False, True])
         }
         running = {id for id, head in self.heads.items() if head.status is RUNNING}
         for head in self.heads.values():
-            if head.status is PENDING and head.pool in free:
+            if head.status is PENDING and (head.pool, has_last_chance(head)) in free:
                 queue, limit = head.options.queue, head.options.limit
                 held = queue in self.paused or (
                     limit and not self.open(limit, running, surely=True)

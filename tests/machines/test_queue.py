@@ -677,7 +677,6 @@ def test_an_alarm_of_a_task_is_not_missed_for_that() -> None:
 
 
 def test_a_bulk_verb_that_is_asked_again_after_a_crash_does_nothing_twice() -> None:
-    """But what has failed once more by then: nobody knows that it was meant before."""
     stage = Stage()
     worker = Worker(stage, 2)
     stage.submit(task("a"), task("b"))
@@ -685,17 +684,19 @@ def test_a_bulk_verb_that_is_asked_again_after_a_crash_does_nothing_twice() -> N
     worker.fail("b", retryable=False)
     stage.disconnect(worker.connection)
     assert stage.bulk("retry", FAILED).value == 2
+    stage.pass_time(1)
     stage.crash()
 
-    assert stage.bulk("retry", FAILED).value == 0
+    assert stage.bulk("retry", FAILED, resent=True).value == 0
     again = Worker(stage, 2, name="v.0", at=200)
     assert sorted(again.log) == ["a", "b"]
     again.finish("a")
-    again.fail("b", retryable=False)
-    stage.crash()
+    again.fail("b", retryable=False)  # once more, before it is asked again
 
+    assert stage.bulk("retry", FAILED, resent=True).value == 0
+    assert (stage.status("a"), stage.status("b")) == (SUCCESS, FAILURE)
+    stage.disconnect(again.connection)
     assert stage.bulk("retry", FAILED).value == 1
-    assert (stage.status("a"), stage.status("b")) == (SUCCESS, PENDING)
     for verb in ("cancel", "discard", "discard"):
         stage.bulk(verb)  # type: ignore[arg-type]
     assert stage.records == {}

@@ -24,6 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from msgspec.structs import replace
 
 from actorq.machines.effects import Effect, Searched, Send, Tell
+from actorq.machines.ready import has_last_chance
 from actorq.model import messages as m
 from actorq.model.events import EventKind
 from actorq.model.filters import Filter
@@ -458,17 +459,32 @@ class Referee(Stage):
                 if head.name in link.knows:
                     assert head.pool != "any", "nobody asked the one who knows it"
                     idle = link.free(head.pool) > 0 and not link.stands_still
+                    if has_last_chance(head) and self.last_chances(link):
+                        idle = False
                     assert not idle, "it waits for nothing"
+        for link in self.links.values():
+            assert len(self.last_chances(link)) <= 1, "they would end together"
+
+    def last_chances(self, link: Link) -> list[str]:
+        """Return what runs on this worker of which nobody can say that it kills no workers."""
+        return [
+            head.id
+            for head in self.heads.values()
+            if head.status is RUNNING and head.worker == link.worker and has_last_chance(head)
+        ]
 
     def check_order(self, effects: list[Effect], pending: list[Head], exempt: list[str]) -> None:
         """What a worker was granted came before all that it was not, of what it knows."""
-        granted: dict[tuple[int, str], list[float]] = {}
+        granted: dict[tuple[int, str, bool], list[float]] = {}
         for to, head in grants_of(effects):
-            granted.setdefault((to, head.pool), []).append(head.rank)
-        for (to, pool), ranks in granted.items():
+            line = (to, head.pool, has_last_chance(head))
+            granted.setdefault(line, []).append(head.rank)
+        for (to, pool, last), ranks in granted.items():
             knows = self.links[to].knows
             for head in pending:
-                if head.pool == pool and head.name in knows and head.id not in exempt:
+                if head.id in exempt or head.name not in knows:
+                    continue
+                if (head.pool, has_last_chance(head)) == (pool, last):
                     assert max(ranks) <= head.rank, "out of order"
             assert exempt or ranks == sorted(ranks), "out of order"
 

@@ -704,3 +704,39 @@ def test_run_submits_it_now_and_moves_nothing() -> None:
     assert submitted(stage) == [minute(1), "x"]
     assert stage.head("x").options.meta == {"by": "me", "schedule": "nightly"}
     assert stage.status("x") is TaskStatus.PENDING
+
+
+@pytest.mark.parametrize("catch_up", ["all", "last"])
+def test_what_is_declared_while_the_clock_is_far_behind_makes_up_for_nothing_when_it_is_right(
+    catch_up: CatchUp,
+) -> None:
+    stage = Stage()
+    stage.submit(task("a"))
+    stage.now -= 30 * 86_400
+    stage.crash()
+    declare(stage, catch_up=catch_up, overlap="queue")
+    declare(stage, "removed", catch_up=catch_up, overlap="queue")
+    control(stage, "remove", "removed")
+
+    stage.set_ahead(30 * 86_400 + 5)
+    stage.tick()
+    right = stage.now
+    assert submitted(stage) == ["a"]
+    stage.pass_time(2.5 * MINUTE)
+
+    ticks = [tick_id("nightly", right + n * MINUTE) for n in (1, 2)]
+    assert submitted(stage) == sorted(["a", *ticks])
+
+
+def test_what_ticked_before_the_clock_was_set_back_and_right_again_goes_on_as_it_was() -> None:
+    stage = Stage()
+    declare(stage, catch_up="all", overlap="queue")
+    stage.pass_time(MINUTE)
+    stage.now -= 30 * 86_400
+    stage.crash()
+
+    stage.pass_time(1)
+    stage.set_ahead(30 * 86_400 + 3 * MINUTE)
+    stage.tick()
+
+    assert submitted(stage) == minutes(1, 2, 3, 4)

@@ -47,13 +47,16 @@ class Follower:
         *,
         at: int = CLIENT,
         since: float | None = None,
+        away: float | None = None,
         **which: Any,
     ) -> None:
         self.stage = stage
         self.number = number
         self.at = at
         self.filter = build_filter(**which)
-        self.question: Question = stage.ask(m.Subscribe, number, self.filter, since, origin=at)
+        self.question: Question = stage.ask(
+            m.Subscribe, number, self.filter, since, away, origin=at
+        )
 
     @property
     def standing(self) -> m.Standing:
@@ -792,6 +795,24 @@ def test_one_who_was_away_is_told_how_and_why_they_ended() -> None:
     assert events["a"].head == stage.head("a")
 
 
+@pytest.mark.parametrize("days", [-1, 0, 1, 4_000])
+def test_one_who_was_away_misses_no_end_though_the_owners_clock_was_set(days: int) -> None:
+    stage = Stage()
+    stage.submit(*(task(id) for id in "abc"))
+    stage.cancel("a")
+    stage.pass_time(100)
+    told_until = stage.now + days * 86_400.0
+    for id in "bc":
+        stage.pass_time(20)
+        stage.cancel(id)
+    stage.pass_time(5)
+
+    follower = Follower(stage, since=told_until, away=45.0)
+
+    assert follower.told[-2:] == ["ended b", "ended c"]
+    assert ("ended a" in follower.told) == (days < 0)
+
+
 def test_what_ended_at_the_very_moment_is_told_again_rather_than_not_at_all() -> None:
     stage = Stage()
     stage.submit(task("a"))
@@ -799,6 +820,7 @@ def test_what_ended_at_the_very_moment_is_told_again_rather_than_not_at_all() ->
 
     assert Follower(stage, 1, since=stage.now).told == ["ended a"]
     assert Follower(stage, 2, since=stage.now + 0.001).told == []
+    assert Follower(stage, 3, since=stage.now + 0.001, away=0.0).told == []
 
 
 @pytest.mark.parametrize("which", FILTERS, ids=str)
