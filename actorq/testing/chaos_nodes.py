@@ -395,8 +395,8 @@ async def _until_asked(
     pen: Pen, role: Callable[..., Awaitable[None]], arguments: dict[str, Any]
 ) -> None:
     """Be a node until SIGTERM."""
-    async with trio.open_nursery() as nursery:
-        with trio.open_signal_receiver(signal.SIGTERM) as signals:
+    with trio.open_signal_receiver(signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
 
             async def listen() -> None:
                 async for _ in signals:

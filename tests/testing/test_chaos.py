@@ -57,7 +57,7 @@ async def test_a_node_that_crashes_notes_why_and_the_run_is_given_up(
     monkeypatch.setattr(Chaos, "store", "no://store")
     complaints = await Chaos(plan_of(1, 2), tmp_path).run()
 
-    assert "queue-0.1 has crashed" in complaints
+    assert any(said.startswith("queue-") and "has crashed" in said for said in complaints)
     assert any("no store for" in said for said in complaints)
 
 
