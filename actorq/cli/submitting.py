@@ -71,6 +71,7 @@ def submit(
         "queue": queue, "priority": priority, "timeout": timeout, "delay": delay,
         "deadline": deadline, "key": key, "after": after or None,
     }  # fmt: skip
+    # Each has the type that its parameter says, and `options` checks them once more.
     given: OptionsDict = {k: v for k, v in options.items() if v is not None}  # type: ignore[assignment]
     with usage():
         message = NamedTask.called(name).options(**given).message(*positional, **keywords)

@@ -235,7 +235,7 @@ def test_tables_that_were_dropped_are_damage(path: Path, table: str) -> None:
         examine(path)
 
 
-@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="there is no sqlite3")
+@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="the advice is to use sqlite3")
 def test_the_advice_saves_what_can_be_read(path: Path) -> None:
     fill(path)
     content = bytearray(path.read_bytes())
